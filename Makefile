@@ -1,0 +1,112 @@
+# bulkhead: build, test, install. `make help` lists what a person looks for.
+#
+#   VARIANT=plain|asan|ubsan|debug   CC=gcc|clang   V=1 shows the commands
+#
+# One plain Makefile: each folder of workers/ is one executable, bulkhead-NAME;
+# ipc/ and the generated protobuf code are one archive that all of them link.
+
+VARIANT ?= plain
+CC      ?= gcc
+O       := build/$(VARIANT)
+PREFIX  ?= /usr
+DESTDIR ?=
+
+CFLAGS_plain := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+CFLAGS_debug := -O0 -g3
+CFLAGS_asan  := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
+	   -Wno-unused-parameter -Wno-missing-field-initializers -Werror
+CFLAGS  := -std=c11 -D_GNU_SOURCE $(CFLAGS_$(VARIANT)) $(EXTRA_CFLAGS)
+CPPFLAGS := -Iipc -I. -I$(O)/proto
+LDFLAGS := $(if $(filter asan,$(VARIANT)),-fsanitize=address$(comma)undefined) -Wl,-z,relro,-z,now
+comma   := ,
+Q       := $(if $(V),,@)
+
+# --- what is built ---------------------------------------------------------
+
+PROTOS   := $(wildcard proto/*/*.proto)
+PROTO_C  := $(PROTOS:proto/%.proto=$(O)/proto/%.pb-c.c)
+PROTO_O  := $(PROTO_C:.c=.o)
+IPC_O    := $(patsubst %.c,$(O)/%.o,$(wildcard ipc/*/*.c))
+SKEL_O   := $(patsubst %.c,$(O)/%.o,$(wildcard workers/skeleton/*.c))
+LIBIPC   := $(O)/libbulkhead.a
+
+WORKERS  := api metadata image snapshot task keeper
+TOOLS    := bulkhead churn
+PROGRAMS := $(O)/bulkheadd $(WORKERS:%=$(O)/bulkhead-%) $(O)/bulkhead $(O)/bulkhead-churn
+
+# Sanitizers bring an allocator of their own.
+JEMALLOC := $(if $(filter asan,$(VARIANT)),,-ljemalloc)
+LIBS     := -lprotobuf-c -luring -lcap
+LIBS_supervisor := -lseccomp
+LIBS_api      := -lnghttp2
+LIBS_metadata := -ltdb
+LIBS_image    := -lcurl -lcrypto -ljson-c
+LIBS_snapshot := -lisal -lzstd -lcrypto
+LIBS_task     := -lseccomp -ljson-c
+LIBS_keeper   := -ljson-c
+LIBS_tools    := -lnghttp2
+# Keepers are many and must be small: static, and glibc's allocator.
+LDFLAGS_keeper := $(if $(filter asan,$(VARIANT)),,-static)
+
+.PHONY: all
+all: $(PROGRAMS)
+
+sources = $(wildcard workers/$(1)/*.c workers/$(1)/*/*.c)
+objects = $(patsubst %.c,$(O)/%.o,$(1))
+
+define WORKER
+OBJ_$(1) := $$(call objects,$$(call sources,$(1))) $$(SKEL_O)
+$$(O)/bulkhead-$(1): $$(OBJ_$(1)) $$(LIBIPC)
+	@echo "  LD   $$@"
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) $$(LDFLAGS_$(1)) -o $$@ $$^ $$(LIBS_$(1)) $$(LIBS) $$(if $$(LDFLAGS_$(1)),,$$(JEMALLOC))
+endef
+$(foreach w,$(WORKERS),$(eval $(call WORKER,$(w))))
+
+SUP_O := $(call objects,$(wildcard supervisor/*.c))
+$(O)/bulkheadd: $(SUP_O) $(LIBIPC)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_supervisor) $(LIBS) $(JEMALLOC)
+
+CLIENT_O := $(call objects,$(wildcard tools/client/*.c))
+$(O)/bulkhead: $(call objects,$(wildcard tools/bulkhead/*.c)) $(CLIENT_O) $(LIBIPC)
+$(O)/bulkhead-churn: $(call objects,$(wildcard tools/churn/*.c)) $(CLIENT_O) $(LIBIPC)
+$(O)/bulkhead $(O)/bulkhead-churn:
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_tools) $(LIBS)
+
+$(LIBIPC): $(IPC_O) $(PROTO_O)
+	@echo "  AR   $@"
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(O)/proto/%.pb-c.c $(O)/proto/%.pb-c.h: proto/%.proto
+	@mkdir -p $(dir $@)
+	$(Q)protoc-c -Iproto --c_out=$(O)/proto $*.proto
+.PRECIOUS: $(O)/proto/%.pb-c.c $(O)/proto/%.pb-c.h
+
+$(O)/proto/%.pb-c.o: $(O)/proto/%.pb-c.c
+	@echo "  CC   $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+# Generated headers first, for everything that may include them.
+$(O)/%.o: %.c | $(PROTO_C)
+	@mkdir -p $(dir $@)
+	@echo "  CC   $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -MMD -MP -c -o $@ $<
+
+# --- tests -----------------------------------------------------------------
+# tests/unit/test_X.c is one program; LIBS_test_X and OBJ_test_X add what it
+# needs beyond ipc/. It prints TAP-like lines and exits non-zero on failure.
+
+UNIT := $(patsubst tests/unit/%.c,$(O)/tests/%,$(wildcard tests/unit/test_*.c))
+-include $(wildcard tests/unit/*.mk)
+
+$(O)/tests/%: $(O)/tests/unit/%.o $(LIBIPC)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(OBJ_$*) $(LIBIPC) $(LIBS_$*) $(LIBS)
+
+.PHONY: clean
+clean:
+	rm -rf build
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)

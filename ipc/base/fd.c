@@ -1,0 +1,52 @@
+#include "base/fd.h"
+
+#include <string.h>
+
+int fd_write_all(int fd, const void *data, size_t size) {
+	const char *p = data;
+	while (size > 0) {
+		ssize_t n = write(fd, p, size);
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		p += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_size) {
+	size_t used = 0, room = 4096;
+	CLEANUP_FREE char *data = malloc(room + 1);
+	if (!data)
+		return -ENOMEM;
+	for (;;) {
+		if (used == room) {
+			if (used > max)
+				return -EFBIG;
+			char *more = realloc(data, room * 2 + 1);
+			if (!more)
+				return -ENOMEM;
+			data = more;
+			room *= 2;
+		}
+		ssize_t n = read(fd, data + used, room - used);
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		if (n == 0)
+			break;
+		used += (size_t)n;
+	}
+	if (used > max)
+		return -EFBIG;
+	data[used] = '\0';
+	*ret_data = take_ptr(data);
+	if (ret_size)
+		*ret_size = used;
+	return 0;
+}

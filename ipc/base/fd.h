@@ -1,0 +1,38 @@
+/* File descriptors as owned values: -1 is none, closing is a cleanup. */
+#pragma once
+
+#include "base/macros.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static inline void fd_close(int fd) {
+	int saved = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = saved;
+}
+static inline void fd_close_p(int *fd) {
+	fd_close(*fd);
+	*fd = -1;
+}
+#define CLEANUP_FD CLEANUP(fd_close_p)
+
+/* Hands ownership of a descriptor on: the variable is -1 afterwards. */
+static inline int take_fd(int *fd) {
+	int t = *fd;
+	*fd = -1;
+	return t;
+}
+
+/* Closes what *slot held and puts fd there. */
+static inline void fd_replace(int *slot, int fd) {
+	fd_close(*slot);
+	*slot = fd;
+}
+
+/* Writes all of data; 0 or a negative errno. Blocks when the descriptor does. */
+int fd_write_all(int fd, const void *data, size_t size);
+/* Reads until end of file or max bytes, NUL-terminates; *ret_data is from
+ * malloc. -EFBIG when there is more than max. */
+int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_size);

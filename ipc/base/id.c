@@ -1,0 +1,39 @@
+#include "base/id.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+void id_random(char ret_id[ID_SIZE]) {
+	uint8_t bytes[32];
+	if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
+		abort(); /* can't fail for 32 bytes once the pool is up */
+	for (size_t i = 0; i < sizeof(bytes); i++) {
+		ret_id[2 * i] = "0123456789abcdef"[bytes[i] >> 4];
+		ret_id[2 * i + 1] = "0123456789abcdef"[bytes[i] & 15];
+	}
+	ret_id[64] = '\0';
+}
+
+static bool alnum(char c) {
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+bool id_valid(const char *id) {
+	size_t n = strlen(id);
+	if (n == 0 || n > 76 || !alnum(id[0]) || !alnum(id[n - 1]))
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		if (alnum(id[i]))
+			continue;
+		if (!strchr("._-", id[i]) || !alnum(id[i + 1]))
+			return false;
+	}
+	return true;
+}
+
+bool digest_valid(const char *digest) {
+	return strncmp(digest, "sha256:", 7) == 0 && strlen(digest) == 71 &&
+	       strspn(digest + 7, "0123456789abcdef") == 64;
+}

@@ -1,0 +1,99 @@
+/*
+ * What the supervisor gives a worker at birth, and what the two say to each
+ * other afterwards: fixed-size structs, nothing to parse.
+ *
+ * A worker starts with descriptor 3 = a sealed memfd with a struct boot_block,
+ * and descriptor 4 = its control socket (SEQPACKET). Everything else (links,
+ * listeners) arrives over the control socket.
+ */
+#pragma once
+
+#include "msg/roles.h"
+
+#include <linux/filter.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#define BOOT_FD_BLOCK 3
+#define BOOT_FD_CONTROL 4
+
+#define BOOT_PATH_MAX 256
+#define BOOT_VISIBLE_MAX 16
+#define BOOT_BPF_MAX 1024
+
+/* The configuration, as far as workers need it; read by the supervisor alone. */
+struct boot_config {
+	char state_root[BOOT_PATH_MAX];    /* /var/lib/bulkhead */
+	char run_root[BOOT_PATH_MAX];      /* /run/bulkhead */
+	char socket[BOOT_PATH_MAX];        /* <run_root>/bulkhead.sock */
+	char certs_dir[BOOT_PATH_MAX];     /* /etc/bulkhead/certs.d: HOST/hosts.toml below */
+	char cni_conf_dir[BOOT_PATH_MAX];  /* /etc/cni/net.d */
+	char cni_bin_dirs[BOOT_PATH_MAX];  /* colon-separated: /opt/cni/bin:/usr/lib/cni */
+	char cni_cache_dir[BOOT_PATH_MAX]; /* /var/lib/cni */
+	char cgroup_parent[BOOT_PATH_MAX]; /* default parent of pods: /bulkhead */
+	uint32_t log_level;                /* enum log_level */
+	uint32_t max_concurrent_downloads; /* layers of one pull: 3 */
+	uint32_t pull_progress_timeout_s;  /* 300; 0: none */
+	uint32_t log_line_max;             /* 16384 */
+};
+
+/* One path that a worker sees in its otherwise empty root, at the same place. */
+struct boot_visible {
+	char path[BOOT_PATH_MAX];
+	bool writable;
+	bool optional; /* absent on the host: absent in the worker */
+};
+
+/* One row of the privilege table, resolved to numbers. */
+struct boot_privileges {
+	uid_t uid;
+	gid_t gid;
+	uint64_t capabilities; /* effective, permitted and bounding; ambient none */
+	bool empty_root;       /* a root of its own with nothing but visible[] */
+	uint64_t unshare;      /* CLONE_NEW* flags */
+	bool no_new_privs;
+	struct boot_visible visible[BOOT_VISIBLE_MAX];
+	uint32_t n_visible;
+	struct rlimit nofile, memlock, core, nproc;
+	uint8_t opcodes[64]; /* io_uring; n 0: unrestricted */
+	uint32_t n_opcodes;
+	struct sock_filter bpf[BOOT_BPF_MAX]; /* seccomp; n 0: none */
+	uint32_t n_bpf;
+};
+
+#define BOOT_MAGIC 0x62686231 /* "bhb1" */
+
+struct boot_block {
+	uint32_t magic, size;
+	uint32_t role, instance; /* instance: the API worker's endpoint, else 0 */
+	uint32_t restarts;       /* how often this worker was replaced so far */
+	struct boot_config config;
+	struct boot_privileges privileges;
+};
+
+/* --- the control socket; a message is one packet, descriptors ride with it --- */
+
+enum control_type {
+	/* supervisor to worker */
+	CONTROL_LINK = 1,  /* five descriptors: struct link_ends, to (peer, instance) */
+	CONTROL_UNLINK,    /* the peer is gone; CONTROL_LINK follows when it's back */
+	CONTROL_LISTENER,  /* one descriptor: a listening socket; arg: its index */
+	CONTROL_ZYGOTE,    /* one descriptor: a SEQPACKET socket to the keepers' zygote */
+	CONTROL_RELOAD,    /* one descriptor: a new boot block memfd (config only counts) */
+	CONTROL_STOP,      /* finish: answer what is open, then exit 0 */
+	CONTROL_PING,      /* liveness; answered by CONTROL_PONG with the same arg */
+	/* worker to supervisor */
+	CONTROL_READY = 64,
+	CONTROL_PONG,
+	CONTROL_VIOLATION, /* peer, instance broke the protocol: end it */
+};
+
+struct control {
+	uint32_t type;
+	uint32_t peer, instance; /* enum role */
+	uint32_t arg;
+	char text[112]; /* NUL-terminated; why */
+};
+_Static_assert(sizeof(struct control) == 128, "fixed size on the wire");
