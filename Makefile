@@ -101,9 +101,11 @@ $(O)/%.o: %.c | $(PROTO_C)
 UNIT := $(patsubst tests/unit/%.c,$(O)/tests/%,$(wildcard tests/unit/test_*.c))
 -include $(wildcard tests/unit/*.mk)
 
-$(O)/tests/%: $(O)/tests/unit/%.o $(LIBIPC)
+.SECONDEXPANSION:
+$(O)/tests/%: $(O)/tests/unit/%.o $$(OBJ_$$*) $(LIBIPC)
+	@mkdir -p $(dir $@)
 	@echo "  LD   $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(OBJ_$*) $(LIBIPC) $(LIBS_$*) $(LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_$*) $(LIBS)
 
 .PHONY: clean
 clean:
