@@ -4,7 +4,10 @@
  *
  * A worker starts with descriptor 3 = a sealed memfd with a struct boot_block,
  * and descriptor 4 = its control socket (SEQPACKET). Everything else (links,
- * listeners) arrives over the control socket.
+ * listeners) arrives over the control socket. Descriptor 5 is held and never
+ * used: it carries the flock by which a new supervisor notices that workers of
+ * a killed one are still on their way out. The keepers' zygote has no
+ * descriptor 5, since its keepers outlive everybody.
  */
 #pragma once
 
@@ -18,6 +21,7 @@
 
 #define BOOT_FD_BLOCK 3
 #define BOOT_FD_CONTROL 4
+#define BOOT_FD_LOCK 5
 
 #define BOOT_PATH_MAX 256
 #define BOOT_VISIBLE_MAX 16
@@ -46,17 +50,22 @@ struct boot_visible {
 	bool optional; /* absent on the host: absent in the worker */
 };
 
+#define BOOT_CAPABILITIES_ALL UINT64_MAX
+#define BOOT_LIMIT_KEEP (RLIM_INFINITY - 1)
+
 /* One row of the privilege table, resolved to numbers. */
 struct boot_privileges {
 	uid_t uid;
 	gid_t gid;
-	uint64_t capabilities; /* effective, permitted and bounding; ambient none */
+	/* Effective, permitted and bounding, one bit each; no inheritable and no
+	 * ambient ones. BOOT_CAPABILITIES_ALL: whatever the supervisor has. */
+	uint64_t capabilities;
 	bool empty_root;       /* a root of its own with nothing but visible[] */
 	uint64_t unshare;      /* CLONE_NEW* flags */
 	bool no_new_privs;
 	struct boot_visible visible[BOOT_VISIBLE_MAX];
 	uint32_t n_visible;
-	struct rlimit nofile, memlock, core, nproc;
+	struct rlimit nofile, memlock, core, nproc; /* rlim_max BOOT_LIMIT_KEEP: as inherited */
 	uint8_t opcodes[64]; /* io_uring; n 0: unrestricted */
 	uint32_t n_opcodes;
 	struct sock_filter bpf[BOOT_BPF_MAX]; /* seccomp; n 0: none */
@@ -77,10 +86,12 @@ struct boot_block {
 
 enum control_type {
 	/* supervisor to worker */
-	CONTROL_LINK = 1,  /* five descriptors: struct link_ends, to (peer, instance) */
+	CONTROL_LINK = 1,  /* five descriptors: struct link_ends in the order of its
+			    * fields, to (peer, instance); arg: the peer's pid */
 	CONTROL_UNLINK,    /* the peer is gone; CONTROL_LINK follows when it's back */
 	CONTROL_LISTENER,  /* one descriptor: a listening socket; arg: its index */
-	CONTROL_ZYGOTE,    /* one descriptor: a SEQPACKET socket to the keepers' zygote */
+	CONTROL_ZYGOTE,    /* one descriptor: an end of the SEQPACKET socket between
+			    * the task worker and the keepers' zygote; both get one */
 	CONTROL_RELOAD,    /* one descriptor: a new boot block memfd (config only counts) */
 	CONTROL_STOP,      /* finish: answer what is open, then exit 0 */
 	CONTROL_PING,      /* liveness; answered by CONTROL_PONG with the same arg */

@@ -1,0 +1,287 @@
+/*
+ * One table of keys; reading a line, checking a value, copying what a reload
+ * may change all walk it. A wrong line is an error with its place, never
+ * skipped: a daemon that runs with half of what was asked for is worse than
+ * one that doesn't start.
+ */
+#include "supervisor/config.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+
+#define FILE_MAX (64 * 1024)
+#define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+
+enum kind { PATH, PATH_LIST, SOCKET_LIST, TEXT, NUMBER, LEVEL };
+
+struct key {
+	const char *name;
+	enum kind kind;
+	size_t offset, size; /* of the field; size is that of text */
+	uint32_t min, max;   /* of a number */
+	bool live;           /* a reload may change it */
+};
+
+#define TEXT_FIELD(field) .offset = offsetof(struct config, field), .size = sizeof(((struct config *)0)->field)
+#define NUMBER_FIELD(field) .offset = offsetof(struct config, field)
+
+static const struct key keys[] = {
+	{ .name = "state_root", .kind = PATH, TEXT_FIELD(boot.state_root) },
+	{ .name = "run_root", .kind = PATH, TEXT_FIELD(boot.run_root) },
+	{ .name = "socket", .kind = SOCKET_LIST, TEXT_FIELD(boot.socket) },
+	{ .name = "socket_group", .kind = TEXT, TEXT_FIELD(socket_group) },
+	{ .name = "certs_dir", .kind = PATH, TEXT_FIELD(boot.certs_dir) },
+	{ .name = "cni_conf_dir", .kind = PATH, TEXT_FIELD(boot.cni_conf_dir) },
+	{ .name = "cni_bin_dirs", .kind = PATH_LIST, TEXT_FIELD(boot.cni_bin_dirs) },
+	{ .name = "cni_cache_dir", .kind = PATH, TEXT_FIELD(boot.cni_cache_dir) },
+	{ .name = "cgroup_parent", .kind = PATH, TEXT_FIELD(boot.cgroup_parent) },
+	{ .name = "uid_base", .kind = NUMBER, NUMBER_FIELD(uid_base), .min = 1, .max = INT32_MAX - ROLE_COUNT },
+	{ .name = "log_level", .kind = LEVEL, NUMBER_FIELD(boot.log_level), .live = true },
+	{ .name = "max_concurrent_downloads",
+	  .kind = NUMBER,
+	  NUMBER_FIELD(boot.max_concurrent_downloads),
+	  .min = 1,
+	  .max = 64,
+	  .live = true },
+	{ .name = "pull_progress_timeout_s",
+	  .kind = NUMBER,
+	  NUMBER_FIELD(boot.pull_progress_timeout_s),
+	  .max = 86400,
+	  .live = true },
+	{ .name = "log_line_max",
+	  .kind = NUMBER,
+	  NUMBER_FIELD(boot.log_line_max),
+	  .min = 128,
+	  .max = 1024 * 1024,
+	  .live = true },
+	{ .name = "worker_timeout_s", .kind = NUMBER, NUMBER_FIELD(worker_timeout_s), .max = 3600, .live = true },
+	{ .name = "stop_timeout_s", .kind = NUMBER, NUMBER_FIELD(stop_timeout_s), .min = 1, .max = 600, .live = true },
+};
+
+static const struct config defaults = {
+	.boot = {
+		.state_root = "/var/lib/bulkhead",
+		.run_root = "/run/bulkhead",
+		.certs_dir = "/etc/bulkhead/certs.d",
+		.cni_conf_dir = "/etc/cni/net.d",
+		.cni_bin_dirs = "/opt/cni/bin:/usr/lib/cni",
+		.cni_cache_dir = "/var/lib/cni",
+		.cgroup_parent = "/bulkhead",
+		.log_level = LOG_INFO,
+		.max_concurrent_downloads = 3,
+		.pull_progress_timeout_s = 300,
+		.log_line_max = 16384,
+	},
+	.socket_group = "root",
+	.uid_base = 64100,
+	.worker_timeout_s = 30,
+	.stop_timeout_s = 5,
+};
+
+static char *text_of(struct config *c, const struct key *k) {
+	return (char *)c + k->offset;
+}
+
+static uint32_t *number_of(struct config *c, const struct key *k) {
+	return (uint32_t *)((char *)c + k->offset);
+}
+
+/* --- values --- */
+
+/* Absolute, no "//", "." or "..", no slash at the end but in "/": two spellings
+ * of one folder would be two folders to whoever compares them. */
+static bool path_clean(const char *p, size_t n) {
+	if (n == 0 || p[0] != '/')
+		return false;
+	for (size_t i = 0; i < n;) {
+		size_t start = ++i;
+		while (i < n && p[i] != '/')
+			i++;
+		size_t part = i - start;
+		if ((part == 0 && n > 1) || (part == 1 && p[start] == '.') ||
+		    (part == 2 && p[start] == '.' && p[start + 1] == '.'))
+			return false;
+	}
+	return true;
+}
+
+static bool path_list_clean(const char *text, size_t longest) {
+	for (;;) {
+		size_t n = strcspn(text, ":");
+		if (!path_clean(text, n) || n > longest)
+			return false;
+		if (text[n] == '\0')
+			return true;
+		text += n + 1;
+	}
+}
+
+static int text_set(const struct key *k, char *field, const char *where, const char *value, struct fault *fault) {
+	const char *want = NULL;
+	if (k->kind == PATH && !path_clean(value, strlen(value)))
+		want = "an absolute path without \".\", \"..\" or empty parts";
+	else if (k->kind == PATH_LIST && !path_list_clean(value, k->size))
+		want = "absolute paths with \":\" between them";
+	else if (k->kind == SOCKET_LIST && !path_list_clean(value, SOCKET_PATH_MAX))
+		want = "absolute paths of at most 107 bytes with \":\" between them";
+	else if (k->kind == TEXT && value[0] == '\0')
+		want = "a value";
+	if (want)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: \"%s\" takes %s, not \"%s\"", where, k->name, want,
+				 value);
+	if (strlen(value) >= k->size)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: the value of \"%s\" is longer than %zu bytes",
+				 where, k->name, k->size - 1);
+	memcpy(field, value, strlen(value) + 1);
+	return 0;
+}
+
+static int number_set(const struct key *k, uint32_t *field, const char *where, const char *value,
+		      struct fault *fault) {
+	char *end = NULL;
+	errno = 0;
+	unsigned long long n = isdigit((unsigned char)value[0]) ? strtoull(value, &end, 10) : 0;
+	if (!end || *end || errno || n < k->min || n > k->max)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: \"%s\" takes a number from %u to %u, not \"%s\"",
+				 where, k->name, k->min, k->max, value);
+	*field = (uint32_t)n;
+	return 0;
+}
+
+int config_set(struct config *c, const char *where, const char *key, const char *value, struct fault *fault) {
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		const struct key *k = &keys[i];
+		if (strcmp(k->name, key) != 0)
+			continue;
+		enum log_level level;
+		switch (k->kind) {
+		case NUMBER:
+			return number_set(k, number_of(c, k), where, value, fault);
+		case LEVEL:
+			if (log_level_parse(value, &level) < 0)
+				return fault_set(fault, FAULT_INVALID_ARGUMENT,
+						 "%s: \"%s\" takes debug, info, warn or error, not \"%s\"", where, key,
+						 value);
+			*number_of(c, k) = level;
+			return 0;
+		default:
+			return text_set(k, text_of(c, k), where, value, fault);
+		}
+	}
+	return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: unknown key \"%s\"", where, key);
+}
+
+/* --- the file --- */
+
+static char *trim(char *text) {
+	while (isspace((unsigned char)*text))
+		text++;
+	size_t n = strlen(text);
+	while (n > 0 && isspace((unsigned char)text[n - 1]))
+		text[--n] = '\0';
+	return text;
+}
+
+/* Splits "key = value" in place. */
+static int line_set(struct config *c, const char *where, char *line, struct fault *fault) {
+	char *equals = strchr(line, '=');
+	if (!equals)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: expected \"key = value\", found \"%s\"", where,
+				 line);
+	*equals = '\0';
+	return config_set(c, where, trim(line), trim(equals + 1), fault);
+}
+
+static int file_read(const struct config_source *source, char **ret_text, struct fault *fault) {
+	CLEANUP_FD int fd = open(source->file, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && !source->file_required)
+		return 0;
+	if (fd < 0)
+		return fault_errno(fault, errno, "open the configuration %s", source->file);
+	size_t size;
+	CLEANUP_FREE char *text = NULL;
+	int r = fd_read_all(fd, FILE_MAX, &text, &size);
+	if (r < 0)
+		return fault_errno(fault, r, "read the configuration %s", source->file);
+	if (strlen(text) != size)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s is not a text file: it has a NUL byte",
+				 source->file);
+	*ret_text = take_ptr(text);
+	return 0;
+}
+
+static int file_apply(struct config *c, const char *file, char *text, struct fault *fault) {
+	char where[512], *rest = text, *line;
+	for (unsigned n = 1; (line = strsep(&rest, "\n")); n++) {
+		/* A comment starts a line or follows a space: '#' may be part of a path. */
+		for (char *p = strchr(line, '#'); p; p = strchr(p + 1, '#'))
+			if (p == line || isspace((unsigned char)p[-1]))
+				*p = '\0';
+		line = trim(line);
+		if (*line == '\0')
+			continue;
+		snprintf(where, sizeof(where), "%s:%u", file, n);
+		int r = line_set(c, where, line, fault);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int finish(struct config *c, struct fault *fault) {
+	if (c->boot.socket[0] != '\0')
+		return 0;
+	int n = snprintf(c->boot.socket, sizeof(c->boot.socket), "%s/bulkhead.sock", c->boot.run_root);
+	if ((size_t)n > SOCKET_PATH_MAX)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "run_root \"%s\" is too long for a socket in it: set \"socket\" to a shorter path",
+				 c->boot.run_root);
+	return 0;
+}
+
+int config_load(const struct config_source *source, struct config *ret_config, struct fault *fault) {
+	struct config c = defaults;
+	CLEANUP_FREE char *text = NULL;
+	int r = file_read(source, &text, fault);
+	if (r < 0)
+		return r;
+	if (text) {
+		r = file_apply(&c, source->file, text, fault);
+		if (r < 0)
+			return r;
+	}
+	for (size_t i = 0; i < source->n_options; i++) {
+		CLEANUP_FREE char *option = strdup(source->options[i]);
+		r = option ? line_set(&c, "--set", option, fault) : fault_errno(fault, ENOMEM, "--set");
+		if (r < 0)
+			return r;
+	}
+	r = finish(&c, fault);
+	if (r < 0)
+		return r;
+	*ret_config = c;
+	return 0;
+}
+
+const char *config_reload(struct config *c, const struct config *from) {
+	struct config new = *from;
+	const char *fixed = NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		const struct key *k = &keys[i];
+		if (k->kind == NUMBER || k->kind == LEVEL) {
+			if (k->live)
+				*number_of(c, k) = *number_of(&new, k);
+			else if (*number_of(c, k) != *number_of(&new, k))
+				fixed = k->name;
+		} else if (strcmp(text_of(c, k), text_of(&new, k)) != 0) {
+			fixed = k->name;
+		}
+	}
+	return fixed;
+}

@@ -1,0 +1,35 @@
+/*
+ * The configuration: `key = value` lines, # starts a comment. It is all that
+ * the supervisor parses. What workers need of it travels in struct boot_config.
+ */
+#pragma once
+
+#include "base/fault.h"
+#include "boot/boot.h"
+
+#define CONFIG_DEFAULT_FILE "/etc/bulkhead/bulkhead.conf"
+
+struct config {
+	struct boot_config boot;
+	char socket_group[64];     /* a name or a number */
+	uint32_t uid_base;         /* where bulkhead-ROLE is no user: uid_base + role */
+	uint32_t worker_timeout_s; /* unanswered for so long: ended and replaced; 0: never */
+	uint32_t stop_timeout_s;   /* how long a worker may take to finish at the end */
+};
+
+/* Where a configuration comes from; options are "key=value" and win. */
+struct config_source {
+	const char *file;
+	bool file_required;
+	const char **options;
+	size_t n_options;
+};
+
+/* On an error *ret_config is untouched and fault names file and line. */
+int config_load(const struct config_source *source, struct config *ret_config, struct fault *fault) NODISCARD;
+/* Sets one key from text; for config_load and tests. where names the place in
+ * messages: "bulkhead.conf:3". */
+int config_set(struct config *c, const char *where, const char *key, const char *value, struct fault *fault) NODISCARD;
+/* Copies to *c what may change while the daemon runs. Returns the name of a
+ * key that differs but may not, or NULL. */
+const char *config_reload(struct config *c, const struct config *from);
