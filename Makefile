@@ -37,7 +37,8 @@ PROGRAMS := $(O)/bulkheadd $(WORKERS:%=$(O)/bulkhead-%) $(O)/bulkhead $(O)/bulkh
 
 # Sanitizers bring an allocator of their own.
 JEMALLOC := $(if $(filter asan,$(VARIANT)),,-ljemalloc)
-LIBS     := -lprotobuf-c -luring -lcap
+# liburing's shared object of Debian 12 lacks io_uring_register_restrictions.
+LIBS     := -lprotobuf-c -l:liburing.a -lcap
 LIBS_supervisor := -lseccomp
 LIBS_api      := -lnghttp2
 LIBS_metadata := -ltdb
@@ -88,8 +89,13 @@ $(O)/proto/%.pb-c.o: $(O)/proto/%.pb-c.c
 	@echo "  CC   $<"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
+# protobuf-c names types and descriptors differently; this maps one to the other.
+DESCRIPTORS := $(O)/proto/descriptors.h
+$(DESCRIPTORS): $(PROTO_C) tools/descriptors.awk
+	$(Q)awk -f tools/descriptors.awk $(PROTO_C:.c=.h) > $@
+
 # Generated headers first, for everything that may include them.
-$(O)/%.o: %.c | $(PROTO_C)
+$(O)/%.o: %.c | $(PROTO_C) $(DESCRIPTORS)
 	@mkdir -p $(dir $@)
 	@echo "  CC   $<"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -MMD -MP -c -o $@ $<

@@ -105,7 +105,8 @@ struct link_options {
 /* A link starts detached: calls of RESEND rows wait (until their deadline),
  * others fail with UNAVAILABLE. */
 int link_new(const struct link_options *options, struct link **ret_link) NODISCARD;
-/* Fails all open calls with UNAVAILABLE; open requests become abandoned. */
+/* Fails all open calls with UNAVAILABLE; open requests become abandoned. May be
+ * called from any callback, those of this link included. */
 void link_free(struct link *l);
 /* What connects two ends: made by the supervisor, five descriptors. */
 struct link_ends {
