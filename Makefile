@@ -15,7 +15,7 @@ CFLAGS_plain := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS_debug := -O0 -g3
 CFLAGS_asan  := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
-	   -Wno-unused-parameter -Wno-missing-field-initializers -Werror
+	   -Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-truncation -Werror
 CFLAGS  := -std=c11 -D_GNU_SOURCE $(CFLAGS_$(VARIANT)) $(EXTRA_CFLAGS)
 CPPFLAGS := -Iipc -I. -I$(O)/proto
 LDFLAGS := $(if $(filter asan,$(VARIANT)),-fsanitize=address$(comma)undefined) -Wl,-z,relro,-z,now

@@ -1,0 +1,338 @@
+/* Links between two processes' ends in one loop: calls, failures, descriptors,
+ * large payloads, violations, successors; over rings and over sockets. */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "msg/internal.h"
+#include "msg/typed.h"
+#include "tap.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+struct side {
+	struct loop *loop;
+	struct link *link;
+	int requests, cancelled, down;
+	bool violation;
+	char down_text[256];
+	struct msg_request *kept;
+};
+
+struct result {
+	int calls;
+	enum fault_code code;
+	char text[256];
+	uint64_t number;
+	int fd;
+	size_t size;
+};
+
+static void turns(struct loop *l, int n) {
+	for (int i = 0; i < n; i++)
+		loop_turn(l, 2 * NS_PER_MS);
+}
+
+static void on_down(void *worker, struct link *l, bool violation, const char *text) {
+	struct side *s = worker;
+	s->down++;
+	s->violation = violation;
+	snprintf(s->down_text, sizeof(s->down_text), "%s", text);
+}
+
+static void request_cancelled_seen(struct msg_request *r, void *ctx) {
+	((struct side *)ctx)->cancelled++;
+}
+
+static void on_snapshot_usage(struct side *s, struct msg_request *r, const Bulkhead__Key *m) {
+	s->requests++;
+	if (strcmp(m->id, "keep") == 0) {
+		r->cancelled = request_cancelled_seen;
+		r->cancelled_ctx = s;
+		s->kept = r;
+		return;
+	}
+	if (strcmp(m->id, "missing") == 0) {
+		msg_failf(r, FAULT_NOT_FOUND, "snapshot \"%s\": no such snapshot", m->id);
+		return;
+	}
+	Bulkhead__SnapshotUsageReply reply = BULKHEAD__SNAPSHOT_USAGE_REPLY__INIT;
+	reply.size = strlen(m->id);
+	reply.inodes = r->context.request;
+	snapshot_usage_reply(r, &reply, NULL, 0);
+}
+
+static void on_snapshot_mount(struct side *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m) {
+	int fd = memfd_create("mount", MFD_CLOEXEC);
+	if (write(fd, m->key, strlen(m->key)) < 0)
+		abort();
+	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
+	snapshot_mount_reply(r, &reply, &fd, 1);
+	close(fd);
+}
+
+static void on_layer_unpack(struct side *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m) {
+	char text[6] = { 0 };
+	Bulkhead__LayerUnpackReply reply = BULKHEAD__LAYER_UNPACK_REPLY__INIT;
+	reply.size = pread(r->fds[0], text, 5, 0) == 5 && strcmp(text, "tar!!") == 0;
+	layer_unpack_reply(r, &reply, NULL, 0);
+}
+
+static void on_snapshot_list(struct side *s, struct msg_request *r, const Bulkhead__Empty *m) {
+	Bulkhead__SnapshotListReply reply = BULKHEAD__SNAPSHOT_LIST_REPLY__INIT;
+	static char *names[20000];
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		names[i] = "0123456789abcdef";
+	reply.layers = names;
+	reply.n_layers = ARRAY_SIZE(names);
+	snapshot_list_reply(r, &reply, NULL, 0);
+}
+
+HANDLER_DEFINE(struct side, snapshot_usage)
+HANDLER_DEFINE(struct side, snapshot_mount)
+HANDLER_DEFINE(struct side, layer_unpack)
+HANDLER_DEFINE(struct side, snapshot_list)
+
+static const struct link_handler handlers[] = {
+	HANDLER(snapshot_usage), HANDLER(snapshot_mount), HANDLER(layer_unpack), HANDLER(snapshot_list), { 0 },
+};
+
+static void usage_done(void *ctx, const struct msg_answer *a) {
+	struct result *r = ctx;
+	r->calls++;
+	r->code = a->fault ? a->fault->code : FAULT_NONE;
+	snprintf(r->text, sizeof(r->text), "%s", a->fault ? a->fault->text : "");
+	if (!a->fault) {
+		r->size = snapshot_usage_answer(a)->size;
+		r->number = snapshot_usage_answer(a)->inodes;
+	}
+}
+
+static void mount_done(void *ctx, const struct msg_answer *a) {
+	struct result *r = ctx;
+	r->calls++;
+	r->fd = a->fault ? -1 : take_fd(&a->fds[0]);
+}
+
+static void unpack_done(void *ctx, const struct msg_answer *a) {
+	((struct result *)ctx)->number = a->fault ? 0 : layer_unpack_answer(a)->size;
+}
+
+static void list_done(void *ctx, const struct msg_answer *a) {
+	((struct result *)ctx)->size = a->fault ? 0 : snapshot_list_answer(a)->n_layers;
+}
+
+static struct msg_call *ask(struct side *from, const char *id, const struct msg_context *context, struct result *r) {
+	Bulkhead__Key key = BULKHEAD__KEY__INIT;
+	key.id = (char *)id;
+	return snapshot_usage_send(from->link, context, &key, NULL, 0, usage_done, r);
+}
+
+static void connect_sides(struct side *a, struct side *b, bool by_ring) {
+	if (by_ring) {
+		struct link_ends x, y;
+		tap_check(link_ends_new(&x, &y) == 0, "ends");
+		tap_check(link_attach_ring(a->link, &x) == 0 && link_attach_ring(b->link, &y) == 0, "attached by ring");
+		return;
+	}
+	int p[2];
+	socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p);
+	tap_check(link_attach_socket(a->link, p[0]) == 0 && link_attach_socket(b->link, p[1]) == 0,
+		  "attached by socket");
+}
+
+static void sides_new(struct loop *l, struct side *a, struct side *b) {
+	*a = *b = (struct side){ .loop = l };
+	struct link_options oa = { .loop = l, .self = ROLE_METADATA, .peer = ROLE_SNAPSHOT, .worker = a, .on_down = on_down };
+	struct link_options ob = { .loop = l, .self = ROLE_SNAPSHOT, .peer = ROLE_METADATA, .worker = b,
+				   .on_down = on_down, .handlers = handlers };
+	if (link_new(&oa, &a->link) < 0 || link_new(&ob, &b->link) < 0)
+		abort();
+}
+
+static void sides_free(struct side *a, struct side *b) {
+	link_free(a->link);
+	link_free(b->link);
+}
+
+static void test_calls(struct loop *l, struct side *a, struct side *b) {
+	struct result r = { 0 };
+	struct msg_context context = { .request = 77 };
+	ask(a, "abc", &context, &r);
+	tap_check(r.calls == 0, "the answer never comes from within the call");
+	turns(l, 4);
+	tap_check(r.calls == 1 && r.size == 3 && r.number == 77, "a call is answered, its request id came along");
+	ask(a, "missing", NULL, &r);
+	turns(l, 4);
+	tap_check(r.code == FAULT_NOT_FOUND && strstr(r.text, "missing"), "a fault comes back whole: %s", r.text);
+
+	struct result many[1000] = { 0 };
+	for (int i = 0; i < 1000; i++)
+		ask(a, "0123456789", NULL, &many[i]);
+	for (int i = 0; i < 2000 && !many[999].calls; i++)
+		turns(l, 1);
+	int answered = 0;
+	for (int i = 0; i < 1000; i++)
+		answered += many[i].calls == 1 && many[i].size == 10;
+	tap_check(answered == 1000, "1000 calls at once, more than the ring holds (%d)", answered);
+
+	char *long_id = malloc(60001);
+	memset(long_id, 'x', 60000);
+	long_id[60000] = 0;
+	ask(a, long_id, NULL, &r);
+	turns(l, 4);
+	tap_check(r.size == 60000, "a payload too large for the ring goes by descriptor");
+	free(long_id);
+	Bulkhead__Empty empty = BULKHEAD__EMPTY__INIT;
+	snapshot_list_send(a->link, NULL, &empty, NULL, 0, list_done, &r);
+	turns(l, 6);
+	tap_check(r.size == 20000, "so does a large answer");
+}
+
+static void test_descriptors(struct loop *l, struct side *a) {
+	struct result r = { .fd = -1 };
+	Bulkhead__SnapshotMountRequest m = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
+	m.key = "root";
+	snapshot_mount_send(a->link, NULL, &m, NULL, 0, mount_done, &r);
+	turns(l, 4);
+	char text[5] = { 0 };
+	tap_check(r.fd >= 0 && pread(r.fd, text, 4, 0) == 4 && strcmp(text, "root") == 0, "a descriptor comes back");
+	fd_close(r.fd);
+	int fd = memfd_create("layer", MFD_CLOEXEC);
+	fd_write_all(fd, "tar!!", 5);
+	Bulkhead__LayerUnpackRequest u = BULKHEAD__LAYER_UNPACK_REQUEST__INIT;
+	struct result many[200] = { 0 };
+	for (int i = 0; i < 200; i++)
+		layer_unpack_send(a->link, NULL, &u, &fd, 1, unpack_done, &many[i]);
+	close(fd);
+	for (int i = 0; i < 500 && !many[199].number; i++)
+		turns(l, 1);
+	int good = 0;
+	for (int i = 0; i < 200; i++)
+		good += many[i].number == 1;
+	tap_check(good == 200, "200 descriptors each find their message (%d)", good);
+}
+
+static void test_giving_up(struct loop *l, struct side *a, struct side *b) {
+	struct result r = { 0 };
+	msg_cancel(ask(a, "keep", NULL, &r));
+	turns(l, 4);
+	struct msg_context soon = { .deadline = clock_mono() + 3 * NS_PER_MS };
+	tap_check(b->requests > 0 && r.calls == 0, "a cancelled call isn't answered");
+	b->cancelled = 0;
+	ask(a, "keep", &soon, &r);
+	turns(l, 8);
+	tap_check(r.calls == 1 && r.code == FAULT_DEADLINE_EXCEEDED, "a deadline ends a call: %s", r.text);
+	tap_check(b->cancelled == 1, "and the other side learns it");
+	msg_failf(b->kept, FAULT_INTERNAL, "too late");
+	turns(l, 4);
+	tap_check(r.calls == 1, "a late answer goes nowhere");
+}
+
+static void test_successor(struct loop *l, struct side *a, struct side *b, bool by_ring) {
+	struct result resend = { 0 }, lost = { 0 };
+	ask(a, "keep", NULL, &resend);
+	turns(l, 4);
+	Bulkhead__LayerUnpackRequest u = BULKHEAD__LAYER_UNPACK_REQUEST__INIT;
+	int fd = memfd_create("layer", MFD_CLOEXEC);
+	struct msg_request *old = b->kept;
+	connect_sides(a, b, by_ring); /* as if b had been replaced */
+	turns(l, 4);
+	tap_check(b->requests > 0 && b->kept != old && b->kept, "a RESEND call goes to the successor");
+	Bulkhead__SnapshotUsageReply reply = BULKHEAD__SNAPSHOT_USAGE_REPLY__INIT;
+	reply.size = 5;
+	snapshot_usage_reply(b->kept, &reply, NULL, 0);
+	snapshot_usage_reply(old, &reply, NULL, 0); /* abandoned: goes nowhere */
+	turns(l, 4);
+	tap_check(resend.calls == 1 && resend.size == 5, "and is answered once");
+	link_free(b->link);
+	turns(l, 3);
+	layer_unpack_send(a->link, NULL, &u, &fd, 1, usage_done, &lost);
+	turns(l, 4);
+	tap_check(lost.calls == 1 && lost.code == FAULT_UNAVAILABLE, "a peer that is gone: %s", lost.text);
+	if (!by_ring)
+		tap_check(a->down == 1 && !a->violation, "a closed socket is no violation");
+	b->link = NULL;
+	close(fd);
+}
+
+static void violate(struct loop *l, const struct frame *f, const void *payload, const char *what) {
+	struct side a, b;
+	sides_new(l, &a, &b);
+	int p[2];
+	socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p);
+	if (link_attach_socket(b.link, p[0]) < 0)
+		abort();
+	struct iovec iov[2] = { { (void *)f, sizeof(*f) }, { (void *)payload, payload ? f->size : 0 } };
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
+	if (sendmsg(p[1], &m, 0) < 0)
+		abort();
+	turns(l, 3);
+	tap_check(b.down == 1 && b.violation, "%s: %s", what, b.down_text);
+	close(p[1]);
+	sides_free(&a, &b);
+}
+
+static void test_violations(struct loop *l) {
+	violate(l, &(struct frame){ .number = 9999, .kind = FRAME_REQUEST }, NULL, "unknown message");
+	violate(l, &(struct frame){ .number = MSG_task_list, .kind = FRAME_REQUEST }, NULL, "not its message");
+	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = 9 }, NULL, "unknown kind");
+	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 70000 }, NULL, "size");
+	violate(l, &(struct frame){ .number = MSG_layer_unpack, .kind = FRAME_REQUEST }, NULL, "missing descriptor");
+	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 4 }, "\x0a\x02" "a\0",
+		"NUL in a string");
+	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 4 }, "\x0a\x02\xff\xff",
+		"invalid UTF-8");
+	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 3 }, "\x0a\x09" "a",
+		"cut payload");
+}
+
+static void test_ring_lies(void) {
+	int rw[2], ro[2];
+	struct ring a, b;
+	struct buffer record = { 0 };
+	for (int i = 0; i < 2; i++)
+		if (ring_memory_new(&rw[i], &ro[i]) < 0)
+			abort();
+	tap_check(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, ro[0], 0) == MAP_FAILED,
+		  "the reader's descriptor can't be mapped writable");
+	tap_check(ftruncate(rw[0], 0) < 0, "nobody can shrink a ring");
+	tap_check(ring_init(&a, rw[0], ro[1]) == 0 && ring_init(&b, rw[1], ro[0]) == 0, "a ring pair");
+	tap_check(ring_push(&a, "abcdefgh", 8, "ij", 2) == 0 && ring_pop(&b, &record) == 1 && record.size == 10 &&
+			  memcmp(record.data, "abcdefghij", 10) == 0,
+		  "a record arrives");
+	uint32_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, rw[0], 0);
+	uint32_t head = page[0];
+	const uint32_t lies[] = { head + 1, head + RING_DATA_SIZE + 8, head - 8 };
+	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
+		page[0] = lies[i];
+		tap_check(ring_pop(&b, &record) == -EBADMSG, "an impossible position is refused (%zu)", i);
+	}
+	page[0] = head + 16;
+	uint8_t *data = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, rw[0], 0);
+	memset(data + 128 + head, 0xff, 8);
+	tap_check(ring_pop(&b, &record) == -EBADMSG, "an impossible length is refused");
+	ring_deinit(&a);
+	ring_deinit(&b);
+	buffer_deinit(&record);
+}
+
+int main(void) {
+	struct loop *l;
+	if (loop_new(NULL, &l) < 0 || loop_enable(l, NULL, 0) < 0)
+		abort();
+	for (int by_ring = 0; by_ring < 2; by_ring++) {
+		struct side a, b;
+		sides_new(l, &a, &b);
+		connect_sides(&a, &b, by_ring);
+		test_calls(l, &a, &b);
+		test_descriptors(l, &a);
+		test_giving_up(l, &a, &b);
+		test_successor(l, &a, &b, by_ring);
+		sides_free(&a, &b);
+	}
+	test_violations(l);
+	test_ring_lies();
+	loop_free(l);
+	return tap_done();
+}
