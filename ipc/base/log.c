@@ -20,6 +20,10 @@ void log_set_level(enum log_level level) {
 	threshold = level;
 }
 
+bool log_enabled(enum log_level level) {
+	return level >= threshold;
+}
+
 int log_level_parse(const char *text, enum log_level *ret_level) {
 	for (size_t i = 0; i < ARRAY_SIZE(level_names); i++)
 		if (strcmp(text, level_names[i]) == 0) {

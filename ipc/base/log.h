@@ -10,11 +10,15 @@
 
 #include "base/macros.h"
 
+#include <stdbool.h>
+
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 /* Once at start; name must stay valid (a literal). */
 void log_init(const char *name, enum log_level level);
 void log_set_level(enum log_level level);
+/* Whether a line of this level is written: to save the work of preparing it. */
+bool log_enabled(enum log_level level);
 /* "debug", "info", "warn" or "error"; -EINVAL otherwise. */
 int log_level_parse(const char *text, enum log_level *ret_level);
 

@@ -1,0 +1,6 @@
+/* The CRI's calls. Its types are the internal types, so a call is one row. */
+#pragma once
+
+#include "workers/api/grpc.h"
+
+extern const struct grpc_method cri_runtime_methods[], cri_image_methods[];

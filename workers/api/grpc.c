@@ -1,0 +1,345 @@
+/*
+ * Owns one struct grpc_call per stream, from its header fields until the
+ * stream is gone.
+ *
+ * Happy path: open (resolve the path, read deadline and trace), data (collect
+ * the message), end (decode, send to the metadata worker), answered (pack,
+ * send, finish), closed. A call is finished exactly once, in finish(), which
+ * also writes its log line; what comes afterwards is ignored.
+ *
+ * Failure: any fault finishes the call with its code and sentence. A client
+ * that resets its stream or vanishes cancels the internal call. The deadline
+ * rides with the internal call and ends the client's call here too.
+ */
+#include "workers/api/grpc.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "workers/api/fields.h"
+#include "workers/api/frame.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+/* A request that is answered here has little to say. */
+#define LOCAL_REQUEST_MAX (64u << 10)
+/* Decoded, a message may take this many times its bytes; arrays of empty
+ * messages would take more. */
+#define DECODED_FACTOR 16
+#define DECODED_MAX (128u << 20)
+#define DECODED_LEAST (64u << 10)
+/* What a client of a stream of replies may leave unread. */
+#define LAG_LATEST (64u << 10)
+#define LAG_MAX (4u << 20)
+
+struct grpc_call {
+	struct grpc_server *server;
+	struct http2_stream *stream;
+	struct grpc_target target; /* method NULL: none was found */
+	const struct msg_row *row;
+	struct msg_context context;
+	int64_t begun;
+	struct frame frame;
+	struct msg_call *call;
+	struct loop_source *deadline;
+	bool responded, finished;
+	enum fault_code code;
+	char *message; /* encoded for grpc-message; NULL: none */
+	char code_text[4];
+};
+
+const struct grpc_service *grpc_call_service(const struct grpc_call *c) {
+	return c->target.service;
+}
+
+const struct grpc_server *grpc_call_server(const struct grpc_call *c) {
+	return c->server;
+}
+
+/* --- the end of a call --- */
+
+static void log_line(const struct grpc_call *c, const char *path, const char *error) {
+	bool changes = c->target.method && c->target.method->changes;
+	enum log_level level = c->code != FAULT_NONE || changes ? LOG_INFO : LOG_DEBUG;
+	if (!log_enabled(level))
+		return;
+	char request[20], ms[24], method[160];
+	snprintf(request, sizeof(request), "%" PRIx64, c->context.request);
+	snprintf(ms, sizeof(ms), "%.3f", (double)(clock_mono() - c->begun) / (double)NS_PER_MS);
+	if (c->target.method)
+		snprintf(method, sizeof(method), "/%s/%s", c->target.service->name, c->target.method->name);
+	else
+		snprintf(method, sizeof(method), "%s", path ? path : "");
+	log_event(level, "request", "req", request, "method", method, "code", fault_code_name(c->code), "ms", ms,
+		  error ? "error" : NULL, error, NULL);
+}
+
+/* No more work is done for the call; its stream may still be sending. */
+static void let_go(struct grpc_call *c) {
+	msg_cancel(take_ptr(c->call));
+	loop_source_free_p(&c->deadline);
+	frame_deinit(&c->frame);
+	http2_release(c->stream);
+}
+
+static size_t status_fields(struct grpc_call *c, struct http2_field *ret_fields) {
+	size_t n = 0;
+	ret_fields[n++] = (struct http2_field){ "grpc-status", c->code_text };
+	if (c->message)
+		ret_fields[n++] = (struct http2_field){ "grpc-message", c->message };
+	return n;
+}
+
+/* The response's first fields; with end the status comes right with them. */
+static int respond(struct grpc_call *c, bool end) {
+	struct http2_field fields[HTTP2_FIELDS_MAX] = {
+		{ ":status", "200" },
+		{ "content-type", "application/grpc" },
+		{ "grpc-accept-encoding", "identity" },
+	};
+	size_t n = 3;
+	if (end)
+		n += status_fields(c, fields + n);
+	c->responded = true;
+	return http2_respond(c->stream, fields, n, end);
+}
+
+/* path: of a method that isn't known; fault NULL: success. */
+static void finish(struct grpc_call *c, const char *path, const struct fault *fault) {
+	if (c->finished)
+		return;
+	c->finished = true;
+	c->code = fault ? fault->code : FAULT_NONE;
+	snprintf(c->code_text, sizeof(c->code_text), "%u", (unsigned)c->code & 0xff);
+	if (fault) {
+		c->message = malloc(strlen(fault->text) * 3 + 1);
+		if (c->message)
+			field_encode_message(fault->text, c->message);
+	}
+	let_go(c);
+	log_line(c, path, fault ? fault->text : NULL);
+	if (c->responded)
+		http2_finish(c->stream);
+	else if (respond(c, true) < 0)
+		http2_reset(c->stream, HTTP2_INTERNAL_ERROR);
+}
+
+void grpc_fail(struct grpc_call *c, const struct fault *fault) {
+	finish(c, NULL, fault);
+}
+
+void grpc_failf(struct grpc_call *c, enum fault_code code, const char *format, ...) {
+	char text[FAULT_TEXT_MAX];
+	struct fault fault;
+	va_list ap;
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	fault_set(&fault, code, "%s", text);
+	finish(c, NULL, &fault);
+}
+
+/* A fault that this file found: the sentence begins with the method. */
+static void fail_call(struct grpc_call *c, struct fault *fault) {
+	fault_prefix(fault, 0, "%s", c->target.method->name);
+	finish(c, NULL, fault);
+}
+
+static void deadline_passed(void *ctx) {
+	struct grpc_call *c = ctx;
+	grpc_failf(c, FAULT_DEADLINE_EXCEEDED, "%s: the client's deadline passed after %" PRId64 " ms",
+		   c->target.method->name, (clock_mono() - c->begun) / NS_PER_MS);
+}
+
+/* --- replies --- */
+
+static int send_message(struct grpc_call *c, const ProtobufCMessage *reply, struct fault *fault) {
+	struct buffer data CLEANUP_BUFFER = { 0 };
+	size_t size = protobuf_c_message_get_packed_size(reply);
+	uint8_t *p = size <= UINT32_MAX ? buffer_reserve(&data, FRAME_PREFIX + size) : NULL;
+	if (!p)
+		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "no memory for a reply of %zu bytes", size);
+	frame_prefix(p, size);
+	protobuf_c_message_pack(reply, p + FRAME_PREFIX);
+	data.size = FRAME_PREFIX + size;
+	int r = http2_send(c->stream, &data);
+	if (r == -ENOBUFS)
+		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED,
+				 "a reply of %zu bytes is ready, but too much is unread on this connection", size);
+	if (r < 0)
+		return fault_errno(fault, r, "send a reply of %zu bytes", size);
+	return 0;
+}
+
+static int reply_part(struct grpc_call *c, const ProtobufCMessage *reply, bool more) {
+	struct fault fault;
+	int r;
+	if (c->finished)
+		return -ECANCELED;
+	if (more && c->target.method->latest && http2_unsent(c->stream) > LAG_LATEST)
+		return 0;
+	if (http2_unsent(c->stream) > LAG_MAX)
+		r = fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "the client leaves too many replies unread");
+	else if (!c->responded && respond(c, false) < 0)
+		r = fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "no memory for a reply");
+	else
+		r = send_message(c, reply, &fault);
+	if (r < 0)
+		fail_call(c, &fault);
+	else if (!more)
+		finish(c, NULL, NULL);
+	return r;
+}
+
+int grpc_reply(struct grpc_call *c, const ProtobufCMessage *reply) {
+	return reply_part(c, reply, false);
+}
+
+static void answered(void *ctx, const struct msg_answer *answer) {
+	struct grpc_call *c = ctx;
+	if (!answer->more)
+		c->call = NULL;
+	if (answer->fault)
+		finish(c, NULL, answer->fault);
+	else
+		reply_part(c, answer->reply, answer->more);
+}
+
+/* --- requests --- */
+
+static size_t request_limit(const struct grpc_call *c) {
+	return c->row ? MIN(c->row->limit, GRPC_MESSAGE_MAX) : LOCAL_REQUEST_MAX;
+}
+
+/* 405 and 415 come without gRPC's fields: whoever sent this isn't gRPC. */
+static void refuse(struct grpc_call *c, const char *status) {
+	const struct http2_field fields[] = { { ":status", status } };
+	c->finished = true;
+	if (http2_respond(c->stream, fields, 1, true) < 0)
+		http2_reset(c->stream, HTTP2_INTERNAL_ERROR);
+}
+
+static int read_timeout(struct grpc_call *c, const struct head *head, struct fault *fault) {
+	const char *text = head_get(head, "grpc-timeout");
+	int64_t ns;
+	if (!text)
+		return 0;
+	if (field_timeout(text, &ns) < 0)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "grpc-timeout \"%.32s\" isn't a time", text);
+	c->context.deadline = c->begun + ns;
+	if (ns == 0)
+		return fault_set(fault, FAULT_DEADLINE_EXCEEDED, "the deadline had passed when the request came");
+	if (!c->row)
+		return 0;
+	int r = loop_timer(c->server->loop, c->context.deadline, deadline_passed, c, &c->deadline);
+	return r < 0 ? fault_errno(fault, r, "watch the deadline") : 0;
+}
+
+static void begin(struct grpc_call *c, const struct head *head) {
+	struct fault fault;
+	const char *path = head_get(head, ":path"), *traceparent = head_get(head, "traceparent");
+	if (head->verdict == HEAD_TOO_LARGE) {
+		fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "the header list exceeds %d bytes or %d fields",
+			  HEAD_SIZE_MAX, HEAD_FIELDS_MAX);
+		finish(c, NULL, &fault);
+	} else if (strcmp(head_get(head, ":method"), "POST") != 0) {
+		refuse(c, "405");
+	} else if (!field_is_grpc(head_get(head, "content-type"))) {
+		refuse(c, "415");
+	} else if (grpc_resolve(c->server->services, path, &c->target, &fault) < 0) {
+		finish(c, path, &fault);
+	} else {
+		c->row = c->target.method->number ? msg_row_find(c->target.method->number) : NULL;
+		c->frame.limit = request_limit(c);
+		if (traceparent)
+			field_traceparent(traceparent, c->context.trace);
+		if (read_timeout(c, head, &fault) < 0)
+			fail_call(c, &fault);
+	}
+}
+
+static void *call_open(void *owner, struct http2_stream *s, const struct head *head) {
+	struct grpc_server *server = owner;
+	struct grpc_call *c = calloc(1, sizeof(*c));
+	if (!c)
+		return NULL;
+	c->server = server;
+	c->stream = s;
+	c->begun = clock_mono();
+	c->context.request = server->next_request++;
+	begin(c, head);
+	return c;
+}
+
+static void call_data(void *call, const uint8_t *data, size_t size) {
+	struct grpc_call *c = call;
+	struct fault fault;
+	int r;
+	if (c->finished)
+		return;
+	if (!http2_hold(c->stream, size))
+		r = fault_set(&fault, FAULT_RESOURCE_EXHAUSTED,
+			      "too many bytes of requests and unread replies are held already; try again");
+	else
+		r = frame_feed(&c->frame, data, size, &fault);
+	if (r < 0)
+		fail_call(c, &fault);
+}
+
+static int decode(struct grpc_call *c, struct arena *arena, ProtobufCMessage **ret_request, struct fault *fault) {
+	const ProtobufCMessageDescriptor *type = c->target.types->input;
+	int r = frame_finish(&c->frame, fault);
+	if (r < 0)
+		return r;
+	*ret_request = msg_decode(type, arena, c->frame.body.data, c->frame.body.size);
+	if (*ret_request)
+		return 0;
+	return fault_set(fault, FAULT_INVALID_ARGUMENT,
+			 "%zu bytes aren't a valid %s: cut short, a string that isn't UTF-8, or too many parts",
+			 c->frame.body.size, type->name);
+}
+
+static void call_end(void *call) {
+	struct grpc_call *c = call;
+	struct arena arena;
+	struct fault fault;
+	ProtobufCMessage *request;
+	if (c->finished)
+		return;
+	arena_init(&arena, MIN(DECODED_LEAST + c->frame.body.size * DECODED_FACTOR, DECODED_MAX));
+	if (decode(c, &arena, &request, &fault) < 0) {
+		fail_call(c, &fault);
+	} else if (c->row) {
+		c->call = msg_send(c->server->metadata, c->row->number, &c->context, request, NULL, 0, answered, c);
+		frame_deinit(&c->frame);
+		http2_release(c->stream);
+	} else {
+		c->target.method->answer(c, request);
+	}
+	arena_deinit(&arena);
+}
+
+static size_t call_trailers(void *call, struct http2_field ret_fields[HTTP2_FIELDS_MAX]) {
+	return status_fields(call, ret_fields);
+}
+
+static void call_closed(void *call) {
+	struct grpc_call *c = call;
+	if (!c->finished) {
+		c->code = FAULT_CANCELLED;
+		let_go(c);
+		log_line(c, NULL, "the client gave up");
+	}
+	free(c->message);
+	free(c);
+}
+
+const struct http2_events grpc_events = {
+	.open = call_open,
+	.data = call_data,
+	.end = call_end,
+	.trailers = call_trailers,
+	.closed = call_closed,
+};

@@ -1,0 +1,63 @@
+/*
+ * gRPC over HTTP/2 streams: which method a request means, its deadline and
+ * trace, its one message; the call to the metadata worker (or an answer made
+ * here); replies, trailers, the log line.
+ *
+ * Services are tables. A method is a row that names the internal message that
+ * carries it; its types are that message's types. A service's protobuf
+ * descriptor says what else could be called: that is answered UNIMPLEMENTED by
+ * name.
+ */
+#pragma once
+
+#include "workers/api/http2.h"
+#include "loop/loop.h"
+#include "msg/msg.h"
+
+#include <protobuf-c/protobuf-c.h>
+
+#define GRPC_MESSAGE_MAX (16u << 20) /* what clients of the CRI and of containerd expect */
+
+struct grpc_call;
+
+struct grpc_method {
+	const char *name;
+	uint16_t number; /* of its row in messages.def, or */
+	/* answered here, by grpc_reply or grpc_fail before it returns */
+	void (*answer)(struct grpc_call *c, const ProtobufCMessage *request);
+	bool changes; /* something: its log line is for everybody */
+	bool latest;  /* each reply of the stream replaces the ones before: a slow client may miss some */
+};
+
+struct grpc_service {
+	const char *name;    /* "runtime.v1.RuntimeService", as in the path */
+	const char *version; /* "v1" */
+	const ProtobufCServiceDescriptor *api;
+	const struct grpc_method *methods; /* ends with name NULL */
+};
+
+struct grpc_server {
+	struct loop *loop;
+	struct link *metadata;
+	const struct grpc_service *services; /* ends with name NULL */
+	uint64_t next_request;               /* ids: random upper half, then counting */
+};
+
+/* For the sessions; the owner is a struct grpc_server. */
+extern const struct http2_events grpc_events;
+
+/* For answer functions. */
+int grpc_reply(struct grpc_call *c, const ProtobufCMessage *reply);
+void grpc_fail(struct grpc_call *c, const struct fault *fault);
+void grpc_failf(struct grpc_call *c, enum fault_code code, const char *format, ...) PRINTF(3, 4);
+const struct grpc_service *grpc_call_service(const struct grpc_call *c);
+const struct grpc_server *grpc_call_server(const struct grpc_call *c);
+
+/* What a path means. NULL and a fault (UNIMPLEMENTED) when it isn't served. */
+struct grpc_target {
+	const struct grpc_service *service;
+	const struct grpc_method *method;
+	const ProtobufCMethodDescriptor *types;
+};
+int grpc_resolve(const struct grpc_service *services, const char *path, struct grpc_target *ret_target,
+		 struct fault *fault);

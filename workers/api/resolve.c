@@ -1,0 +1,41 @@
+/* From a request's path to a row of a service's table. */
+#include "workers/api/grpc.h"
+
+#include "base/version.h"
+
+#include <string.h>
+
+static const struct grpc_service *find_service(const struct grpc_service *services, const char *name, size_t size) {
+	for (const struct grpc_service *s = services; s->name; s++)
+		if (strncmp(s->name, name, size) == 0 && s->name[size] == '\0')
+			return s;
+	return NULL;
+}
+
+static const struct grpc_method *find_method(const struct grpc_service *s, const char *name) {
+	for (const struct grpc_method *m = s->methods; m->name; m++)
+		if (strcmp(m->name, name) == 0)
+			return m;
+	return NULL;
+}
+
+int grpc_resolve(const struct grpc_service *services, const char *path, struct grpc_target *ret_target,
+		 struct fault *fault) {
+	const char *slash = path[0] == '/' ? strchr(path + 1, '/') : NULL;
+	if (!slash || strchr(slash + 1, '/'))
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "\"%.200s\" isn't a path of the form /SERVICE/METHOD", path);
+	const char *name = slash + 1;
+	int size = (int)(slash - path - 1);
+	const struct grpc_service *s = find_service(services, path + 1, (size_t)size);
+	if (!s)
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "unknown service %.*s", MIN(size, 200), path + 1);
+	const ProtobufCMethodDescriptor *types = protobuf_c_service_descriptor_get_method_by_name(s->api, name);
+	if (!types)
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "unknown method %.200s of service %s", name, s->name);
+	const struct grpc_method *m = find_method(s, name);
+	if (!m)
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "%s of service %s isn't implemented in %s %s", name,
+				 s->name, BULKHEAD_NAME, BULKHEAD_VERSION);
+	*ret_target = (struct grpc_target){ .service = s, .method = m, .types = types };
+	return 0;
+}

@@ -1,0 +1,274 @@
+/*
+ * Owns the listening sockets and one struct client per connection.
+ *
+ * Happy path: bytes arrive, the session takes them, and what it wants to say
+ * goes out with one send. Replies that become ready elsewhere (an answer of
+ * another worker, a timer) mark their client; all marked clients are flushed
+ * once at the end of the loop's turn, so answers that came together leave
+ * together.
+ *
+ * Back-pressure: at most one send of about SEND_MAX bytes is under way per
+ * client. While it is, the session keeps the rest; when even its frames pile
+ * up because the client reads nothing, its socket isn't read any more.
+ *
+ * Failure: a client that breaks the protocol or goes away is freed, which
+ * cancels its calls. Nobody is freed from within a call of its session.
+ */
+#include "workers/api/server.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/list.h"
+#include "base/log.h"
+
+#include <errno.h>
+
+#define LISTENERS_MAX 8
+#define CLIENTS_MAX 512
+#define SEND_MAX (256u << 10)
+#define BACKLOG_MAX 1024                 /* frames */
+#define PROCESS_BUDGET ((size_t)256 << 20) /* bytes in requests and replies of all clients */
+
+struct server {
+	struct server_options options;
+	struct budget budget;
+	struct {
+		int fd;
+		struct loop_source *accept;
+	} listeners[LISTENERS_MAX];
+	size_t n_listeners;
+	struct list clients, marked;
+	size_t n_clients;
+	struct loop_source *flush; /* while somebody is marked */
+	bool stopping;
+	struct loop_source *grace;
+	void (*stopped)(void *ctx);
+	void *stopped_ctx;
+};
+
+struct client {
+	struct list node, mark;
+	struct server *server;
+	struct http2_session *session;
+	int fd;
+	struct loop_source *receive, *send;
+	bool sending, paused, dead;
+};
+
+static void client_free(struct client *c) {
+	struct server *s = c->server;
+	http2_session_free(c->session);
+	loop_source_free(c->receive);
+	loop_source_free(c->send);
+	fd_close(c->fd);
+	list_unlink(&c->mark);
+	list_unlink(&c->node);
+	free(c);
+	s->n_clients--;
+}
+
+/* --- stopping --- */
+
+/* From the loop itself, so that whoever is told may free the server. */
+static void stop_done(void *ctx) {
+	struct server *s = ctx;
+	loop_source_free_p(&s->grace);
+	if (s->stopped)
+		s->stopped(s->stopped_ctx);
+}
+
+static void stop_check(struct server *s) {
+	struct loop_source *now;
+	if (!s->stopping || s->n_clients > 0)
+		return;
+	if (loop_defer(s->options.loop, stop_done, s, &now) < 0)
+		return; /* the grace period ends it */
+	loop_source_free(s->grace);
+	s->grace = now;
+}
+
+/* --- flushing --- */
+
+static void send_done(void *ctx, int result);
+
+static void client_push(struct client *c) {
+	struct buffer out CLEANUP_BUFFER = { 0 };
+	if (c->dead || c->sending)
+		return;
+	if (http2_output(c->session, &out, SEND_MAX) < 0) {
+		c->dead = true;
+		return;
+	}
+	if (out.size == 0) {
+		c->dead = http2_over(c->session);
+		return;
+	}
+	loop_source_free_p(&c->send);
+	c->sending = true;
+	if (loop_send(c->server->options.loop, c->fd, &out, send_done, c, &c->send) < 0)
+		c->dead = true;
+}
+
+/* Reading stops while the client lets our frames pile up. */
+static void client_pace(struct client *c) {
+	bool full = c->sending && http2_backlog(c->session) > BACKLOG_MAX;
+	if (full == c->paused || c->dead)
+		return;
+	c->paused = full;
+	if (full)
+		loop_pause(c->receive);
+	else if (loop_resume(c->receive) < 0)
+		c->dead = true;
+}
+
+/* The last thing that any callback does with its client. */
+static void client_settle(struct client *c) {
+	struct server *s = c->server;
+	client_push(c);
+	client_pace(c);
+	if (c->dead) {
+		client_free(c);
+		stop_check(s);
+	}
+}
+
+static void send_done(void *ctx, int result) {
+	struct client *c = ctx;
+	c->sending = false;
+	c->dead |= result < 0;
+	client_settle(c);
+}
+
+static void flush(void *ctx) {
+	struct server *s = ctx;
+	loop_source_free_p(&s->flush);
+	for (struct list *n; (n = list_pop(&s->marked));)
+		client_settle(list_entry(n, struct client, mark));
+}
+
+static void client_wants_output(void *ctx) {
+	struct client *c = ctx;
+	struct server *s = c->server;
+	if (c->sending || !list_empty(&c->mark))
+		return;
+	list_append(&s->marked, &c->mark);
+	if (s->flush || loop_defer(s->options.loop, flush, s, &s->flush) == 0)
+		return;
+	/* No memory to come back later. */
+	list_unlink(&c->mark);
+	client_push(c);
+}
+
+/* --- receiving --- */
+
+static void client_received(void *ctx, const uint8_t *data, ssize_t n) {
+	struct client *c = ctx;
+	if (n <= 0 || http2_input(c->session, data, (size_t)n) < 0)
+		c->dead = true;
+	client_settle(c);
+}
+
+static int client_new(struct server *s, int fd_taken) {
+	int fd CLEANUP_FD = fd_taken;
+	struct client *c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	struct http2_options options = {
+		.events = s->options.events,
+		.owner = s->options.owner,
+		.wants_output = client_wants_output,
+		.ctx = c,
+		.budget = &s->budget,
+	};
+	int r = http2_session_new(&options, &c->session);
+	if (r == 0)
+		r = loop_recv(s->options.loop, fd, client_received, c, &c->receive);
+	if (r < 0) {
+		http2_session_free(c->session);
+		free(c);
+		return r;
+	}
+	c->server = s;
+	c->fd = take_fd(&fd);
+	list_init(&c->mark);
+	list_append(&s->clients, &c->node);
+	s->n_clients++;
+	client_settle(c); /* our SETTINGS don't wait for the client's */
+	return 0;
+}
+
+static void accepted(void *ctx, int fd) {
+	struct server *s = ctx;
+	if (fd < 0) {
+		log_text(LOG_ERROR, "accept: %s", strerrordesc_np(-fd));
+		return;
+	}
+	if (s->n_clients >= CLIENTS_MAX) {
+		log_text(LOG_WARN, "connection refused: %d are open already", CLIENTS_MAX);
+		fd_close(fd);
+		return;
+	}
+	int r = client_new(s, fd);
+	if (r < 0)
+		log_text(LOG_WARN, "connection refused: %s", strerrordesc_np(-r));
+}
+
+/* --- the server --- */
+
+int server_new(const struct server_options *options, struct server **ret_server) {
+	struct server *s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->options = *options;
+	s->budget.limit = PROCESS_BUDGET;
+	list_init(&s->clients);
+	list_init(&s->marked);
+	*ret_server = s;
+	return 0;
+}
+
+static void listeners_close(struct server *s) {
+	for (size_t i = 0; i < s->n_listeners; i++) {
+		loop_source_free(s->listeners[i].accept);
+		fd_close(s->listeners[i].fd);
+	}
+	s->n_listeners = 0;
+}
+
+void server_free(struct server *s) {
+	if (!s)
+		return;
+	listeners_close(s);
+	list_for_each_safe (it, &s->clients)
+		client_free(list_entry(it, struct client, node));
+	loop_source_free(s->flush);
+	loop_source_free(s->grace);
+	free(s);
+}
+
+int server_listen(struct server *s, int fd_taken) {
+	int fd CLEANUP_FD = fd_taken;
+	if (s->n_listeners == LISTENERS_MAX)
+		return -ENOBUFS;
+	int r = loop_accept(s->options.loop, fd, accepted, s, &s->listeners[s->n_listeners].accept);
+	if (r < 0)
+		return r;
+	s->listeners[s->n_listeners++].fd = take_fd(&fd);
+	return 0;
+}
+
+void server_stop(struct server *s, int64_t grace_ns, void (*done)(void *ctx), void *ctx) {
+	if (s->stopping)
+		return;
+	s->stopping = true;
+	s->stopped = done;
+	s->stopped_ctx = ctx;
+	listeners_close(s);
+	if (loop_timer(s->options.loop, clock_mono() + grace_ns, stop_done, s, &s->grace) < 0) {
+		done(ctx);
+		return;
+	}
+	list_for_each (it, &s->clients)
+		http2_goaway(list_entry(it, struct client, node)->session);
+	stop_check(s);
+}

@@ -1,0 +1,23 @@
+/* Listening unix sockets and their connections: accepts, feeds an HTTP/2
+ * session per connection, sends what it has to say. */
+#pragma once
+
+#include "loop/loop.h"
+#include "workers/api/http2.h"
+
+struct server;
+
+struct server_options {
+	struct loop *loop;
+	const struct http2_events *events;
+	void *owner; /* of the streams: first argument of events->open */
+};
+
+int server_new(const struct server_options *options, struct server **ret_server) NODISCARD;
+/* Ends all connections at once. */
+void server_free(struct server *s);
+/* Takes the listening socket, even on error. */
+int server_listen(struct server *s, int fd) NODISCARD;
+/* No new connections and no new requests; done once the open requests are
+ * answered, or after grace_ns. */
+void server_stop(struct server *s, int64_t grace_ns, void (*done)(void *ctx), void *ctx);

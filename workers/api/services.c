@@ -1,0 +1,75 @@
+#include "workers/api/services.h"
+
+#include "health/health.pb-c.h"
+#include "msg/typed.h"
+#include "workers/api/cri/cri.h"
+
+static const struct grpc_method admin_methods[] = {
+	{ .name = "Pull", .number = MSG_admin_pull, .changes = true, .latest = true },
+	{ .name = "Inspect", .number = MSG_admin_inspect },
+	{ 0 },
+};
+
+/* Serving means that requests reach the metadata worker. A service is known
+ * by its name in the table. */
+static void on_check(struct grpc_call *c, const ProtobufCMessage *m) {
+	const Grpc__Health__V1__HealthCheckRequest *request = (const Grpc__Health__V1__HealthCheckRequest *)m;
+	const struct grpc_service *s = services;
+	while (s->name && strcmp(s->name, request->service) != 0)
+		s++;
+	if (!s->name && request->service[0] != '\0') {
+		grpc_failf(c, FAULT_NOT_FOUND, "unknown service \"%.200s\"", request->service);
+		return;
+	}
+	Grpc__Health__V1__HealthCheckResponse reply = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+	reply.status = link_attached(grpc_call_server(c)->metadata) ?
+			       GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING :
+			       GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;
+	grpc_reply(c, &reply.base);
+}
+
+static const struct grpc_method health_methods[] = {
+	{ .name = "Check", .answer = on_check },
+	{ 0 },
+};
+
+/* v1alpha2 is v1 under its older name: the same bytes on the wire. */
+const struct grpc_service services[] = {
+	{
+		.name = "runtime.v1.RuntimeService",
+		.version = "v1",
+		.api = &runtime__v1__runtime_service__descriptor,
+		.methods = cri_runtime_methods,
+	},
+	{
+		.name = "runtime.v1.ImageService",
+		.version = "v1",
+		.api = &runtime__v1__image_service__descriptor,
+		.methods = cri_image_methods,
+	},
+	{
+		.name = "runtime.v1alpha2.RuntimeService",
+		.version = "v1alpha2",
+		.api = &runtime__v1__runtime_service__descriptor,
+		.methods = cri_runtime_methods,
+	},
+	{
+		.name = "runtime.v1alpha2.ImageService",
+		.version = "v1alpha2",
+		.api = &runtime__v1__image_service__descriptor,
+		.methods = cri_image_methods,
+	},
+	{
+		.name = "bulkhead.v1.Admin",
+		.version = "v1",
+		.api = &bulkhead__v1__admin__descriptor,
+		.methods = admin_methods,
+	},
+	{
+		.name = "grpc.health.v1.Health",
+		.version = "v1",
+		.api = &grpc__health__v1__health__descriptor,
+		.methods = health_methods,
+	},
+	{ 0 },
+};
