@@ -1,0 +1,36 @@
+/* System calls that the C library of the oldest supported system has no
+ * function for. Results are those of the raw calls: -1 and errno. */
+#pragma once
+
+#include "base/macros.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static inline int sys_openat2(int dir, const char *path, uint64_t flags, uint64_t resolve) {
+	struct open_how how = { .flags = flags | O_CLOEXEC, .resolve = resolve };
+	return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+}
+
+static inline pid_t sys_clone3(struct clone_args *args) {
+	return (pid_t)syscall(SYS_clone3, args, sizeof(*args));
+}
+
+static inline int sys_pivot_root(const char *new_root, const char *put_old) {
+	return (int)syscall(SYS_pivot_root, new_root, put_old);
+}
+
+static inline int sys_close_range(unsigned first, unsigned last, unsigned flags) {
+	return (int)syscall(SYS_close_range, first, last, flags);
+}
+
+static inline int sys_pidfd_send_signal(int pidfd, int sig) {
+	return (int)syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0);
+}
