@@ -53,7 +53,7 @@ void *link_worker(struct link *l) {
 }
 
 /* Ends the old transport, if any, on the way to a new one or to none. */
-static void detach(struct link *l) {
+void link_detach(struct link *l) {
 	transport_close(l);
 	requests_abandon(l, false);
 	calls_lost(l);
@@ -70,7 +70,7 @@ static int attach(struct link *l) {
 }
 
 int link_attach_ring(struct link *l, struct link_ends *ends) {
-	detach(l);
+	link_detach(l);
 	l->ends = *ends;
 	*ends = (struct link_ends){ -1, -1, -1, -1, -1 };
 	l->by_ring = true;
@@ -85,7 +85,7 @@ int link_attach_ring(struct link *l, struct link_ends *ends) {
 }
 
 int link_attach_socket(struct link *l, int fd) {
-	detach(l);
+	link_detach(l);
 	l->by_ring = false;
 	l->socket = fd;
 	return attach(l);
@@ -97,7 +97,7 @@ void link_lost(struct link *l, bool violation, const char *format, ...) {
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	detach(l);
+	link_detach(l);
 	if (l->options.on_down)
 		l->options.on_down(l->options.worker, l, violation, text);
 }

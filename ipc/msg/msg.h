@@ -122,6 +122,9 @@ void link_ends_close(struct link_ends *e);
 int link_attach_ring(struct link *l, struct link_ends *ends) NODISCARD;
 /* Takes a connected AF_UNIX SOCK_SEQPACKET socket. */
 int link_attach_socket(struct link *l, int fd) NODISCARD;
+/* The peer is known to be gone, from elsewhere: as after on_down, which isn't
+ * called. */
+void link_detach(struct link *l);
 bool link_attached(const struct link *l);
 void *link_worker(struct link *l);
 
