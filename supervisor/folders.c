@@ -1,0 +1,210 @@
+/*
+ * Folders that hold something belong to one role and nobody else may enter
+ * them (0700). Those above hold nothing but folders and may be crossed (0711).
+ */
+#include "supervisor/folders.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "supervisor/privileges.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+enum base { STATE_ROOT, RUN_ROOT, CNI_CACHE };
+
+static const struct folder {
+	enum base base;
+	const char *path;
+	enum role owner; /* ROLE_SUPERVISOR: root */
+	mode_t mode;
+} folders[] = {
+	{ .base = STATE_ROOT, .path = "", .owner = ROLE_SUPERVISOR, .mode = 0711 },
+	{ .base = STATE_ROOT, .path = "/metadata", .owner = ROLE_METADATA, .mode = 0700 },
+	{ .base = STATE_ROOT, .path = "/content", .owner = ROLE_IMAGE, .mode = 0700 },
+	{ .base = STATE_ROOT, .path = "/layers", .owner = ROLE_SNAPSHOT, .mode = 0700 },
+	{ .base = STATE_ROOT, .path = "/snapshots", .owner = ROLE_SNAPSHOT, .mode = 0700 },
+	{ .base = RUN_ROOT, .path = "", .owner = ROLE_SUPERVISOR, .mode = 0711 },
+	{ .base = RUN_ROOT, .path = "/pods", .owner = ROLE_TASK, .mode = 0700 },
+	/* Other programs of the host keep their networks' state there too. */
+	{ .base = CNI_CACHE, .path = "", .owner = ROLE_SUPERVISOR, .mode = 0755 },
+};
+
+/* mkdir -p; the folders in between are everybody's business: 0755. */
+static int make_parents(const char *path) {
+	char part[BOOT_PATH_MAX];
+	for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path);
+		if (mkdir(part, 0755) < 0 && errno != EEXIST)
+			return -errno;
+	}
+	return 0;
+}
+
+static int folder_make(const struct folder *f, const char *path, uid_t uid, gid_t gid) {
+	int r = make_parents(path);
+	if (r < 0)
+		return r;
+	if (mkdir(path, f->mode) < 0 && errno != EEXIST)
+		return -errno;
+	CLEANUP_FD int fd = open(path, O_DIRECTORY | O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if ((st.st_uid != uid || st.st_gid != gid) && fchown(fd, uid, gid) < 0)
+		return -errno;
+	if ((st.st_mode & 07777) != f->mode && fchmod(fd, f->mode) < 0)
+		return -errno;
+	return 0;
+}
+
+int folders_make(const struct config *c, struct fault *fault) {
+	const char *const bases[] = {
+		[STATE_ROOT] = c->boot.state_root,
+		[RUN_ROOT] = c->boot.run_root,
+		[CNI_CACHE] = c->boot.cni_cache_dir,
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		const struct folder *f = &folders[i];
+		char path[BOOT_PATH_MAX + 16];
+		uid_t uid;
+		gid_t gid;
+		snprintf(path, sizeof(path), "%s%s", bases[f->base], f->path);
+		privileges_owner(f->owner, c, &uid, &gid);
+		int r = folder_make(f, path, uid, gid);
+		if (r < 0)
+			return fault_errno(fault, r, "make the folder %s", path);
+	}
+	return 0;
+}
+
+/* --- the lock --- */
+
+static int lock_open(const struct config *c, const char *name, char *path, size_t size, struct fault *fault) {
+	snprintf(path, size, "%s/%s", c->boot.run_root, name);
+	int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return fd < 0 ? fault_errno(fault, errno, "open the lock %s", path) : fd;
+}
+
+int folders_lock(const struct config *c, int *ret_lock, int *ret_workers, struct fault *fault) {
+	char path[BOOT_PATH_MAX + 16];
+	CLEANUP_FD int lock = lock_open(c, "lock", path, sizeof(path), fault);
+	if (lock < 0)
+		return lock;
+	if (flock(lock, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? fault_set(fault, FAULT_FAILED_PRECONDITION,
+							"another bulkheadd runs on %s: stop it, or set run_root and "
+							"state_root to folders of its own",
+							c->boot.run_root)
+					    : fault_errno(fault, errno, "lock %s", path);
+	CLEANUP_FD int workers = lock_open(c, "workers.lock", path, sizeof(path), fault);
+	if (workers < 0)
+		return workers;
+	/* They were killed together with their supervisor; one that still writes
+	 * to a slow disk takes its time to die. */
+	int64_t deadline = clock_mono() + 10 * NS_PER_SEC;
+	while (flock(workers, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return fault_errno(fault, errno, "lock %s", path);
+		if (clock_mono() > deadline)
+			return fault_set(fault, FAULT_FAILED_PRECONDITION,
+					 "workers of an earlier bulkheadd on %s don't end: they hold %s",
+					 c->boot.run_root, path);
+		nanosleep(&(struct timespec){ .tv_nsec = NS_PER_MS }, NULL);
+	}
+	*ret_lock = take_fd(&lock);
+	*ret_workers = take_fd(&workers);
+	return 0;
+}
+
+/* --- listening sockets --- */
+
+int listener_path(const struct config *c, unsigned n, char ret_path[BOOT_PATH_MAX]) {
+	const char *p = c->boot.socket;
+	for (; n > 0; n--) {
+		p = strchr(p, ':');
+		if (!p++)
+			return -ENOENT;
+	}
+	snprintf(ret_path, BOOT_PATH_MAX, "%.*s", (int)strcspn(p, ":"), p);
+	return 0;
+}
+
+/* From the file itself, as with users. */
+static int group_find(const char *name, gid_t *ret_gid, struct fault *fault) {
+	char *end;
+	unsigned long n = strtoul(name, &end, 10);
+	if (*end == '\0' && n < UINT32_MAX) {
+		*ret_gid = (gid_t)n;
+		return 0;
+	}
+	FILE *f = fopen("/etc/group", "re");
+	const struct group *g = NULL;
+	while (f && (g = fgetgrent(f)))
+		if (strcmp(g->gr_name, name) == 0) {
+			*ret_gid = g->gr_gid;
+			break;
+		}
+	if (f)
+		fclose(f);
+	/* A machine without the file has root all the same. */
+	if (!g && strcmp(name, "root") == 0)
+		*ret_gid = 0;
+	else if (!g)
+		return fault_set(fault, FAULT_NOT_FOUND, "socket_group: there is no group \"%s\" in /etc/group", name);
+	return 0;
+}
+
+/* Makes way for a new socket: removes one on which nobody listens. */
+static int stale_remove(const struct sockaddr_un *address, struct fault *fault) {
+	const char *path = address->sun_path;
+	struct stat st;
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : fault_errno(fault, errno, "look at %s", path);
+	if (!S_ISSOCK(st.st_mode))
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s exists and is not a socket", path);
+	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return fault_errno(fault, errno, "make a socket");
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "another process listens on %s", path);
+	if (unlink(path) < 0 && errno != ENOENT)
+		return fault_errno(fault, errno, "remove the old socket %s", path);
+	return 0;
+}
+
+int listener_open(const struct config *c, const char *path, int *ret_fd, struct fault *fault) {
+	gid_t gid = 0;
+	int r = group_find(c->socket_group, &gid, fault);
+	if (r < 0)
+		return r;
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	r = make_parents(path);
+	if (r < 0)
+		return fault_errno(fault, r, "make the folder of %s", path);
+	r = stale_remove(&address, fault);
+	if (r < 0)
+		return r;
+	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return fault_errno(fault, errno, "make a socket");
+	/* Nobody gets in between bind and chmod. */
+	mode_t before = umask(0177);
+	r = bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	umask(before);
+	if (r < 0)
+		return fault_errno(fault, r, "bind %s", path);
+	if (lchown(path, 0, gid) < 0 || chmod(path, 0660) < 0)
+		return fault_errno(fault, errno, "set the owner of %s", path);
+	if (listen(fd, 4096) < 0)
+		return fault_errno(fault, errno, "listen on %s", path);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}

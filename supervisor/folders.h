@@ -1,0 +1,19 @@
+/*
+ * What the daemon has in the file system before any worker runs: its folders
+ * with their owners, its lock, its listening sockets.
+ */
+#pragma once
+
+#include "supervisor/config.h"
+
+/* Makes what is missing and corrects owner and mode of the rest. */
+int folders_make(const struct config *c, struct fault *fault) NODISCARD;
+/* One supervisor per run_root: *ret_lock is held as long as the descriptor is
+ * open. *ret_workers is held by the workers too, and waited for: those of a
+ * killed supervisor are gone when this returns. */
+int folders_lock(const struct config *c, int *ret_lock, int *ret_workers, struct fault *fault) NODISCARD;
+/* The n-th of the configured sockets; -ENOENT beyond the last. */
+int listener_path(const struct config *c, unsigned n, char ret_path[BOOT_PATH_MAX]);
+/* Binds and listens, 0660, root and socket_group; replaces the socket that a
+ * dead daemon left behind. */
+int listener_open(const struct config *c, const char *path, int *ret_fd, struct fault *fault) NODISCARD;

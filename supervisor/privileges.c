@@ -1,0 +1,397 @@
+#include "supervisor/privileges.h"
+
+#include "supervisor/filter.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/io_uring.h>
+#include <pwd.h>
+#include <sched.h>
+#include <string.h>
+
+#define CAP(name) (UINT64_C(1) << CAP_##name)
+#define PEER(name) (1u << ROLE_##name)
+#define NOFILE(n) .nofile = { n, n }
+
+/* Since Linux 6.7; older headers have no name for it. */
+#define OP_READ_MULTISHOT 49
+
+/* Where a visible path begins. */
+enum place { HOST, STATE, RUN, CERTS, CNI_CONF, CNI_BIN };
+enum access { READ = 0, WRITE = 1, OPTIONAL = 2 };
+
+struct sight {
+	enum place place;
+	enum access access;
+	const char *path; /* below the place; NULL ends the list */
+};
+
+enum opcode_group {
+	OPS_LOOP = 1 << 0,   /* readiness, and taking back what was asked */
+	OPS_ACCEPT = 1 << 1, /* connections of a listener */
+	OPS_STREAM = 1 << 2, /* bytes of open sockets and pipes */
+	OPS_SYNC = 1 << 3,   /* making files durable */
+};
+
+struct row {
+	const char *user; /* a system user; NULL: root */
+	uint64_t capabilities;
+	uint64_t namespaces; /* new and empty ones */
+	bool empty_root;     /* nothing but what it sees */
+	struct sight sees[12];
+	unsigned syscalls; /* enum syscall_group; 0: any */
+	unsigned opcodes;  /* enum opcode_group; 0: any */
+	struct rlimit nofile, nproc;
+	bool inherits_limits;
+	unsigned peers; /* the star; each pair is named by both */
+};
+
+#define NEW_IPC_UTS_MOUNT (CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS)
+#define NO_NETWORK CLONE_NEWNET
+
+/* --- the table --- */
+
+static const struct row rows[ROLE_COUNT] = {
+	/* Reads what clients send, so it can do nothing but answer: it lives on
+	 * the descriptors that it is given. */
+	[ROLE_API] = {
+		.user = "bulkhead-api",
+		.namespaces = NEW_IPC_UTS_MOUNT | NO_NETWORK,
+		.empty_root = true,
+		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS,
+		.opcodes = OPS_LOOP | OPS_ACCEPT | OPS_STREAM,
+		NOFILE(65536),
+		.nproc = { 64, 64 },
+		.peers = PEER(METADATA),
+	},
+	/* Holds all records, so it sees its databases and nothing else. */
+	[ROLE_METADATA] = {
+		.user = "bulkhead-metadata",
+		.namespaces = NEW_IPC_UTS_MOUNT | NO_NETWORK,
+		.empty_root = true,
+		.sees = {
+			{ STATE, WRITE, "metadata" },
+		},
+		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_FILES,
+		.opcodes = OPS_LOOP | OPS_STREAM | OPS_SYNC,
+		NOFILE(4096),
+		.nproc = { 64, 64 },
+		.peers = PEER(API) | PEER(IMAGE) | PEER(SNAPSHOT) | PEER(TASK),
+	},
+	/* Talks to registries: the only one with a network, and then with no
+	 * more than what TLS and name resolution read. */
+	[ROLE_IMAGE] = {
+		.user = "bulkhead-image",
+		.namespaces = NEW_IPC_UTS_MOUNT,
+		.empty_root = true,
+		.sees = {
+			{ STATE, WRITE, "content" },
+			{ CERTS, READ | OPTIONAL, "" },
+			{ HOST, READ | OPTIONAL, "/etc/ssl" },
+			{ HOST, READ | OPTIONAL, "/etc/pki" },
+			{ HOST, READ | OPTIONAL, "/usr/share/ca-certificates" },
+			{ HOST, READ | OPTIONAL, "/usr/local/share/ca-certificates" },
+			{ HOST, READ | OPTIONAL, "/etc/resolv.conf" },
+			{ HOST, READ | OPTIONAL, "/etc/hosts" },
+			{ HOST, READ | OPTIONAL, "/etc/nsswitch.conf" },
+			{ HOST, READ | OPTIONAL, "/etc/host.conf" },
+			{ HOST, READ | OPTIONAL, "/etc/gai.conf" },
+		},
+		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_FILES | SYSCALLS_INET |
+			    SYSCALLS_THREADS,
+		.opcodes = OPS_LOOP | OPS_STREAM | OPS_SYNC,
+		NOFILE(4096),
+		.nproc = { 256, 256 }, /* the resolver's threads */
+		.peers = PEER(METADATA),
+	},
+	/* Makes root filesystems. What the overlay does for containers later, it
+	 * does with the rights of who mounted it: hence the file capabilities.
+	 * Its uid isn't root's, so that it can signal no process but its own. */
+	[ROLE_SNAPSHOT] = {
+		.user = "bulkhead-snapshot",
+		.capabilities = CAP(SYS_ADMIN) | CAP(SYS_CHROOT) | CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) |
+				CAP(CHOWN) | CAP(FOWNER) | CAP(FSETID) | CAP(MKNOD) | CAP(SETFCAP) |
+				CAP(LINUX_IMMUTABLE) | CAP(SETUID) | CAP(SETGID),
+		.namespaces = NEW_IPC_UTS_MOUNT | NO_NETWORK,
+		.empty_root = true,
+		.sees = {
+			{ STATE, WRITE, "layers" },
+			{ STATE, WRITE, "snapshots" },
+		},
+		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_FILES | SYSCALLS_OWNERS |
+			    SYSCALLS_SPAWN | SYSCALLS_MOUNTS,
+		.opcodes = OPS_LOOP | OPS_STREAM | OPS_SYNC,
+		NOFILE(4096),
+		.nproc = { 512, 512 },
+		.peers = PEER(METADATA),
+	},
+	/* Tells the keepers what to do. Their sockets belong to root: hence the
+	 * one capability. */
+	[ROLE_TASK] = {
+		.user = "bulkhead-task",
+		.capabilities = CAP(DAC_OVERRIDE),
+		.namespaces = NEW_IPC_UTS_MOUNT | NO_NETWORK,
+		.empty_root = true,
+		.sees = {
+			{ RUN, WRITE, "pods" },
+			{ CNI_CONF, READ | OPTIONAL, "" },
+			{ CNI_BIN, READ | OPTIONAL, "" },
+		},
+		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_FILES | SYSCALLS_UNIX,
+		.opcodes = OPS_LOOP | OPS_STREAM | OPS_SYNC,
+		NOFILE(1048576), /* it holds each keeper's descriptors twice */
+		.nproc = { 64, 64 },
+		.peers = PEER(METADATA),
+	},
+	/* The zygote isn't confined, on purpose. What keepers fork become
+	 * containers: a filter, no_new_privs, a bounding set or a rlimit of its
+	 * own would be inherited by them, where it would break setuid programs
+	 * and privileged containers. It reads nothing but the task worker's
+	 * messages, and has no link to anybody else. */
+	[ROLE_KEEPER] = {
+		.capabilities = BOOT_CAPABILITIES_ALL,
+		.inherits_limits = true,
+	},
+};
+
+/* --- io_uring --- */
+
+static const struct {
+	unsigned group;
+	const char *name;
+	uint8_t opcode;
+} opcodes[] = {
+	{ OPS_LOOP, "nop", IORING_OP_NOP },
+	{ OPS_LOOP, "poll_add", IORING_OP_POLL_ADD },
+	{ OPS_LOOP, "poll_remove", IORING_OP_POLL_REMOVE },
+	{ OPS_LOOP, "async_cancel", IORING_OP_ASYNC_CANCEL },
+	{ OPS_LOOP, "timeout", IORING_OP_TIMEOUT },
+	{ OPS_LOOP, "timeout_remove", IORING_OP_TIMEOUT_REMOVE },
+	{ OPS_ACCEPT, "accept", IORING_OP_ACCEPT },
+	{ OPS_STREAM, "recv", IORING_OP_RECV },
+	{ OPS_STREAM, "send", IORING_OP_SEND },
+	{ OPS_STREAM, "read", IORING_OP_READ },
+	{ OPS_STREAM, "read_multishot", OP_READ_MULTISHOT },
+	{ OPS_STREAM, "write", IORING_OP_WRITE },
+	{ OPS_SYNC, "fsync", IORING_OP_FSYNC },
+};
+
+/* --- resolving --- */
+
+/* From the file itself: what else the name service would ask may be slow, away,
+ * or code that doesn't belong into this process. */
+static void user_find(const char *name, uid_t *uid, gid_t *gid) {
+	FILE *f = fopen("/etc/passwd", "re");
+	if (!f)
+		return;
+	const struct passwd *p;
+	while ((p = fgetpwent(f)))
+		if (strcmp(p->pw_name, name) == 0) {
+			*uid = p->pw_uid;
+			*gid = p->pw_gid;
+			break;
+		}
+	fclose(f);
+}
+
+void privileges_owner(enum role role, const struct config *c, uid_t *ret_uid, gid_t *ret_gid) {
+	*ret_uid = *ret_gid = 0;
+	if (!rows[role].user)
+		return;
+	*ret_uid = *ret_gid = c->uid_base + role;
+	user_find(rows[role].user, ret_uid, ret_gid);
+}
+
+bool privileges_peers(enum role a, enum role b) {
+	return (rows[a].peers & (1u << b)) && (rows[b].peers & (1u << a));
+}
+
+static int see(struct boot_privileges *p, enum access access, const char *base, size_t base_size, const char *path,
+	       struct fault *fault) {
+	if (p->n_visible == BOOT_VISIBLE_MAX)
+		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "a worker sees at most %d paths", BOOT_VISIBLE_MAX);
+	struct boot_visible *v = &p->visible[p->n_visible++];
+	int n = snprintf(v->path, sizeof(v->path), "%.*s%s%s", (int)base_size, base, *path && *path != '/' ? "/" : "",
+			 path);
+	if (n < 0 || (size_t)n >= sizeof(v->path))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the path \"%s/%s\" is longer than %zu bytes", base,
+				 path, sizeof(v->path) - 1);
+	v->writable = access & WRITE;
+	v->optional = access & OPTIONAL;
+	return 0;
+}
+
+static int see_list(struct boot_privileges *p, enum access access, const char *list, struct fault *fault) {
+	for (;;) {
+		size_t n = strcspn(list, ":");
+		int r = see(p, access, list, n, "", fault);
+		if (r < 0 || list[n] == '\0')
+			return r;
+		list += n + 1;
+	}
+}
+
+static int resolve_sight(const struct row *row, const struct boot_config *c, struct boot_privileges *p,
+			 struct fault *fault) {
+	const char *const bases[] = {
+		[HOST] = "",
+		[STATE] = c->state_root,
+		[RUN] = c->run_root,
+		[CERTS] = c->certs_dir,
+		[CNI_CONF] = c->cni_conf_dir,
+	};
+	for (const struct sight *s = row->sees; s->path; s++) {
+		int r = s->place == CNI_BIN ? see_list(p, s->access, c->cni_bin_dirs, fault)
+					    : see(p, s->access, bases[s->place], strlen(bases[s->place]), s->path, fault);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int privileges_resolve(enum role role, const struct config *c, struct boot_privileges *ret_privileges,
+		       struct fault *fault) {
+	const struct row *row = &rows[role];
+	struct boot_privileges p = {
+		.capabilities = row->capabilities,
+		.empty_root = row->empty_root,
+		.unshare = row->namespaces,
+		.no_new_privs = row->syscalls != 0,
+		.nofile = row->nofile,
+		.nproc = row->nproc,
+		.memlock = { 8 * 1024 * 1024, 8 * 1024 * 1024 },
+		.core = { 0, 0 }, /* memory of these processes has credentials in it */
+	};
+	if (row->inherits_limits)
+		p.nofile.rlim_max = p.nproc.rlim_max = p.memlock.rlim_max = p.core.rlim_max = BOOT_LIMIT_KEEP;
+	privileges_owner(role, c, &p.uid, &p.gid);
+	for (size_t i = 0; i < ARRAY_SIZE(opcodes); i++)
+		if (row->opcodes & opcodes[i].group)
+			p.opcodes[p.n_opcodes++] = opcodes[i].opcode;
+	int r = resolve_sight(row, &c->boot, &p, fault);
+	if (r < 0)
+		return fault_prefix(fault, r, "privileges of %s", role_name(role));
+	*ret_privileges = p;
+	return 0;
+}
+
+int privileges_compile(enum role role, const struct config *c, struct boot_privileges *ret_privileges,
+		       struct fault *fault) {
+	int r = privileges_resolve(role, c, ret_privileges, fault);
+	if (r < 0 || rows[role].syscalls == 0)
+		return r;
+	r = filter_compile(rows[role].syscalls, ret_privileges->bpf, BOOT_BPF_MAX, &ret_privileges->n_bpf, fault);
+	return r < 0 ? fault_prefix(fault, r, "privileges of %s", role_name(role)) : 0;
+}
+
+/* --- for review --- */
+
+static void print_capabilities(uint64_t set, FILE *to) {
+	static const char *const names[] = {
+		[CAP_CHOWN] = "chown",
+		[CAP_DAC_OVERRIDE] = "dac_override",
+		[CAP_DAC_READ_SEARCH] = "dac_read_search",
+		[CAP_FOWNER] = "fowner",
+		[CAP_FSETID] = "fsetid",
+		[CAP_SETGID] = "setgid",
+		[CAP_SETUID] = "setuid",
+		[CAP_LINUX_IMMUTABLE] = "linux_immutable",
+		[CAP_SYS_CHROOT] = "sys_chroot",
+		[CAP_SYS_ADMIN] = "sys_admin",
+		[CAP_MKNOD] = "mknod",
+		[CAP_SETFCAP] = "setfcap",
+	};
+	fprintf(to, "  capabilities ");
+	if (set == 0 || set == BOOT_CAPABILITIES_ALL)
+		fprintf(to, " %s", set ? "all that the supervisor has" : "none");
+	for (unsigned i = 0; set != BOOT_CAPABILITIES_ALL && i < 64; i++)
+		if (set & (UINT64_C(1) << i))
+			fprintf(to, " %s", i < ARRAY_SIZE(names) && names[i] ? names[i] : "?");
+	fputc('\n', to);
+}
+
+static void print_sight(const struct boot_privileges *p, FILE *to) {
+	if (!p->empty_root)
+		fprintf(to, "  sees          the host's root\n");
+	else if (p->n_visible == 0)
+		fprintf(to, "  sees          nothing\n");
+	for (uint32_t i = 0; p->empty_root && i < p->n_visible; i++)
+		fprintf(to, "  %-12s  %s (%s)\n", i == 0 ? "sees" : "", p->visible[i].path,
+			p->visible[i].writable ? "writes" : "reads");
+}
+
+static void print_namespaces(uint64_t flags, FILE *to) {
+	static const struct {
+		uint64_t flag;
+		const char *name;
+	} names[] = {
+		{ CLONE_NEWNS, "mount" }, { CLONE_NEWIPC, "ipc" }, { CLONE_NEWUTS, "uts" }, { CLONE_NEWNET, "network" }
+	};
+	fprintf(to, "  own           ");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (flags & names[i].flag)
+			fprintf(to, "%s ", names[i].name);
+	fprintf(to, "%s\n", flags ? "namespaces" : "no namespaces");
+}
+
+static void print_limit(const char *name, const struct rlimit *limit, FILE *to) {
+	if (limit->rlim_max == BOOT_LIMIT_KEEP)
+		fprintf(to, " %s as inherited", name);
+	else
+		fprintf(to, " %s %llu", name, (unsigned long long)limit->rlim_max);
+}
+
+static void print_calls(const struct row *row, const struct boot_privileges *p, FILE *to) {
+	fprintf(to, "  system calls ");
+	for (unsigned i = 0; syscall_group_name(i); i++)
+		if (row->syscalls & (1u << i))
+			fprintf(to, " %s", syscall_group_name(i));
+	if (row->syscalls)
+		fprintf(to, " (%u instructions)\n", p->n_bpf);
+	else
+		fprintf(to, " any\n");
+	fprintf(to, "  io_uring     %s", row->opcodes ? "" : " any");
+	for (size_t i = 0; i < ARRAY_SIZE(opcodes); i++)
+		if (row->opcodes & opcodes[i].group)
+			fprintf(to, " %s", opcodes[i].name);
+	fputc('\n', to);
+}
+
+static int print_row(enum role role, const struct config *c, FILE *to, struct fault *fault) {
+	const struct row *row = &rows[role];
+	struct boot_privileges p;
+	int r = privileges_compile(role, c, &p, fault);
+	if (r < 0)
+		return r;
+	fprintf(to, "%s\n  user          %s, uid %u gid %u\n", role_name(role), row->user ? row->user : "root", p.uid,
+		p.gid);
+	print_capabilities(p.capabilities, to);
+	print_namespaces(p.unshare, to);
+	print_sight(&p, to);
+	print_calls(row, &p, to);
+	fprintf(to, "  limits       ");
+	print_limit("nofile", &p.nofile, to);
+	print_limit("nproc", &p.nproc, to);
+	print_limit("memlock", &p.memlock, to);
+	print_limit("core", &p.core, to);
+	fprintf(to, "\n  links to     ");
+	for (unsigned peer = 0; peer < ROLE_COUNT; peer++)
+		if (privileges_peers(role, (enum role)peer))
+			fprintf(to, " %s", role_name((enum role)peer));
+	fprintf(to, "%s\n\n", role == ROLE_KEEPER ? " task, by a socket of packets" : "");
+	return 0;
+}
+
+int privileges_print(const struct config *c, FILE *to, struct fault *fault) {
+	for (enum role role = ROLE_API; role < ROLE_COUNT; role++) {
+		int r = print_row(role, c, to, fault);
+		if (r < 0)
+			return r;
+	}
+	fprintf(to, "The groups of system calls (* with checked arguments):\n\n");
+	for (unsigned i = 0; syscall_group_name(i); i++) {
+		fprintf(to, "%s: ", syscall_group_name(i));
+		filter_print(1u << i, to);
+	}
+	return 0;
+}
