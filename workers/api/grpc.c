@@ -9,7 +9,7 @@
  *
  * Failure: any fault finishes the call with its code and sentence. A client
  * that resets its stream or vanishes cancels the internal call. The deadline
- * rides with the internal call and ends the client's call here too.
+ * is watched here until the request is complete and by the internal call then.
  */
 #include "workers/api/grpc.h"
 
@@ -149,7 +149,7 @@ static void fail_call(struct grpc_call *c, struct fault *fault) {
 
 static void deadline_passed(void *ctx) {
 	struct grpc_call *c = ctx;
-	grpc_failf(c, FAULT_DEADLINE_EXCEEDED, "%s: the client's deadline passed after %" PRId64 " ms",
+	grpc_failf(c, FAULT_DEADLINE_EXCEEDED, "%s: the deadline passed after %" PRId64 " ms, before all of the request came",
 		   c->target.method->name, (clock_mono() - c->begun) / NS_PER_MS);
 }
 
@@ -313,6 +313,7 @@ static void call_end(void *call) {
 		fail_call(c, &fault);
 	} else if (c->row) {
 		c->call = msg_send(c->server->metadata, c->row->number, &c->context, request, NULL, 0, answered, c);
+		loop_source_free_p(&c->deadline);
 		frame_deinit(&c->frame);
 		http2_release(c->stream);
 	} else {
