@@ -18,8 +18,8 @@ WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpoi
 	   -Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-truncation -Werror
 CFLAGS  := -std=c11 -D_GNU_SOURCE $(CFLAGS_$(VARIANT)) $(EXTRA_CFLAGS)
 CPPFLAGS := -Iipc -I. -I$(O)/proto
-LDFLAGS := $(if $(filter asan,$(VARIANT)),-fsanitize=address$(comma)undefined) -Wl,-z,relro,-z,now
 comma   := ,
+LDFLAGS := $(if $(filter asan,$(VARIANT)),-fsanitize=address$(comma)undefined) -Wl,-z,relro,-z,now
 Q       := $(if $(V),,@)
 
 # --- what is built ---------------------------------------------------------
@@ -46,7 +46,7 @@ LIBS_image    := -lcurl -lcrypto -ljson-c
 LIBS_snapshot := -lisal -lzstd -lcrypto
 LIBS_task     := -lseccomp -ljson-c
 LIBS_keeper   := -ljson-c
-LIBS_tools    := -lnghttp2
+LIBS_tools    := -lnghttp2 -lpthread
 # Keepers are many and must be small: static, and glibc's allocator.
 LDFLAGS_keeper := $(if $(filter asan,$(VARIANT)),,-static)
 
