@@ -8,6 +8,11 @@
  *   serve    the loop is enabled; the worker makes its sources and is ready
  *
  * The skeleton owns the loop, the control socket and one link per peer.
+ *
+ * worker->state must be set before the first worker_link: by prepare, or at
+ * the head of serve. Handlers and callbacks run in the loop, so never before
+ * serve has returned; a negative errno from prepare or serve ends the worker,
+ * and the supervisor tries again.
  */
 #pragma once
 
@@ -47,4 +52,6 @@ struct worker_class {
 int worker_main(const struct worker_class *class, int argc, char **argv);
 /* Never NULL; detached while the peer is away. */
 struct link *worker_link(struct worker *w, enum role peer, unsigned instance);
+/* The peer's pid on the host; 0 while it is away. */
+pid_t worker_peer_pid(const struct worker *w, enum role peer, unsigned instance);
 void worker_exit(struct worker *w, int status);
