@@ -137,9 +137,9 @@ static void open_all(struct fixture *f) {
 
 static void close_all(struct fixture *f) {
 	session_close(f);
+	fake_deinit(&f->fake);
 	for (int i = 0; i < 3; i++)
 		loop_turn(f->loop, 0);
-	fake_deinit(&f->fake);
 	loop_free(f->loop);
 }
 
