@@ -42,14 +42,14 @@ static const struct {
 	  "flock chdir fchdir getcwd umask utimensat copy_file_range sendfile splice tee readahead chmod fchmod "
 	  "fchmodat" },
 	{ SYSCALLS_OWNERS,
-	  "chown fchown lchown fchownat mknod mknodat setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr "
-	  "listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr ioctl" },
+	  "chown fchown lchown fchownat setfsuid setfsgid mknod mknodat setxattr lsetxattr fsetxattr "
+	  "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr ioctl" },
 	{ SYSCALLS_INET, "connect" },
 	{ SYSCALLS_UNIX, "connect bind listen" },
 	{ SYSCALLS_THREADS, "sched_setaffinity sched_getparam sched_getscheduler" },
 	{ SYSCALLS_SPAWN,
-	  "fork vfork clone clone3 execve execveat wait4 waitid pidfd_send_signal setsid prctl capget capset "
-	  "setuid setgid setresuid setresgid setgroups setrlimit prlimit64 seccomp getpriority setpriority "
+	  "fork vfork clone clone3 execve execveat wait4 waitid pidfd_open pidfd_send_signal setsid prctl capget "
+	  "capset setuid setgid setresuid setresgid setgroups setrlimit prlimit64 seccomp getpriority setpriority "
 	  "ioprio_set sched_setscheduler" },
 	{ SYSCALLS_MOUNTS,
 	  "mount umount2 pivot_root chroot unshare setns fsopen fsconfig fsmount fspick open_tree move_mount "
