@@ -1,0 +1,216 @@
+/*
+ * The task worker: pods and processes at run time, as far as that takes no
+ * privilege. It knows which keeper holds which pod, tells keepers what to do,
+ * turns CNI configuration into network plans and seccomp profiles into
+ * programs, and keeps what a killed keeper's successor needs.
+ *
+ * What its row of the privilege table must grant, and no more:
+ *   uid           its own, no capabilities: keepers run as root, but their
+ *                 sockets lie in folders that belong to this uid
+ *   files         <run_root>/pods (read and write; this uid's, made in
+ *                 prepare), the CNI configuration and plug-in folders
+ *                 and /var/lib/kubelet/seccomp (read)
+ *   io_uring      the loop's own: poll_add, poll_remove, async_cancel,
+ *                 timeout, timeout_remove
+ *   system calls  beside what every worker has: socketpair, socket and connect
+ *                 for AF_UNIX SEQPACKET, sendmsg, recvmsg, openat, getdents64,
+ *                 mkdirat, unlinkat, faccessat2, newfstatat, fchdir, prctl,
+ *                 uname
+ *   descriptors   about 3 and 6 per container beside 2 per pod
+ */
+#include "task.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "cni/cni.h"
+#include "seccomp/seccomp.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Where the kubelet's "localhost/" profiles are. */
+#define LOCALHOST_PROFILES "/var/lib/kubelet/seccomp"
+
+static void on_sandbox_start(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStartRequest *m) {
+	task_sandbox_start(w, r, m);
+}
+static void on_sandbox_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStopRequest *m) {
+	task_sandbox_stop(w, r, m);
+}
+static void on_task_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
+	task_container_create(w, r, m);
+}
+static void on_task_start(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+	task_container_start(w, r, m);
+}
+static void on_task_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKillRequest *m) {
+	task_container_kill(w, r, m);
+}
+static void on_task_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStopRequest *m) {
+	task_container_stop(w, r, m);
+}
+static void on_task_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+	task_container_delete(w, r, m);
+}
+static void on_exec_sync(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecSyncRequest *m) {
+	task_container_exec(w, r, m);
+}
+static void on_task_stats(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStatsRequest *m) {
+	task_container_stats(w, r, m);
+}
+static void on_task_list(struct task_worker *w, struct msg_request *r, const Bulkhead__Empty *m) {
+	task_sandbox_list(w, r);
+}
+static void on_task_reopen_log(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+	task_container_reopen_log(w, r, m);
+}
+static void on_runtime_info(struct task_worker *w, struct msg_request *r, const Bulkhead__Empty *m) {
+	task_runtime_info(w, r);
+}
+
+HANDLER_DEFINE(struct task_worker, sandbox_start)
+HANDLER_DEFINE(struct task_worker, sandbox_stop)
+HANDLER_DEFINE(struct task_worker, task_create)
+HANDLER_DEFINE(struct task_worker, task_start)
+HANDLER_DEFINE(struct task_worker, task_kill)
+HANDLER_DEFINE(struct task_worker, task_stop)
+HANDLER_DEFINE(struct task_worker, task_delete)
+HANDLER_DEFINE(struct task_worker, exec_sync)
+HANDLER_DEFINE(struct task_worker, task_stats)
+HANDLER_DEFINE(struct task_worker, task_list)
+HANDLER_DEFINE(struct task_worker, task_reopen_log)
+HANDLER_DEFINE(struct task_worker, runtime_info)
+
+static const struct link_handler handlers[] = {
+	HANDLER(sandbox_start),
+	HANDLER(sandbox_stop),
+	HANDLER(task_create),
+	HANDLER(task_start),
+	HANDLER(task_kill),
+	HANDLER(task_stop),
+	HANDLER(task_delete),
+	HANDLER(exec_sync),
+	HANDLER(task_stats),
+	HANDLER(task_list),
+	HANDLER(task_reopen_log),
+	HANDLER(runtime_info),
+	{ 0 },
+};
+
+static int make_pods_folder(struct task_worker *w, uid_t uid, gid_t gid) {
+	if (mkdir(w->pods_path, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	return chown(w->pods_path, uid, gid) < 0 ? -errno : 0;
+}
+
+static int task_prepare(struct worker *worker) {
+	struct task_worker *w = calloc(1, sizeof(*w));
+	if (!w)
+		return -ENOMEM;
+	worker->state = w;
+	w->worker = worker;
+	w->loop = worker->loop;
+	w->pods = -1;
+	map_init(&w->sandboxes);
+	list_init(&w->dead);
+	host_learn(&w->host);
+	if (asprintf(&w->pods_path, "%s/pods", worker->config.run_root) < 0)
+		return -ENOMEM;
+	int r = make_pods_folder(w, worker->boot->privileges.uid, worker->boot->privileges.gid);
+	if (r < 0)
+		log_event(LOG_ERROR, "can't make the pods' folder", "folder", w->pods_path, "why", strerror(-r), NULL);
+	return r;
+}
+
+/* The zygote is gone: nothing to do before its successor comes. */
+static void zygote_down(void *worker, struct link *l, bool violation, const char *text) {
+	log_event(violation ? LOG_ERROR : LOG_WARN, "the keepers' zygote is gone", "why", text, NULL);
+}
+
+static void scan_found(struct task_worker *w, const char *id) {
+	struct sandbox *s;
+	if (sandbox_new(w, id, SANDBOX_ORPHANED, &s) < 0)
+		log_event(LOG_ERROR, "out of memory: a pod isn't recovered", "pod", id, NULL);
+}
+
+static int load_parts(struct task_worker *w, const struct boot_config *config) {
+	struct cni_options cni = {
+		.conf_dir = config->cni_conf_dir,
+		.bin_dirs = config->cni_bin_dirs,
+		.cache_dir = config->cni_cache_dir,
+	};
+	struct link_options zygote = {
+		.loop = w->loop,
+		.self = ROLE_TASK,
+		.peer = ROLE_KEEPER,
+		.worker = w,
+		.on_down = zygote_down,
+	};
+	int r = link_new(&zygote, &w->zygote);
+	if (r >= 0)
+		r = cni_new(&cni, &w->cni);
+	if (r >= 0)
+		r = seccomp_cache_new(LOCALHOST_PROFILES, &w->seccomp);
+	return r;
+}
+
+static int task_serve(struct worker *worker) {
+	struct task_worker *w = worker->state;
+	w->metadata = worker_link(worker, ROLE_METADATA, 0);
+	int r = load_parts(w, &worker->config);
+	if (r < 0)
+		return r;
+	w->pods = open(w->pods_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (w->pods < 0 || fchdir(w->pods) < 0)
+		return -errno;
+	r = rundir_scan(w, scan_found);
+	if (r >= 0)
+		keeper_revive_all(w);
+	return r;
+}
+
+static void task_zygote(struct worker *worker, int fd) {
+	struct task_worker *w = worker->state;
+	int r = link_attach_socket(w->zygote, fd);
+	if (r < 0)
+		log_event(LOG_ERROR, "can't talk to the keepers' zygote", "why", strerror(-r), NULL);
+	else
+		keeper_revive_all(w);
+}
+
+static void task_reload(struct worker *worker) {
+	struct task_worker *w = worker->state;
+	struct cni_options options = {
+		.conf_dir = worker->config.cni_conf_dir,
+		.bin_dirs = worker->config.cni_bin_dirs,
+		.cache_dir = worker->config.cni_cache_dir,
+	};
+	struct cni *fresh;
+	if (cni_new(&options, &fresh) < 0)
+		return;
+	cni_free(w->cni);
+	w->cni = fresh;
+}
+
+/* Keepers and their containers stay; open calls fail with UNAVAILABLE. */
+static void task_stop(struct worker *worker) {
+	worker_exit(worker, 0);
+}
+
+int main(int argc, char **argv) {
+	static const enum role peers[] = { ROLE_METADATA, ROLE_SUPERVISOR };
+	static const struct worker_class class = {
+		.role = ROLE_TASK,
+		.loop = { .entries = 64 },
+		.peers = peers,
+		.handlers = handlers,
+		.prepare = task_prepare,
+		.serve = task_serve,
+		.zygote = task_zygote,
+		.reload = task_reload,
+		.stop = task_stop,
+	};
+	return worker_main(&class, argc, argv);
+}

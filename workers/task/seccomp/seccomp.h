@@ -1,0 +1,37 @@
+/*
+ * From what a container's Spec says about seccomp to the program that its
+ * keeper installs. Programs are compiled once per distinct profile and kept.
+ *
+ *   Spec.Linux.Seccomp                       in full, as the runtime-spec has it
+ *   Spec.Annotations["bulkhead.io/seccomp"]  "runtime/default", "unconfined",
+ *                                            or "localhost/<file>"
+ *   neither                                  no filter
+ *
+ * The default profile depends on the container's capabilities: what they allow
+ * the filter doesn't forbid.
+ */
+#pragma once
+
+#include "base/fault.h"
+#include "oci/oci.pb-c.h"
+
+#include <linux/filter.h>
+#include <stddef.h>
+
+#define SECCOMP_ANNOTATION "bulkhead.io/seccomp"
+
+struct seccomp_program {
+	struct sock_filter *filter;
+	size_t length;  /* instructions */
+	uint32_t flags; /* SECCOMP_FILTER_FLAG_* */
+};
+
+struct seccomp_cache;
+
+/* localhost_dir: where relative "localhost/" names are; copied. */
+int seccomp_cache_new(const char *localhost_dir, struct seccomp_cache **ret_cache) NODISCARD;
+void seccomp_cache_free(struct seccomp_cache *c);
+
+/* NULL in *ret_program: no filter. Otherwise valid until the cache's next use. */
+int seccomp_program_for(struct seccomp_cache *c, const Grpc__Spec *spec, const struct seccomp_program **ret_program,
+			struct fault *fault);

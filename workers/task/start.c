@@ -1,0 +1,132 @@
+/*
+ * sandbox_start: a folder, a keeper, and the keeper's own set-up of the pod.
+ *
+ * Happy path: folder -> {keeper_fork to the zygote, pod_setup into the new
+ * keeper's socket}, both at once -> reply. The keeper finds pod_setup in its
+ * socket when it is born, which saves a round trip per pod.
+ * Invariant: each start that got as far as the folder ends as a running
+ * sandbox or is undone by the same teardown that sandbox_stop uses; only then
+ * is it answered. A caller who gave up changes nothing in this: it says
+ * sandbox_stop when it doesn't want the pod.
+ * Failure: the first fault is what the caller reads.
+ */
+#include "task.h"
+
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "cni/cni.h"
+
+#include <errno.h>
+
+/* A CNI plugin may be slow; nothing else here is. */
+#define SETUP_LIMIT (180 * NS_PER_SEC)
+
+static void start_finish(struct sandbox *s) {
+	struct msg_request *r = take_ptr(s->starter);
+	s->start = NULL;
+	s->state = SANDBOX_RUNNING;
+	log_event(LOG_DEBUG, "pod sandbox runs", "pod", s->id, NULL);
+	sandbox_start_reply(r, s->started, NULL, 0);
+	if (!list_empty(&s->stops))
+		sandbox_teardown(s);
+}
+
+/* Both steps have ended. */
+static void start_step_done(struct sandbox *s) {
+	if (--s->open_steps > 0)
+		return;
+	if (s->start_fault->code != FAULT_NONE)
+		sandbox_undo(s);
+	else
+		start_finish(s);
+}
+
+/* The zygote's word is better than what the socket says when it never got a
+ * keeper ("peer is gone"). */
+static void fork_done(void *ctx, const struct msg_answer *a) {
+	struct sandbox *s = ctx;
+	if (a->fault) {
+		*s->start_fault = *a->fault;
+		/* These two don't say whether one was forked. */
+		s->keeperless = a->fault->code != FAULT_UNAVAILABLE && a->fault->code != FAULT_DEADLINE_EXCEEDED;
+	}
+	start_step_done(s);
+}
+
+static void setup_done(void *ctx, const struct msg_answer *a) {
+	struct sandbox *s = ctx;
+	if (!a->fault && pod_setup_answer(a)->started)
+		sandbox_remember(s, pod_setup_answer(a)->started);
+	if (s->start_fault->code == FAULT_NONE) {
+		if (a->fault)
+			*s->start_fault = *a->fault;
+		else if (!s->started)
+			fault_set(s->start_fault, FAULT_INTERNAL, "the keeper's answer says nothing of the pod");
+	}
+	start_step_done(s);
+}
+
+static int start_check(struct task_worker *w, const Bulkhead__SandboxStartRequest *m, struct fault *fault) {
+	if (!id_valid(m->id))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.80s\" is no id of a pod sandbox", m->id);
+	struct sandbox *s = sandbox_find(w, m->id);
+	if (!s || s->state == SANDBOX_RUNNING)
+		return 0;
+	return fault_set(fault, FAULT_ABORTED, "pod sandbox \"%s\" is being %s", m->id,
+			 s->state == SANDBOX_STARTING ? "started" : "stopped or recovered");
+}
+
+static int start_begin(struct sandbox *s, struct fault *fault) {
+	struct msg_request *r = s->starter;
+	struct msg_context context = context_within(&r->context, SETUP_LIMIT);
+	Bulkhead__NetworkPlan *plan = NULL;
+	int e = 0;
+	s->keeperless = true;
+	if (!link_attached(s->worker->zygote))
+		return fault_set(fault, FAULT_UNAVAILABLE, "the keepers' zygote isn't running at this moment, try again");
+	if (s->start->network != BULKHEAD__NAMESPACE_MODE__NODE)
+		e = cni_plan(s->worker->cni, s->start, &r->arena, &plan, fault);
+	if (e < 0)
+		return e;
+	const char *run_dir = arena_printf(&r->arena, "%s/%s", s->worker->pods_path, s->id);
+	if (!run_dir)
+		return fault_errno(fault, ENOMEM, "start pod sandbox \"%s\"", s->id);
+	e = rundir_make(s->worker, s->id, fault);
+	if (e < 0)
+		return e;
+	e = keeper_spawn(s, &context, fork_done, fault);
+	if (e < 0)
+		return e;
+	s->keeperless = false;
+	Bulkhead__PodSetupRequest setup = BULKHEAD__POD_SETUP_REQUEST__INIT;
+	setup.sandbox = (Bulkhead__SandboxStartRequest *)s->start;
+	setup.network = plan;
+	setup.run_dir = (char *)run_dir;
+	pod_setup_send(s->link, &context, &setup, NULL, 0, setup_done, s);
+	s->open_steps = 2;
+	return 0;
+}
+
+void task_sandbox_start(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStartRequest *m) {
+	struct fault fault = { 0 };
+	if (start_check(w, m, &fault) < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
+	struct sandbox *s = sandbox_find(w, m->id);
+	if (s) { /* asked again after an answer that got lost */
+		sandbox_start_reply(r, s->started, NULL, 0);
+		return;
+	}
+	struct fault *first = arena_zalloc(&r->arena, sizeof(*first));
+	if (!first || sandbox_new(w, m->id, SANDBOX_STARTING, &s) < 0) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "start pod sandbox \"%s\": out of memory", m->id);
+		return;
+	}
+	s->starter = r;
+	s->start = m;
+	s->start_fault = first;
+	if (start_begin(s, first) < 0)
+		sandbox_undo(s);
+}

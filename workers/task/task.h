@@ -1,0 +1,128 @@
+/*
+ * What the files of the task worker share: the worker, its table of pod
+ * sandboxes, and the faces of its rooms. seccomp/ and cni/ have headers of
+ * their own.
+ */
+#pragma once
+
+#include "base/list.h"
+#include "base/map.h"
+#include "msg/typed.h"
+#include "workers/skeleton/worker.h"
+
+struct cni;
+struct seccomp_cache;
+
+/* What the kernel and the supervisor grant at all; learnt before confinement. */
+struct task_host {
+	const char *cgroup_version; /* "v1", "v2" or "hybrid"; "" when there are none */
+	uint64_t capabilities;      /* of the daemon, hence at most of a container */
+};
+
+struct task_worker {
+	struct worker *worker;
+	struct loop *loop;
+	struct link *metadata; /* borrowed from the skeleton; NULL in unit tests */
+	struct link *zygote;
+	char *pods_path; /* <run_root>/pods */
+	int pods;        /* the same, open */
+	struct map sandboxes;
+	struct list dead; /* sandboxes that wait for the end of this turn */
+	struct loop_source *burial;
+	struct loop_source *retry; /* timer: orphans that got no keeper yet */
+	struct seccomp_cache *seccomp;
+	struct cni *cni;
+	struct task_host host;
+};
+
+enum sandbox_state {
+	SANDBOX_STARTING,
+	SANDBOX_RUNNING,
+	SANDBOX_ORPHANED, /* on disk, but its keeper doesn't answer (yet) */
+	SANDBOX_STOPPING,
+	SANDBOX_BROKEN, /* taking it down failed; sandbox_stop tries again */
+	SANDBOX_GONE,   /* out of the table, waits for its burial */
+};
+
+/* A pod sandbox: one folder below pods/, one keeper, one link to it. */
+struct sandbox {
+	struct task_worker *worker;
+	struct map_node node; /* by id */
+	char *id;
+	enum sandbox_state state;
+	struct link *link; /* never NULL; detached while there is no keeper */
+	pid_t keeper_pid;  /* as the keeper says; for logs only */
+
+	/* SANDBOX_STARTING, and SANDBOX_STOPPING when that failed. */
+	struct msg_request *starter;
+	const Bulkhead__SandboxStartRequest *start;
+	struct fault *start_fault; /* in the starter's arena */
+	unsigned open_steps;
+	bool keeperless; /* for certain no keeper has done anything for it */
+
+	struct list stops; /* struct stop_waiter */
+	Bulkhead__SandboxStartReply *started; /* packed and unpacked; NULL: unknown */
+	struct list mirrors;       /* descriptors that its keeper gave us, mirror.c */
+	struct msg_call *teardown; /* the open call */
+	unsigned attempts;         /* keepers tried for the step at hand */
+	struct list dead_node;     /* in worker->dead */
+};
+
+/* --- sandbox.c: the table --- */
+
+int sandbox_new(struct task_worker *w, const char *id, enum sandbox_state state, struct sandbox **ret_sandbox);
+/* Out of the table at once, freed at the end of the loop's turn: callbacks of
+ * its link may be on the stack. */
+void sandbox_free(struct sandbox *s);
+struct sandbox *sandbox_find(struct task_worker *w, const char *id);
+void sandbox_table_deinit(struct task_worker *w);
+/* A copy that outlives the message. */
+void sandbox_remember(struct sandbox *s, const Bulkhead__SandboxStartReply *started);
+
+/* --- rundir.c: the folders below pods/ --- */
+
+int rundir_make(struct task_worker *w, const char *id, struct fault *fault);
+/* No such folder is success. */
+int rundir_remove(struct task_worker *w, const char *id, struct fault *fault);
+bool rundir_exists(struct task_worker *w, const char *id);
+/* A connected socket of the keeper that listens there; -ECONNREFUSED or
+ * -ENOENT when there is none. Never blocks. */
+int rundir_connect(struct task_worker *w, const char *id, int *ret_fd);
+/* fn for each folder whose name is an id. */
+int rundir_scan(struct task_worker *w, void (*fn)(struct task_worker *w, const char *id));
+
+/* --- keeper.c: the link to a pod's keeper --- */
+
+extern const struct link_handler keeper_handlers[];
+/* Asks the zygote for a keeper and attaches the sandbox's link to it at once:
+ * what is sent next waits in its socket. done gets NULL or why there is none. */
+int keeper_spawn(struct sandbox *s, const struct msg_context *context, msg_done_fn done, struct fault *fault);
+void keeper_down(void *sandbox, struct link *l, bool violation, const char *text);
+/* Finds the keeper of an orphaned sandbox again, or a successor for it. */
+void keeper_revive(struct sandbox *s);
+/* The zygote is back: whoever still waits for a keeper tries again. */
+void keeper_revive_all(struct task_worker *w);
+
+/* --- start.c, stop.c, container.c, list.c, info.c: handlers --- */
+
+void task_sandbox_start(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStartRequest *m);
+void task_sandbox_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStopRequest *m);
+/* Undoes a start that failed; answers its request. */
+void sandbox_undo(struct sandbox *s);
+/* Takes the sandbox down for whoever waits in s->stops. */
+void sandbox_teardown(struct sandbox *s);
+
+void task_container_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m);
+void task_container_start(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
+void task_container_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKillRequest *m);
+void task_container_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStopRequest *m);
+void task_container_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
+void task_container_exec(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecSyncRequest *m);
+void task_container_stats(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
+void task_container_reopen_log(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
+void task_sandbox_list(struct task_worker *w, struct msg_request *r);
+void host_learn(struct task_host *ret_host);
+void task_runtime_info(struct task_worker *w, struct msg_request *r);
+
+/* The request's context with a deadline of at most limit_ns from now. */
+struct msg_context context_within(const struct msg_context *context, int64_t limit_ns);
