@@ -25,6 +25,7 @@
 
 #define LISTENERS_MAX 8
 #define CLIENTS_MAX 512
+#define ACCEPT_PAUSE (500 * NS_PER_MS)
 #define SEND_MAX (256u << 10)
 #define BACKLOG_MAX 1024                 /* frames */
 #define PROCESS_BUDGET ((size_t)256 << 20) /* bytes in requests and replies of all clients */
@@ -32,9 +33,10 @@
 struct server {
 	struct server_options options;
 	struct budget budget;
-	struct {
+	struct listener {
 		int fd;
-		struct loop_source *accept;
+		struct server *server;
+		struct loop_source *accept; /* or the timer until it is tried again */
 	} listeners[LISTENERS_MAX];
 	size_t n_listeners;
 	struct list clients, marked;
@@ -197,10 +199,29 @@ static int client_new(struct server *s, int fd_taken) {
 	return 0;
 }
 
+static int listener_arm(struct listener *l);
+
+static void listener_retry(void *ctx) {
+	struct listener *l = ctx;
+	loop_source_free_p(&l->accept);
+	int r = listener_arm(l);
+	if (r < 0)
+		log_text(LOG_ERROR, "no more connections are accepted: %s", strerrordesc_np(-r));
+}
+
+/* Out of descriptors or memory: connections wait in the listener's queue. */
+static void accept_failed(struct listener *l, int error) {
+	log_text(LOG_WARN, "accept: %s", strerrordesc_np(-error));
+	loop_source_free_p(&l->accept);
+	if (loop_timer(l->server->options.loop, clock_mono() + ACCEPT_PAUSE, listener_retry, l, &l->accept) < 0)
+		log_text(LOG_ERROR, "no more connections are accepted: %s", strerrordesc_np(-error));
+}
+
 static void accepted(void *ctx, int fd) {
-	struct server *s = ctx;
+	struct listener *l = ctx;
+	struct server *s = l->server;
 	if (fd < 0) {
-		log_text(LOG_ERROR, "accept: %s", strerrordesc_np(-fd));
+		accept_failed(l, fd);
 		return;
 	}
 	if (s->n_clients >= CLIENTS_MAX) {
@@ -211,6 +232,10 @@ static void accepted(void *ctx, int fd) {
 	int r = client_new(s, fd);
 	if (r < 0)
 		log_text(LOG_WARN, "connection refused: %s", strerrordesc_np(-r));
+}
+
+static int listener_arm(struct listener *l) {
+	return loop_accept(l->server->options.loop, l->fd, accepted, l, &l->accept);
 }
 
 /* --- the server --- */
@@ -248,12 +273,15 @@ void server_free(struct server *s) {
 
 int server_listen(struct server *s, int fd_taken) {
 	int fd CLEANUP_FD = fd_taken;
-	if (s->n_listeners == LISTENERS_MAX)
+	if (s->n_listeners == LISTENERS_MAX || s->stopping)
 		return -ENOBUFS;
-	int r = loop_accept(s->options.loop, fd, accepted, s, &s->listeners[s->n_listeners].accept);
+	struct listener *l = &s->listeners[s->n_listeners];
+	*l = (struct listener){ .fd = fd, .server = s };
+	int r = listener_arm(l);
 	if (r < 0)
 		return r;
-	s->listeners[s->n_listeners++].fd = take_fd(&fd);
+	take_fd(&fd);
+	s->n_listeners++;
 	return 0;
 }
 
