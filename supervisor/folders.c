@@ -47,11 +47,11 @@ static int make_parents(const char *path) {
 	return 0;
 }
 
-static int folder_make(const struct folder *f, const char *path, uid_t uid, gid_t gid) {
+static int folder_make(const char *path, mode_t mode, uid_t uid, gid_t gid) {
 	int r = make_parents(path);
 	if (r < 0)
 		return r;
-	if (mkdir(path, f->mode) < 0 && errno != EEXIST)
+	if (mkdir(path, mode) < 0 && errno != EEXIST)
 		return -errno;
 	CLEANUP_FD int fd = open(path, O_DIRECTORY | O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
@@ -59,7 +59,7 @@ static int folder_make(const struct folder *f, const char *path, uid_t uid, gid_
 		return -errno;
 	if ((st.st_uid != uid || st.st_gid != gid) && fchown(fd, uid, gid) < 0)
 		return -errno;
-	if ((st.st_mode & 07777) != f->mode && fchmod(fd, f->mode) < 0)
+	if ((st.st_mode & 07777) != mode && fchmod(fd, mode) < 0)
 		return -errno;
 	return 0;
 }
@@ -77,7 +77,7 @@ int folders_make(const struct config *c, struct fault *fault) {
 		gid_t gid;
 		snprintf(path, sizeof(path), "%s%s", bases[f->base], f->path);
 		privileges_owner(f->owner, c, &uid, &gid);
-		int r = folder_make(f, path, uid, gid);
+		int r = folder_make(path, f->mode, uid, gid);
 		if (r < 0)
 			return fault_errno(fault, r, "make the folder %s", path);
 	}
@@ -94,6 +94,9 @@ static int lock_open(const struct config *c, const char *name, char *path, size_
 
 int folders_lock(const struct config *c, int *ret_lock, int *ret_workers, struct fault *fault) {
 	char path[BOOT_PATH_MAX + 16];
+	int r = folder_make(c->boot.run_root, 0711, 0, 0);
+	if (r < 0)
+		return fault_errno(fault, r, "make the folder %s", c->boot.run_root);
 	CLEANUP_FD int lock = lock_open(c, "lock", path, sizeof(path), fault);
 	if (lock < 0)
 		return lock;
