@@ -149,7 +149,26 @@ int ring_pop(struct ring *r, struct buffer *ret_record) {
 	return 1;
 }
 
+/* About a microsecond: a producer that is busy publishes within it, and going
+ * to sleep would cost both sides a system call. */
+#define SPINS 64
+
+static bool record_comes(const struct ring *r) {
+	for (int i = 0; i < SPINS; i++) {
+		if (atomic_load_explicit(&r->theirs->head, memory_order_relaxed) != r->tail)
+			return true;
+#if defined(__x86_64__) || defined(__i386__)
+		__builtin_ia32_pause();
+#elif defined(__aarch64__)
+		__asm__ volatile("yield");
+#endif
+	}
+	return false;
+}
+
 bool ring_sleep(struct ring *r) {
+	if (record_comes(r))
+		return false;
 	atomic_store_explicit(&r->ours->asleep, 1, memory_order_relaxed);
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&r->theirs->head, memory_order_relaxed) == r->tail)
