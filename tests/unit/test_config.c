@@ -1,0 +1,107 @@
+/* The configuration: what it takes, and that it names what it doesn't. */
+#include "base/fd.h"
+#include "base/log.h"
+#include "supervisor/config.h"
+#include "tap.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+static char path[] = "/tmp/bulkhead-config-XXXXXX";
+static struct fault fault;
+
+static int load(const char *text, struct config *ret_config) {
+	CLEANUP_FD int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	if (fd < 0 || fd_write_all(fd, text, strlen(text)) < 0)
+		return -EIO;
+	return config_load(&(struct config_source){ .file = path, .file_required = true }, ret_config, &fault);
+}
+
+static bool refused(const char *text, const char *place, const char *about) {
+	struct config c;
+	char where[64];
+	snprintf(where, sizeof(where), "%s%s", path, place);
+	int r = load(text, &c);
+	bool ok = r < 0 && strstr(fault.text, where) && strstr(fault.text, about);
+	printf("#   %s\n", r < 0 ? fault.text : "(accepted)");
+	return ok;
+}
+
+static void test_values(void) {
+	struct config c;
+	tap_check(load("", &c) == 0 && strcmp(c.boot.state_root, "/var/lib/bulkhead") == 0, "defaults");
+	tap_check(strcmp(c.boot.socket, "/run/bulkhead/bulkhead.sock") == 0, "the socket lies in run_root");
+	int r = load("# a comment\n\n  run_root=/tmp/x # another\nlog_level\t=  debug\nmax_concurrent_downloads = 7\n"
+		     "certs_dir = /etc/a#b\n",
+		     &c);
+	tap_check(r == 0, "comments, blanks and spaces");
+	tap_check(strcmp(c.boot.run_root, "/tmp/x") == 0, "a path, without the comment after it");
+	tap_check(strcmp(c.boot.socket, "/tmp/x/bulkhead.sock") == 0, "the socket follows run_root");
+	tap_check(c.boot.log_level == LOG_DEBUG && c.boot.max_concurrent_downloads == 7, "a level and a number");
+	tap_check(strcmp(c.boot.certs_dir, "/etc/a#b") == 0, "a # within a word belongs to it");
+	tap_check(load("run_root = /a\nrun_root = /b", &c) == 0 && strcmp(c.boot.run_root, "/b") == 0,
+		  "the last one wins, and a last line without an end counts");
+}
+
+static void test_refusals(void) {
+	tap_check(refused("\nno_such_key = 1\n", ":2", "no_such_key"), "an unknown key");
+	tap_check(refused("run_root\n", ":1", "key = value"), "a line without =");
+	tap_check(refused("run_root =\n", ":1", "run_root"), "an empty path");
+	tap_check(refused("run_root = run\n", ":1", "absolute"), "a relative path");
+	tap_check(refused("run_root = /a/../b\n", ":1", "absolute"), "a path with ..");
+	tap_check(refused("run_root = /a//b\n", ":1", "absolute"), "a path with an empty part");
+	tap_check(refused("run_root = /a/\n", ":1", "absolute"), "a path with a slash at its end");
+	tap_check(refused("log_level = loud\n", ":1", "debug, info"), "an unknown level");
+	tap_check(refused("log_line_max = 12x\n", ":1", "number"), "a number with a tail");
+	tap_check(refused("log_line_max = -1\n", ":1", "number"), "a negative number");
+	tap_check(refused("log_line_max = 99999999999999999999\n", ":1", "number"), "a number beyond all");
+	tap_check(refused("max_concurrent_downloads = 0\n", ":1", "from 1"), "a number out of its range");
+	char text[600];
+	snprintf(text, sizeof(text), "a = b\nrun_root = /%0300d\n", 1);
+	tap_check(refused(text + 6, ":1", "longer"), "a path that doesn't fit");
+	snprintf(text, sizeof(text), "socket = /%0120d\n", 1);
+	tap_check(refused(text, ":1", "107"), "a socket path that the kernel can't take");
+	snprintf(text, sizeof(text), "run_root = /%0120d\n", 1);
+	tap_check(refused(text, "", "") || strstr(fault.text, "too long for a socket"), "a run_root too long for it");
+	struct config c;
+	struct config_source missing = { .file = "/nonexistent/x.conf" };
+	tap_check(config_load(&missing, &c, &fault) == 0, "a missing default file is no error");
+	missing.file_required = true;
+	tap_check(config_load(&missing, &c, &fault) == -ENOENT && strstr(fault.text, missing.file),
+		  "a missing file that was asked for is");
+}
+
+static void test_options(void) {
+	struct config c;
+	const char *options[] = { "log_level=warn", "socket=/a/x.sock:/b/y.sock" };
+	struct config_source source = { .file = path, .file_required = true, .options = options, .n_options = 2 };
+	load("log_level = debug\n", &c);
+	tap_check(config_load(&source, &c, &fault) == 0 && c.boot.log_level == LOG_WARN, "--set wins over the file");
+	options[0] = "colour=red";
+	tap_check(config_load(&source, &c, &fault) < 0 && strstr(fault.text, "--set"), "a wrong --set says so");
+}
+
+static void test_reload(void) {
+	struct config a, b;
+	load("", &a);
+	load("log_level = debug\nlog_line_max = 500\n", &b);
+	tap_check(config_reload(&a, &b) == NULL && a.boot.log_level == LOG_DEBUG && a.boot.log_line_max == 500,
+		  "what may change changes");
+	load("run_root = /tmp/y\nlog_level = error\n", &b);
+	const char *fixed = config_reload(&a, &b);
+	tap_check(fixed && strcmp(a.boot.run_root, "/run/bulkhead") == 0 && a.boot.log_level == LOG_ERROR,
+		  "what may not stays, and is named");
+}
+
+int main(void) {
+	int fd = mkstemp(path);
+	if (fd < 0)
+		return 1;
+	close(fd);
+	test_values();
+	test_refusals();
+	test_options();
+	test_reload();
+	unlink(path);
+	return tap_done();
+}

@@ -1,0 +1,1 @@
+OBJ_test_config := $(O)/supervisor/config.o
