@@ -1,0 +1,424 @@
+"""What the tests in Python share: namespaces of their own, a registry, images, the daemon, a gRPC client, and the
+kernel's truth. Debian's python3-grpcio is the client; its stubs are made from proto/ at first use."""
+
+import ctypes
+import glob
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("BULKHEAD_BUILD", os.path.join(TOP, "build", "plain"))
+
+
+def isolate():
+    """Runs this program again in network, mount and pid namespaces of its own, where it is init's only child: whatever
+    it starts dies with it, and nothing that it does to the network or to mounts is seen outside."""
+    if os.environ.get("BULKHEAD_ISOLATED") == "1":
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        return
+    env = dict(os.environ, BULKHEAD_ISOLATED="1")
+    cmd = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable] + sys.argv
+    sys.exit(subprocess.run(cmd, env=env).returncode)
+
+
+class Tap:
+    """One line per check, as the other tests print them."""
+
+    def __init__(self):
+        self.count = self.failed = 0
+
+    def check(self, condition, name, detail=""):
+        self.count += 1
+        self.failed += not condition
+        print("%sok %d - %s" % ("" if condition else "not ", self.count, name), flush=True)
+        if not condition and detail != "":
+            for line in str(detail).splitlines()[:40]:
+                print("#   " + line, flush=True)
+        return condition
+
+    def skip(self, name, reason):
+        self.count += 1
+        print("ok %d - %s # SKIP %s" % (self.count, name, reason), flush=True)
+
+    def done(self):
+        print("1..%d" % self.count, flush=True)
+        sys.exit(1 if self.failed else 0)
+
+
+def wait_for(condition, seconds=10, step=0.02):
+    """The condition's first true value, or None."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            return None
+        time.sleep(step)
+
+
+# --- the gRPC client ---
+
+def stubs():
+    """Modules made by protoc from proto/: runtime, admin."""
+    out = os.path.join(BUILD, "python")
+    names = ["cri/runtime.proto", "internal/admin.proto"]
+    sources = [os.path.join(TOP, "proto", n) for n in names]
+    made = os.path.join(out, "internal", "admin_pb2_grpc.py")
+    if not os.path.exists(made) or os.path.getmtime(made) < max(os.path.getmtime(s) for s in sources):
+        os.makedirs(out, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I" + os.path.join(TOP, "proto"),
+                        "--python_out=" + out, "--grpc_python_out=" + out] + names, check=True)
+    sys.path.insert(0, out)
+    import cri.runtime_pb2 as runtime
+    import cri.runtime_pb2_grpc as runtime_grpc
+    import internal.admin_pb2 as admin
+    import internal.admin_pb2_grpc as admin_grpc
+    return runtime, runtime_grpc, admin, admin_grpc
+
+
+class Client:
+    """Stubs of one daemon: runtime, images, admin; pb has the messages."""
+
+    def __init__(self, path):
+        import grpc
+        self.pb, g, self.admin_pb, ag = stubs()
+        self.channel = grpc.insecure_channel("unix://" + path, options=[
+            ("grpc.max_send_message_length", 64 << 20), ("grpc.max_receive_message_length", 64 << 20),
+            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)])
+        self.runtime = g.RuntimeServiceStub(self.channel)
+        self.images = g.ImageServiceStub(self.channel)
+        self.admin = ag.AdminStub(self.channel)
+
+    def close(self):
+        self.channel.close()
+
+
+def error_of(call, *args, **kwargs):
+    """The grpc.RpcError that the call ends with, or None."""
+    import grpc
+    try:
+        call(*args, **kwargs)
+    except grpc.RpcError as e:
+        return e
+    return None
+
+
+# --- images and a registry ---
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Registry:
+    """Debian's docker-registry on loopback, with its storage below a folder."""
+
+    def __init__(self, folder, htpasswd=None):
+        self.port = free_port()
+        self.host = "127.0.0.1:%d" % self.port
+        self.storage = os.path.join(folder, "registry")
+        config = os.path.join(folder, "registry.yml")
+        with open(config, "w") as f:
+            f.write("version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: %s}\n"
+                    "  delete: {enabled: true}\nhttp: {addr: %s}\n" % (self.storage, self.host))
+            if htpasswd:
+                f.write("auth:\n  htpasswd: {realm: test, path: %s}\n" % htpasswd)
+        self.log = open(os.path.join(folder, "registry.log"), "w")
+        self.process = subprocess.Popen(["docker-registry", "serve", config], stdout=self.log, stderr=self.log)
+        if not wait_for(self._answers, 20):
+            raise RuntimeError("docker-registry doesn't answer, see " + self.log.name)
+
+    def _answers(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+BUSYBOX_ROOT = {"bin": 0o755, "etc": 0o755, "tmp": 0o1777, "root": 0o700, "var": 0o755, "home": 0o755}
+
+
+def busybox_root(root):
+    """A root file system of Debian's busybox-static."""
+    for name, mode in BUSYBOX_ROOT.items():
+        os.makedirs(os.path.join(root, name), exist_ok=True)
+        os.chmod(os.path.join(root, name), mode)
+    shutil.copy("/bin/busybox", os.path.join(root, "bin", "busybox"))
+    applets = subprocess.run(["/bin/busybox", "--list"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    for applet in applets:
+        link = os.path.join(root, "bin", applet)
+        if applet != "busybox" and not os.path.lexists(link):
+            os.symlink("busybox", link)
+    with open(os.path.join(root, "etc", "passwd"), "w") as f:
+        f.write("root:x:0:0:root:/root:/bin/sh\nwww:x:33:34:www:/var:/bin/sh\n")
+    with open(os.path.join(root, "etc", "group"), "w") as f:
+        f.write("root:x:0:\nwww:x:34:\nextra:x:77:www\n")
+
+
+def make_image(folder, name, prepare=busybox_root, config=()):
+    """An OCI image layout with one layer, by umoci; returns skopeo's name of it."""
+    layout = os.path.join(folder, "image-" + name.replace(":", "-").replace("/", "-"))
+    bundle = layout + "-bundle"
+    quiet = dict(check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    subprocess.run(["umoci", "init", "--layout", layout], **quiet)
+    subprocess.run(["umoci", "new", "--image", layout + ":latest"], **quiet)
+    subprocess.run(["umoci", "unpack", "--image", layout + ":latest", bundle], **quiet)
+    prepare(os.path.join(bundle, "rootfs"))
+    subprocess.run(["umoci", "repack", "--image", layout + ":latest", bundle], **quiet)
+    subprocess.run(["umoci", "config", "--image", layout + ":latest", "--config.cmd", "/bin/sh"] + list(config), **quiet)
+    shutil.rmtree(bundle)
+    return "oci:%s:latest" % layout
+
+
+def push(source, registry, name, *options):
+    subprocess.run(["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"] + list(options) +
+                   [source, "docker://%s/%s" % (registry.host, name)], check=True, stdout=subprocess.DEVNULL)
+
+
+# --- the daemon ---
+
+class Daemon:
+    """bulkheadd on roots of its own below folder. cgroups go below /bulkhead-test-PID."""
+
+    def __init__(self, folder, cni=True, settings=()):
+        self.folder = folder
+        self.run = os.path.join(folder, "run")
+        self.state = os.path.join(folder, "state")
+        self.socket = os.path.join(self.run, "bulkhead.sock")
+        self.logs = os.path.join(folder, "logs")
+        self.cni = os.path.join(folder, "cni")
+        self.cgroup = "/bulkhead-test-%d-%s" % (os.getpid(), os.path.basename(folder)[-6:])
+        self.bridge = "bh" + os.path.basename(folder)[-6:].replace("_", "x").lower()
+        for d in (self.run, self.state, self.logs, self.cni):
+            os.makedirs(d, exist_ok=True)
+        if cni:
+            self.write_cni()
+        self.settings = list(settings)
+        self.process = None
+        self.log_path = os.path.join(folder, "daemon.log")
+
+    def write_cni(self):
+        plugins = [{"type": "bridge", "bridge": self.bridge, "isGateway": True, "ipMasq": True, "ipam": {
+            "type": "host-local", "ranges": [[{"subnet": "10.231.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}],
+            "dataDir": os.path.join(self.folder, "ipam")}}, {"type": "portmap", "capabilities": {"portMappings": True}}]
+        with open(os.path.join(self.cni, "10-test.conflist"), "w") as f:
+            json.dump({"cniVersion": "1.0.0", "name": "test", "plugins": plugins}, f)
+
+    def start(self, wait=True):
+        sets = {"run_root": self.run, "state_root": self.state, "socket": self.socket, "cni_conf_dir": self.cni,
+                "cni_cache_dir": os.path.join(self.folder, "cni-cache"), "cgroup_parent": self.cgroup,
+                "certs_dir": os.path.join(self.folder, "certs.d")}
+        command = [os.path.join(BUILD, "bulkheadd"), "-c", "/dev/null"]
+        for key, value in sets.items():
+            command += ["--set", "%s=%s" % (key, value)]
+        for setting in self.settings:
+            command += ["--set", setting]
+        self.log = open(self.log_path, "a")
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        if wait and not self.ready():
+            raise RuntimeError("the daemon doesn't answer:\n" + self.log_tail())
+        return self
+
+    def ready(self, seconds=10):
+        """Whether Status comes back with the runtime ready: then every worker is up."""
+        import grpc
+        client = Client(self.socket)
+        pb = client.pb
+
+        def up():
+            if self.process.poll() is not None:
+                return False
+            try:
+                status = client.runtime.Status(pb.StatusRequest(), timeout=2).status
+                return any(c.type == "RuntimeReady" and c.status for c in status.conditions)
+            except grpc.RpcError:
+                return False
+        try:
+            return bool(wait_for(up, seconds))
+        finally:
+            client.close()
+
+    def client(self):
+        return Client(self.socket)
+
+    def stop(self, seconds=10):
+        """SIGTERM; the exit status. Containers run on."""
+        if self.process is None:
+            return None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def log_tail(self, lines=40):
+        with open(self.log_path, errors="replace") as f:
+            return "".join(f.readlines()[-lines:])
+
+    def processes(self):
+        """{worker name: [pid, ...]} of the daemon's own processes, keepers of pods under "pod-keeper"."""
+        found = {}
+        for pid in pids():
+            try:
+                exe = os.path.basename(os.readlink("/proc/%d/exe" % pid)).replace(" (deleted)", "")
+                with open("/proc/%d/stat" % pid) as f:
+                    parent = int(f.read().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if exe == "bulkheadd":
+                found.setdefault("supervisor", []).append(pid)
+            elif exe.startswith("bulkhead-"):
+                name = exe[len("bulkhead-"):]
+                if name == "keeper" and parent != (self.process.pid if self.process else -1):
+                    name = "pod-keeper"
+                found.setdefault(name, []).append(pid)
+        return found
+
+    def remove_cgroups(self):
+        for root in cgroup_roots():
+            top = root + self.cgroup
+            for folder, _, _ in os.walk(top, topdown=False):
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    pass
+
+
+def pids():
+    return [int(p) for p in os.listdir("/proc") if p.isdigit()]
+
+
+def cgroup_roots():
+    roots = []
+    with open("/proc/self/mounts") as f:
+        for line in f:
+            fields = line.split()
+            if fields[2] in ("cgroup", "cgroup2"):
+                roots.append(fields[1])
+    return roots
+
+
+def kernel_truth(daemon):
+    """What a pod leaves in the kernel and on disk: to be equal before and after."""
+    truth = {}
+    with open("/proc/self/mountinfo") as f:
+        truth["mounts"] = sorted(line.split()[4] for line in f)
+    truth["cgroups"] = sorted(d for root in cgroup_roots() for d, _, _ in os.walk(root + daemon.cgroup)
+                              if d != root + daemon.cgroup)
+    links = subprocess.run(["ip", "-o", "link"], stdout=subprocess.PIPE, text=True).stdout
+    truth["links"] = sorted(line.split(":")[1].strip().split("@")[0] for line in links.splitlines()
+                            if daemon.bridge not in line.split(":")[1])
+    nft = subprocess.run(["nft", "-j", "list", "ruleset"], stdout=subprocess.PIPE, text=True).stdout
+    truth["nft elements"] = sorted(json.dumps(e) for o in (json.loads(nft)["nftables"] if nft else [])
+                                   for kind in ("set", "map") for e in o.get(kind, {}).get("elem", []))
+    truth["netns"] = sorted({os.readlink("/proc/%d/ns/net" % p) for p in pids() if os.path.exists("/proc/%d/ns/net" % p)})
+    truth["addresses"] = sorted(os.path.basename(p) for p in glob.glob(daemon.folder + "/ipam/*/*")
+                                if not os.path.basename(p).startswith(("last_reserved", "lock")))
+    truth["pods"] = sorted(os.listdir(os.path.join(daemon.run, "pods"))) if os.path.isdir(daemon.run + "/pods") else []
+    truth["snapshots"] = sorted(glob.glob(daemon.state + "/snapshots/*"))
+    truth["keepers"] = sorted(daemon.processes().get("pod-keeper", []))
+    return truth
+
+
+def differences(before, after):
+    return "\n".join("%s: gone %s, new %s" % (k, sorted(set(before[k]) - set(after[k])), sorted(set(after[k]) - set(before[k])))
+                     for k in before if before[k] != after[k])
+
+
+class Scratch:
+    """A folder that is removed at the end; on a tmpfs, as /run is on a real machine."""
+
+    def __init__(self):
+        base = "/dev/shm" if os.path.isdir("/dev/shm") else None
+        self.path = tempfile.mkdtemp(prefix="bulkhead-", dir=base)
+        os.chmod(self.path, 0o711)
+
+    def __enter__(self):
+        return self.path
+
+    def __exit__(self, *exc):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+# --- pods as the tests make them ---
+
+def sandbox_config(client, name, network="pod", **more):
+    pb = client.pb
+    mode = pb.NODE if network == "host" else pb.POD
+    options = pb.NamespaceOption(network=mode, pid=more.pop("pid", pb.CONTAINER), ipc=more.pop("ipc", pb.POD))
+    security = pb.LinuxSandboxSecurityContext(namespace_options=options)
+    linux = pb.LinuxPodSandboxConfig(security_context=security, sysctls=more.pop("sysctls", {}),
+                                     cgroup_parent=more.pop("cgroup_parent", ""))
+    return pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(name=name, uid="uid-" + name, namespace="test"),
+                               hostname="" if network == "host" else name, linux=linux, **more)
+
+
+def container_config(client, name, image, command, **more):
+    pb = client.pb
+    linux = more.pop("linux", None)
+    return pb.ContainerConfig(metadata=pb.ContainerMetadata(name=name), image=pb.ImageSpec(image=image), command=command,
+                              log_path=more.pop("log_path", name + ".log"), linux=linux, **more)
+
+
+class Pod:
+    """A pod sandbox with containers, through the CRI."""
+
+    def __init__(self, daemon, client, name, network="pod", **more):
+        self.daemon, self.client = daemon, client
+        self.config = sandbox_config(client, name, network, log_directory=daemon.logs, **more)
+        self.id = client.runtime.RunPodSandbox(client.pb.RunPodSandboxRequest(config=self.config)).pod_sandbox_id
+        self.containers = []
+
+    def create(self, name, image, command, **more):
+        pb = self.client.pb
+        config = container_config(self.client, name, image, command, **more)
+        request = pb.CreateContainerRequest(pod_sandbox_id=self.id, config=config, sandbox_config=self.config)
+        id = self.client.runtime.CreateContainer(request).container_id
+        self.containers.append(id)
+        return id
+
+    def run(self, name, image, command, **more):
+        id = self.create(name, image, command, **more)
+        self.client.runtime.StartContainer(self.client.pb.StartContainerRequest(container_id=id))
+        return id
+
+    def status(self, id, verbose=False):
+        return self.client.runtime.ContainerStatus(
+            self.client.pb.ContainerStatusRequest(container_id=id, verbose=verbose))
+
+    def wait(self, id, seconds=15):
+        """The status once it has exited, or None."""
+        def over():
+            s = self.status(id).status
+            return s if s.state == self.client.pb.CONTAINER_EXITED else None
+        return wait_for(over, seconds)
+
+    def exec(self, id, *command, timeout=10):
+        return self.client.runtime.ExecSync(
+            self.client.pb.ExecSyncRequest(container_id=id, cmd=command, timeout=timeout))
+
+    def log(self, name):
+        """[(stream, tag, text), ...] of the container's log file."""
+        with open(os.path.join(self.daemon.logs, name + ".log"), errors="replace") as f:
+            return [tuple(line.rstrip("\n").split(" ", 3)[1:]) for line in f]
+
+    def remove(self):
+        pb = self.client.pb
+        self.client.runtime.StopPodSandbox(pb.StopPodSandboxRequest(pod_sandbox_id=self.id))
+        self.client.runtime.RemovePodSandbox(pb.RemovePodSandboxRequest(pod_sandbox_id=self.id))
