@@ -1,0 +1,143 @@
+#include "workers/snapshot/jail.h"
+
+#include "base/fd.h"
+
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/mount.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/fsuid.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+#if defined(__x86_64__)
+#define ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define ARCH AUDIT_ARCH_AARCH64
+#else
+#error "name this architecture's AUDIT_ARCH_ here"
+#endif
+
+#define MEMORY_MAX (768u * 1024 * 1024)
+
+/* The most frequent first: the filter is a list. */
+static const unsigned calls[] = {
+	SYS_write,	   SYS_pwrite64,   SYS_read,	    SYS_openat,	      SYS_close,     SYS_fchown,
+	SYS_fchmod,	   SYS_utimensat,  SYS_openat2,	    SYS_mkdirat,      SYS_symlinkat, SYS_fchownat,
+	SYS_linkat,	   SYS_newfstatat, SYS_fsetxattr,   SYS_mknodat,      SYS_fchmodat,  SYS_unlinkat,
+	SYS_renameat2,	   SYS_readlinkat, SYS_fstat,	    SYS_statx,	      SYS_ftruncate, SYS_getdents64,
+	SYS_lseek,	   SYS_fcntl,	   SYS_brk,	    SYS_mmap,	      SYS_munmap,    SYS_mremap,
+	SYS_madvise,	   SYS_mprotect,   SYS_futex,	    SYS_getrandom,    SYS_exit,	     SYS_exit_group,
+	SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall, SYS_clock_gettime,
+#ifdef SANITIZED
+	SYS_sigaltstack, SYS_rt_sigaction, SYS_getpid, SYS_gettid, SYS_tgkill, SYS_readlink, SYS_sched_yield,
+	SYS_prctl,
+#endif
+};
+
+/* Makes the folder the root: cloned as a mount while it can still be named,
+ * then laid over the old root, which is thrown away. */
+static int root_enter(int root, struct fault *fault) {
+	CLEANUP_FD int tree = open_tree(root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	struct mount_attr attributes = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC };
+	if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)) < 0)
+		return fault_errno(fault, errno, "jail: clone the folder as a mount");
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return fault_errno(fault, errno, "jail: make a mount namespace");
+	if (move_mount(tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0 || fchdir(tree) < 0 ||
+	    syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return fault_errno(fault, errno, "jail: change the root");
+	return 0;
+}
+
+/* Files belong to root unless the archive says otherwise, whoever we are. */
+static int identity_take(struct fault *fault) {
+	setfsgid(0);
+	setfsuid(0);
+	if (setfsuid((uid_t)-1) != 0 || setfsgid((gid_t)-1) != 0)
+		return fault_set(fault, FAULT_PERMISSION_DENIED, "jail: can't make files that belong to root");
+	return 0;
+}
+
+static int capabilities_drop(struct fault *fault) {
+	const uint32_t keep = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID |
+			      1u << CAP_MKNOD | 1u << CAP_SETFCAP;
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+	if (syscall(SYS_capget, &header, data) < 0)
+		return fault_errno(fault, errno, "jail: read the capabilities");
+	_Static_assert(CAP_SETFCAP < 32, "the first word");
+	data[0].permitted &= keep;
+	data[0].effective = data[0].permitted;
+	data[0].inheritable = 0;
+	data[1] = (struct __user_cap_data_struct){ 0 };
+	if (syscall(SYS_capset, &header, data) < 0)
+		return fault_errno(fault, errno, "jail: drop capabilities");
+	return 0;
+}
+
+static int limits_set(struct fault *fault) {
+	static const struct {
+		int resource;
+		rlim_t max;
+	} limits[] = {
+		{ RLIMIT_CORE, 0 },
+		{ RLIMIT_NPROC, 0 },
+		{ RLIMIT_NOFILE, 256 },
+#ifndef SANITIZED
+		{ RLIMIT_AS, MEMORY_MAX },
+#endif
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
+		struct rlimit l;
+		if (getrlimit(limits[i].resource, &l) < 0)
+			return fault_errno(fault, errno, "jail: read the limits");
+		l.rlim_cur = l.rlim_max = MIN(l.rlim_max, limits[i].max);
+		if (setrlimit(limits[i].resource, &l) < 0)
+			return fault_errno(fault, errno, "jail: set the limits");
+	}
+	return 0;
+}
+
+static int calls_restrict(struct fault *fault) {
+	struct sock_filter f[ARRAY_SIZE(calls) + 8];
+	unsigned short n = 0;
+	f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
+	f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
+	f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+		f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i],
+						      (uint8_t)(ARRAY_SIZE(calls) - i), 0);
+	f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = { .len = n, .filter = f };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
+		return fault_errno(fault, errno, "jail: restrict the system calls");
+	return 0;
+}
+
+int jail_enter(int root, struct fault *fault) {
+	int r = root_enter(root, fault);
+	if (r == 0)
+		r = identity_take(fault);
+	if (r == 0)
+		r = limits_set(fault);
+	if (r == 0)
+		r = capabilities_drop(fault);
+	return r == 0 ? calls_restrict(fault) : r;
+}
