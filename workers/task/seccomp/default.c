@@ -56,7 +56,7 @@ static const char *const allowed[] = {
 	"futex futex_time64 futex_waitv futex_wait futex_wake futex_requeue",
 	"sched_yield sched_setparam sched_getparam sched_setscheduler sched_getscheduler sched_setattr "
 	"sched_getattr sched_setaffinity sched_getaffinity sched_get_priority_max sched_get_priority_min "
-	"sched_rr_get_interval sched_rr_get_interval_time64 getcpu getpriority setpriority nice "
+	"sched_rr_get_interval sched_rr_get_interval_time64 getcpu getpriority setpriority "
 	"ioprio_get ioprio_set",
 	"getrlimit ugetrlimit setrlimit prlimit64 getrusage times sysinfo uname",
 	/* identity */

@@ -46,7 +46,7 @@ static const struct {
 	{ "recvfrom", 371 },    { "recvmsg", 372 },     { "shutdown", 373 }, { "semget", 393 },
 	{ "semctl", 394 },      { "shmget", 395 },      { "shmctl", 396 },   { "shmat", 397 },
 	{ "shmdt", 398 },       { "msgget", 399 },      { "msgsnd", 400 },   { "msgrcv", 401 },
-	{ "msgctl", 402 },
+	{ "msgctl", 402 },      { "recvmmsg", 337 },    { "sendmmsg", 345 },
 };
 
 int seccomp_number(enum seccomp_arch arch, const char *name) {
