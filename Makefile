@@ -14,12 +14,13 @@ DESTDIR ?=
 CFLAGS_plain := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS_debug := -O0 -g3
 CFLAGS_asan  := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
-WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
+CFLAGS_fuzz  := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer
+WARN    := -Wno-unknown-warning-option -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
 	   -Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-truncation -Werror
 CFLAGS  := -std=c11 -D_GNU_SOURCE $(CFLAGS_$(VARIANT)) $(EXTRA_CFLAGS)
 CPPFLAGS := -Iipc -I. -I$(O)/proto
 comma   := ,
-LDFLAGS := $(if $(filter asan,$(VARIANT)),-fsanitize=address$(comma)undefined) -Wl,-z,relro,-z,now
+LDFLAGS := $(if $(filter asan fuzz,$(VARIANT)),-fsanitize=address$(comma)undefined) -Wl,-z,relro,-z,now
 Q       := $(if $(V),,@)
 
 # --- what is built ---------------------------------------------------------
@@ -101,17 +102,80 @@ $(O)/%.o: %.c | $(PROTO_C) $(DESCRIPTORS)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -MMD -MP -c -o $@ $<
 
 # --- tests -----------------------------------------------------------------
-# tests/unit/test_X.c is one program; LIBS_test_X and OBJ_test_X add what it
-# needs beyond ipc/. It prints TAP-like lines and exits non-zero on failure.
+# tests/unit/test_X.c and tests/integration/test_X.c are programs, and so are
+# the .py files beside them; LIBS_test_X and OBJ_test_X (in a .mk file beside
+# them) add what a program needs beyond ipc/. All print TAP.
 
-UNIT := $(patsubst tests/unit/%.c,$(O)/tests/%,$(wildcard tests/unit/test_*.c))
--include $(wildcard tests/unit/*.mk)
+-include $(wildcard tests/unit/*.mk tests/integration/*.mk)
+TEST_C    := $(wildcard tests/unit/test_*.c tests/integration/test_*.c)
+TESTS     := $(patsubst %.c,$(O)/tests/%,$(notdir $(TEST_C)))
+TESTS_PY  := $(wildcard tests/unit/test_*.py tests/integration/test_*.py tests/clients/test_*.py)
+CRASH     := $(wildcard tests/crash/test_*.py)
 
-.SECONDEXPANSION:
-$(O)/tests/%: $(O)/tests/unit/%.o $$(OBJ_$$*) $(LIBIPC)
-	@mkdir -p $(dir $@)
-	@echo "  LD   $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_$*) $(LIBS)
+define TEST
+$(O)/tests/$(notdir $(1:.c=)): $(1:%.c=$(O)/%.o) $(OBJ_$(notdir $(1:.c=))) $(LIBIPC)
+	@mkdir -p $$(dir $$@)
+	@echo "  LD   $$@"
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LIBS_$(notdir $(1:.c=))) $$(LIBS)
+endef
+$(foreach t,$(TEST_C),$(eval $(call TEST,$(t))))
+
+.PHONY: setup tests test check crash demo bench
+setup:
+	@tools/setup test
+
+tests: all $(TESTS)
+
+# Everything, from nothing: installs, builds, runs.
+test: setup
+	@$(MAKE) --no-print-directory check
+
+# Runs the tests of what is installed already. ONLY=name picks some of them.
+check: tests
+	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(foreach t,$(TESTS) $(TESTS_PY) $(CRASH),$(if $(findstring $(ONLY),$(t)),$(t)))
+
+crash: tests
+	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(CRASH)
+
+demo: setup
+	@$(MAKE) --no-print-directory all
+	@BULKHEAD_BUILD=$(abspath $(O)) tools/demo
+
+bench: setup
+	@$(MAKE) --no-print-directory all $(O)/bench_ring
+	@BULKHEAD_BUILD=$(abspath $(O)) tools/bench
+
+# --- care ------------------------------------------------------------------
+
+C_FILES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+
+.PHONY: lint format
+lint:
+	@tools/setup lint
+	@tools/check-direction
+	@clang-format --dry-run -Werror $(C_FILES)
+	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --suppress=missingInclude \
+		--enable=warning,portability -Iipc -I. ipc supervisor workers tools
+
+format:
+	@tools/setup lint
+	@clang-format -i $(C_FILES)
+
+.PHONY: help
+help:
+	@echo "make               build everything into build/plain"
+	@echo "make demo          install, build, and run a pod before your eyes"
+	@echo "make test          install, build and run every test; ONLY=name with make check picks some"
+	@echo "make check         run the tests without installing anything"
+	@echo "make crash         only the test that kills each process at each step"
+	@echo "make bench         figures beside their targets"
+	@echo "make privs         print the privilege table for review"
+	@echo "make install       DESTDIR=... PREFIX=/usr"
+	@echo "make lint          direction of includes, format, static checks;  make format rewrites"
+	@echo "make clean"
+	@echo
+	@echo "VARIANT=asan       address and undefined-behaviour sanitisers (build/asan); debug: no optimisation"
+	@echo "CC=clang           the other compiler;  V=1 shows the commands"
 
 .PHONY: clean
 clean:
