@@ -1,0 +1,184 @@
+/*
+ * StartContainer: snapshot_mount -> task_create (which executes) -> record.
+ *
+ * When the answer of task_create is lost with the task worker, whatever it
+ * made is deleted and it is made again. A failure ends the container: kubelet
+ * makes another attempt under another number.
+ */
+#include "workers/metadata/cri.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "workers/metadata/container.h"
+#include "workers/metadata/spec/spec.h"
+
+struct start_op {
+	struct container_op co; /* first */
+	int root;               /* the detached mount, until it is given away */
+};
+
+static void start_mounted(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	struct start_op *so = container_of(op, struct start_op, co.op);
+	if (answer->fault) {
+		op_fail_with(op, answer->fault);
+		return;
+	}
+	fd_replace(&so->root, take_fd(&answer->fds[0]));
+	op_next(op);
+}
+
+static void start_mount(struct op *op) {
+	struct container *c = container_of_op(op);
+	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
+	q.key = c->record->id;
+	q.n_parents = c->record->n_layers;
+	q.parents = c->record->layers;
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	snapshot_mount_send(op->m->snapshot, &context, &q, NULL, 0, start_mounted, op);
+}
+
+static void start_deleted(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault && answer->fault->code != FAULT_NOT_FOUND)
+		op_fail_with(op, answer->fault);
+	else
+		op_again(op, 0, 0);
+}
+
+static void start_created(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	struct container *c = container_of_op(op);
+	if (answer->fault && answer->fault->code == FAULT_UNAVAILABLE && op->attempts + 1 < START_ATTEMPTS) {
+		Bulkhead__TaskKey q = BULKHEAD__TASK_KEY__INIT;
+		q.sandbox_id = c->record->sandbox_id;
+		q.container_id = c->record->id;
+		struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+		task_delete_send(op->m->task, &context, &q, NULL, 0, start_deleted, op);
+		return;
+	}
+	if (answer->fault) {
+		op_fail_with(op, answer->fault);
+		return;
+	}
+	if (container_started(op->m, c, task_create_answer(answer)) < 0) {
+		/* It runs; a restart of ours would find it running. */
+		fault_set(&op->fault, FAULT_RESOURCE_EXHAUSTED, "it runs, but its record can't be stored");
+		op_fail(op);
+		return;
+	}
+	op_next(op);
+}
+
+static void start_create(struct op *op) {
+	struct start_op *so = container_of(op, struct start_op, co.op);
+	struct container *c = so->co.c;
+	Bulkhead__TaskCreateRequest q = BULKHEAD__TASK_CREATE_REQUEST__INIT;
+	struct arena a;
+	arena_init(&a, 0);
+	if (container_spec(op->m, c, &a, &q.spec, &op->fault) < 0) {
+		arena_deinit(&a);
+		op_fail(op);
+		return;
+	}
+	const Runtime__V1__ContainerConfig *config = c->record->config;
+	const Runtime__V1__LinuxContainerSecurityContext *sc = config->linux ? config->linux->security_context : NULL;
+	q.sandbox_id = c->record->sandbox_id;
+	q.container_id = c->record->id;
+	q.log_path = spec_log_path(&a, c->sandbox->record, c->record);
+	if (!q.log_path)
+		q.log_path = (char *)"";
+	q.stdin = config->stdin;
+	q.stdin_once = config->stdin_once;
+	q.start = true;
+	if (sc && sc->namespace_options) {
+		q.pid_mode = (Bulkhead__NamespaceMode)sc->namespace_options->pid;
+		q.target_container_id = sc->namespace_options->target_id;
+	}
+	q.stop_signal = spec_stop_signal(c->record);
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	task_create_send(op->m->task, &context, &q, &so->root, 1, start_created, op);
+	arena_deinit(&a);
+	/* The message has its own by now. */
+	fd_replace(&so->root, -1);
+}
+
+static void start_commit(struct op *op) {
+	op_commit(op, STORE_PODS);
+}
+
+static void start_undo(struct op *op) {
+	struct container *c = container_of_op(op);
+	if (c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_MADE)
+		container_start_failed(op->m, c, op->fault.text);
+}
+
+static const struct op_step start_steps[] = {
+	{ .name = "mount its root", .run = start_mount, .undo = start_undo },
+	{ .name = "create its process", .run = start_create },
+	{ .name = "record", .run = start_commit },
+	{ .name = NULL },
+};
+
+static void start_answer(struct op *op, struct msg_request *r) {
+	Runtime__V1__StartContainerResponse a = RUNTIME__V1__START_CONTAINER_RESPONSE__INIT;
+	cri_start_container_reply(r, &a, NULL, 0);
+}
+
+static void start_free(struct op *op) {
+	struct start_op *so = container_of(op, struct start_op, co.op);
+	fd_close(so->root);
+	free(so);
+}
+
+static const struct op_class start_class = {
+	.name = "start container",
+	.steps = start_steps,
+	.answer = start_answer,
+	.free = start_free,
+};
+
+static void start_begin(struct metadata *m, struct container *c, struct msg_request *r) {
+	struct start_op *so = calloc(1, sizeof(*so));
+	if (!so) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "start container: out of memory");
+		return;
+	}
+	op_init(&so->co.op, &start_class, m, &c->op, c->record->config->metadata->name, r);
+	so->co.c = c;
+	so->root = -1;
+	op_join(&so->co.op, r);
+	op_start(&so->co.op);
+}
+
+void cri_start_container(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__StartContainerRequest *q = (const Runtime__V1__StartContainerRequest *)request;
+	struct container *c;
+	struct fault fault;
+	if (metadata_gate(m, r, request, cri_start_container))
+		return;
+	int e = model_find_container(&m->model, q->container_id, &c, &fault);
+	if (e == 0 && c->op && c->op->class == &start_class) {
+		op_join(c->op, r);
+		return;
+	}
+	if (e == 0 && (c->op || c->sandbox->op)) {
+		op_requeue(c->op ? c->op : c->sandbox->op, r, request, cri_start_container);
+		return;
+	}
+	if (e == 0 && c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP) {
+		start_answer(NULL, r); /* the same request came again */
+		return;
+	}
+	if (e == 0 && c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_ENDED)
+		e = fault_set(&fault, FAULT_FAILED_PRECONDITION, "container \"%s\" has ended: create another attempt",
+			      c->record->id);
+	if (e == 0 && c->sandbox->record->phase != BULKHEAD__SANDBOX_PHASE__SANDBOX_UP)
+		e = fault_set(&fault, FAULT_FAILED_PRECONDITION, "pod sandbox \"%s\" isn't ready",
+			      c->sandbox->record->id);
+	if (e < 0) {
+		fault_prefix(&fault, 0, "start container");
+		msg_fail(r, &fault);
+	} else
+		start_begin(m, c, r);
+}

@@ -1,0 +1,41 @@
+/*
+ * One function per row of messages.def that the API worker calls. Each answers
+ * the request, now or later, exactly once.
+ */
+#pragma once
+
+#include "workers/metadata/metadata.h"
+
+#define CRI_HANDLER(name) void name(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)
+
+/* sandbox.c */
+CRI_HANDLER(cri_run_pod_sandbox);
+CRI_HANDLER(cri_stop_pod_sandbox);
+CRI_HANDLER(cri_remove_pod_sandbox);
+/* container.c, container_start.c */
+CRI_HANDLER(cri_create_container);
+CRI_HANDLER(cri_start_container);
+CRI_HANDLER(cri_stop_container);
+CRI_HANDLER(cri_remove_container);
+CRI_HANDLER(cri_exec_sync);
+CRI_HANDLER(cri_reopen_container_log);
+/* list.c, status.c */
+CRI_HANDLER(cri_list_pod_sandbox);
+CRI_HANDLER(cri_list_containers);
+CRI_HANDLER(cri_pod_sandbox_status);
+CRI_HANDLER(cri_container_status);
+/* stats.c */
+CRI_HANDLER(cri_container_stats);
+CRI_HANDLER(cri_list_container_stats);
+/* runtime.c */
+CRI_HANDLER(cri_status);
+CRI_HANDLER(cri_runtime_config);
+CRI_HANDLER(cri_update_runtime_config);
+CRI_HANDLER(admin_inspect);
+/* image.c, pull.c */
+CRI_HANDLER(cri_list_images);
+CRI_HANDLER(cri_image_status);
+CRI_HANDLER(cri_remove_image);
+CRI_HANDLER(cri_image_fs_info);
+CRI_HANDLER(cri_pull_image);
+CRI_HANDLER(admin_pull);

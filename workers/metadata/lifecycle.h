@@ -1,0 +1,49 @@
+/*
+ * What happens to pod sandboxes and containers, whoever wants it: the changes
+ * of state that handlers, operations and the reconciliation share. Each change
+ * is put in the store and told to the followers of events; waiting for the
+ * commit is the caller's.
+ */
+#pragma once
+
+#include "workers/metadata/metadata.h"
+
+/* Start-up of a pod may run plugins for the network; a container's may not. */
+#define SANDBOX_START_TIMEOUT_NS (240 * NS_PER_SEC)
+#define TASK_CREATE_TIMEOUT_NS (120 * NS_PER_SEC)
+#define START_ATTEMPTS 3
+
+#define SIGNAL_TERM 15
+
+/* An operation that isn't seen by lists yet has no record either. */
+bool sandbox_visible(const struct sandbox *s);
+bool container_visible(const struct container *c);
+
+int sandbox_save(struct metadata *m, struct sandbox *s) NODISCARD;
+int container_save(struct metadata *m, struct container *c) NODISCARD;
+/* As above where there is nobody to tell: logs. */
+void container_save_logged(struct metadata *m, struct container *c);
+
+/* The pod's processes and network are gone: DOWN, and its containers ended. */
+void sandbox_went_down(struct metadata *m, struct sandbox *s);
+/* The process ended; e NULL: nobody knows how (255, "Unknown"). Nothing
+ * happens when the end is known already. */
+void container_ended(struct metadata *m, struct container *c, const Bulkhead__TaskExit *e);
+/* Never ran: 128, "StartError". */
+void container_start_failed(struct metadata *m, struct container *c, const char *message);
+/* Runs; keeps what the task worker said. -ENOMEM. */
+int container_started(struct metadata *m, struct container *c, const Bulkhead__TaskCreateReply *t);
+
+/* Deletes records and takes the objects out of the lists; sweeps the rest.
+ * Call after the deletion of the records is committed. */
+void container_forget(struct metadata *m, struct container *c);
+void sandbox_forget(struct metadata *m, struct sandbox *s);
+
+/* "s/<id>" and "c/<id>", as stored. */
+#define KEY_SIZE (ID_SIZE + 16)
+void sandbox_key(const char *id, char ret_key[KEY_SIZE]);
+void container_key(const char *id, char ret_key[KEY_SIZE]);
+
+/* Operations that others start too (reconciliation); r may be NULL. */
+void sandbox_stop_begin(struct metadata *m, struct sandbox *s, struct msg_request *r);
+void sandbox_run_resume(struct metadata *m, struct sandbox *s);

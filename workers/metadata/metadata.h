@@ -1,0 +1,65 @@
+/*
+ * The metadata worker: the hub between the API and everybody else. It owns the
+ * object model and its store, and no privilege.
+ *
+ * A request: handler -> (validation) -> operation -> calls to the image,
+ * snapshot or task worker -> commit -> reply. Reads are answered at once.
+ */
+#pragma once
+
+#include "boot/boot.h"
+#include "msg/typed.h"
+#include "workers/metadata/event.h"
+#include "workers/metadata/model.h"
+#include "workers/metadata/op.h"
+#include "workers/metadata/store/store.h"
+
+#define BOOT_ID_SIZE 37
+
+struct metadata {
+	struct loop *loop;
+	const struct boot_config *config;
+	struct link *image, *snapshot, *task;
+	char boot_id[BOOT_ID_SIZE]; /* of the kernel; empty when unreadable */
+
+	struct store *store;
+	struct model model;
+	struct events events;
+	unsigned n_ops;
+
+	/* Changes wait until the records are compared with what runs. */
+	bool reconciled;
+	struct list gate; /* struct gated */
+	unsigned reconcile_calls;
+
+	struct list pulls;     /* struct pull */
+	struct map layer_jobs; /* struct layer_job */
+	uint64_t pull_id;
+	struct loop_source *gc_timer, *index_timer;
+	bool gc_running, gc_again;
+
+	/* The latest answer of runtime_info. */
+	struct arena runtime_arena;
+	const Bulkhead__RuntimeInfoReply *runtime;
+	int64_t runtime_at;
+	struct arena info_arena; /* and of snapshot_info */
+	const Bulkhead__SnapshotInfoReply *info;
+};
+
+/* Opens the store below config->state_root and loads the records. The links
+ * are the caller's and must be set before the first request. */
+int metadata_init(struct metadata *m, struct loop *loop, const struct boot_config *config, struct fault *fault) NODISCARD;
+void metadata_deinit(struct metadata *m);
+
+/* Peers come and go. */
+void metadata_link_up(struct metadata *m, enum role peer);
+void metadata_link_down(struct metadata *m, enum role peer);
+
+/* True when the request has to wait for the first comparison with what runs:
+ * it is handled again afterwards. */
+bool metadata_gate(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+		   void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request));
+void metadata_open_gate(struct metadata *m);
+
+/* For all links; the rows' handlers are spread over cri_*.c. */
+extern const struct link_handler metadata_handlers[];

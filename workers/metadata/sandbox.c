@@ -1,0 +1,453 @@
+/*
+ * RunPodSandbox, StopPodSandbox, RemovePodSandbox.
+ *
+ *   run     record (STARTING) -> sandbox_start -> record (UP)
+ *   stop    sandbox_stop -> record (DOWN, containers ended)
+ *   remove  stop unless down -> records deleted -> the rest is swept
+ *
+ * A start whose answer was lost with the task worker is taken back and made
+ * again under the same id. The record STARTING is what a restart of this
+ * worker needs to know: it goes on when the pod runs, and forgets it when not.
+ */
+#include "workers/metadata/cri.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "workers/metadata/check.h"
+#include "workers/metadata/lifecycle.h"
+#include "workers/metadata/sweep.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct sandbox_op {
+	struct op op;
+	struct sandbox *s;
+	char id[KEY_SIZE];
+};
+
+static void sandbox_op_free(struct op *op) {
+	free(container_of(op, struct sandbox_op, op));
+}
+
+static struct sandbox *sandbox_of(struct op *op) {
+	return container_of(op, struct sandbox_op, op)->s;
+}
+
+static struct sandbox_op *sandbox_op_new(struct metadata *m, const struct op_class *class, struct sandbox *s,
+					 struct msg_request *r) {
+	struct sandbox_op *so = calloc(1, sizeof(*so));
+	if (!so) {
+		if (r)
+			msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s: out of memory", class->name);
+		return NULL;
+	}
+	op_init(&so->op, class, m, &s->op, s->record->config->metadata->name, r);
+	so->s = s;
+	snprintf(so->id, sizeof(so->id), "%s", s->record->id);
+	if (r)
+		op_join(&so->op, r);
+	return so;
+}
+
+/* --- run -------------------------------------------------------------------- */
+
+static void run_record(struct op *op) {
+	int r = sandbox_save(op->m, sandbox_of(op));
+	if (r < 0) {
+		fault_errno(&op->fault, r, "store the record");
+		op_fail(op);
+	} else
+		op_commit(op, STORE_PODS);
+}
+
+static void run_unrecord(struct op *op) {
+	struct sandbox *s = sandbox_of(op);
+	char key[KEY_SIZE];
+	sandbox_key(s->record->id, key);
+	if (store_delete(op->m->store, STORE_PODS, key) < 0)
+		log_event(LOG_WARN, "a restart will undo it again", "sandbox", s->record->id, NULL);
+	op->slot = NULL;
+	model_free_sandbox(&op->m->model, s);
+}
+
+/* The request's parts live in an arena that the caller ends. */
+static void start_request(const struct sandbox *s, struct arena *a, Bulkhead__SandboxStartRequest *q) {
+	const Runtime__V1__PodSandboxConfig *c = s->record->config;
+	const Runtime__V1__NamespaceOption *n = sandbox_namespaces(c);
+	char *host = arena_zalloc(a, HOST_NAME_MAX + 1);
+	q->id = s->record->id;
+	q->name = c->metadata->name;
+	q->namespace_ = c->metadata->namespace_;
+	q->uid = c->metadata->uid;
+	q->network = (Bulkhead__NamespaceMode)n->network;
+	q->pid = (Bulkhead__NamespaceMode)n->pid;
+	q->ipc = (Bulkhead__NamespaceMode)n->ipc;
+	if (n->network != RUNTIME__V1__NAMESPACE_MODE__NODE) {
+		q->hostname = c->hostname;
+		if (!*c->hostname && host && gethostname(host, HOST_NAME_MAX) == 0)
+			q->hostname = host;
+	}
+	q->n_port_mappings = 0;
+	q->port_mappings = arena_zalloc(a, (c->n_port_mappings + 1) * sizeof(*q->port_mappings));
+	for (size_t i = 0; q->port_mappings && i < c->n_port_mappings; i++) {
+		static const uint32_t protocols[] = { 6, 17, 132 }; /* IPPROTO_TCP, _UDP, _SCTP */
+		const Runtime__V1__PortMapping *p = c->port_mappings[i];
+		Bulkhead__PortMapping *to = arena_alloc(a, sizeof(*to));
+		if (p->host_port == 0 || !to)
+			continue;
+		*to = (Bulkhead__PortMapping)BULKHEAD__PORT_MAPPING__INIT;
+		to->protocol = protocols[p->protocol];
+		to->container_port = (uint32_t)p->container_port;
+		to->host_port = (uint32_t)p->host_port;
+		to->host_ip = p->host_ip;
+		q->port_mappings[q->n_port_mappings++] = to;
+	}
+	if (c->dns_config) {
+		q->n_dns_servers = c->dns_config->n_servers;
+		q->dns_servers = c->dns_config->servers;
+		q->n_dns_searches = c->dns_config->n_searches;
+		q->dns_searches = c->dns_config->searches;
+		q->n_dns_options = c->dns_config->n_options;
+		q->dns_options = c->dns_config->options;
+	}
+	q->log_directory = c->log_directory;
+	if (c->linux) {
+		q->cgroup_parent = c->linux->cgroup_parent;
+		q->n_sysctls = c->linux->n_sysctls;
+		/* Two map types with the same entries: string key, string value. */
+		q->sysctls = (Bulkhead__SandboxStartRequest__SysctlsEntry **)c->linux->sysctls;
+	}
+	q->n_annotations = c->n_annotations;
+	q->annotations = (Bulkhead__SandboxStartRequest__AnnotationsEntry **)c->annotations;
+}
+
+static void run_restarted(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault)
+		op_fail_with(op, answer->fault);
+	else
+		op_again(op, op->step, 0);
+}
+
+static void run_started(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	struct sandbox *s = sandbox_of(op);
+	if (answer->fault && answer->fault->code == FAULT_UNAVAILABLE && op->attempts + 1 < START_ATTEMPTS) {
+		Bulkhead__SandboxStopRequest q = BULKHEAD__SANDBOX_STOP_REQUEST__INIT;
+		q.id = s->record->id;
+		struct msg_context c = op_context(op, SANDBOX_START_TIMEOUT_NS);
+		sandbox_stop_send(op->m->task, &c, &q, NULL, 0, run_restarted, op);
+		return;
+	}
+	if (answer->fault) {
+		op_fail_with(op, answer->fault);
+		return;
+	}
+	s->record->started = message_copy(&s->arena, &sandbox_start_answer(answer)->base);
+	op_next(op);
+}
+
+static void run_start(struct op *op) {
+	struct arena a;
+	arena_init(&a, 0);
+	Bulkhead__SandboxStartRequest q = BULKHEAD__SANDBOX_START_REQUEST__INIT;
+	start_request(sandbox_of(op), &a, &q);
+	struct msg_context c = op_context(op, SANDBOX_START_TIMEOUT_NS);
+	sandbox_start_send(op->m->task, &c, &q, NULL, 0, run_started, op);
+	arena_deinit(&a);
+}
+
+static void run_unstart(struct op *op) {
+	sweep_sandbox(op->m, sandbox_of(op)->record->id);
+}
+
+static void run_ready(struct op *op) {
+	struct sandbox *s = sandbox_of(op);
+	s->record->phase = BULKHEAD__SANDBOX_PHASE__SANDBOX_UP;
+	run_record(op);
+}
+
+static void run_publish(struct op *op) {
+	struct sandbox *s = sandbox_of(op);
+	events_add(&op->m->events, EVENT_CREATED, s->record->id, NULL);
+	events_add(&op->m->events, EVENT_STARTED, s->record->id, NULL);
+	op_next(op);
+}
+
+static const struct op_step run_steps[] = {
+	{ .name = "record the intent", .run = run_record, .undo = run_unrecord },
+	{ .name = "start", .run = run_start, .undo = run_unstart },
+	{ .name = "record", .run = run_ready },
+	{ .name = "publish", .run = run_publish },
+	{ .name = NULL },
+};
+
+static void run_answer(struct op *op, struct msg_request *r) {
+	Runtime__V1__RunPodSandboxResponse a = RUNTIME__V1__RUN_POD_SANDBOX_RESPONSE__INIT;
+	a.pod_sandbox_id = container_of(op, struct sandbox_op, op)->id;
+	cri_run_pod_sandbox_reply(r, &a, NULL, 0);
+}
+
+static const struct op_class run_class = {
+	.name = "run pod sandbox",
+	.steps = run_steps,
+	.answer = run_answer,
+	.free = sandbox_op_free,
+};
+
+/* From the store: the pod runs, only the record doesn't say so yet. */
+void sandbox_run_resume(struct metadata *m, struct sandbox *s) {
+	struct sandbox_op *so = sandbox_op_new(m, &run_class, s, NULL);
+	if (!so)
+		return;
+	so->op.step = 2;
+	op_start(&so->op);
+}
+
+/* The pod of this name is there already: the same request came again. */
+static void run_again(struct metadata *m, struct sandbox *s, struct msg_request *r,
+		      const Runtime__V1__RunPodSandboxRequest *q) {
+	if (s->op && s->op->class == &run_class)
+		op_join(s->op, r);
+	else if (s->op)
+		op_requeue(s->op, r, &q->base, cri_run_pod_sandbox);
+	else if (s->record->phase != BULKHEAD__SANDBOX_PHASE__SANDBOX_UP)
+		msg_failf(r, FAULT_ALREADY_EXISTS,
+			  "run pod sandbox \"%s\": attempt %u of it was stopped (%s): remove it first",
+			  q->config->metadata->name, q->config->metadata->attempt, s->record->id);
+	else {
+		Runtime__V1__RunPodSandboxResponse a = RUNTIME__V1__RUN_POD_SANDBOX_RESPONSE__INIT;
+		a.pod_sandbox_id = s->record->id;
+		cri_run_pod_sandbox_reply(r, &a, NULL, 0);
+	}
+}
+
+void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__RunPodSandboxRequest *q = (const Runtime__V1__RunPodSandboxRequest *)request;
+	struct fault fault;
+	if (metadata_gate(m, r, request, cri_run_pod_sandbox))
+		return;
+	if (check_sandbox_config(q->config, &fault) < 0) {
+		fault_prefix(&fault, 0, "run pod sandbox");
+		msg_fail(r, &fault);
+		return;
+	}
+	if (*q->runtime_handler) {
+		msg_failf(r, FAULT_INVALID_ARGUMENT, "run pod sandbox \"%s\": no runtime handler \"%.64s\" is configured",
+			  q->config->metadata->name, q->runtime_handler);
+		return;
+	}
+	struct sandbox *s = model_sandbox_by_name(&m->model, q->config->metadata);
+	if (s) {
+		run_again(m, s, r, q);
+		return;
+	}
+	Bulkhead__SandboxRecord record = BULKHEAD__SANDBOX_RECORD__INIT;
+	char id[ID_SIZE];
+	id_random(id);
+	record.id = id;
+	record.config = q->config;
+	record.created_at = clock_real();
+	record.boot_id = m->boot_id;
+	s = model_add_sandbox(&m->model, &record);
+	if (!s) {
+		fault_errno(&fault, errno, "run pod sandbox \"%s\"", q->config->metadata->name);
+		msg_fail(r, &fault);
+		return;
+	}
+	struct sandbox_op *so = sandbox_op_new(m, &run_class, s, r);
+	if (so)
+		op_start(&so->op);
+	else
+		model_free_sandbox(&m->model, s);
+}
+
+/* --- stop ------------------------------------------------------------------- */
+
+static void stop_stopped(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault && answer->fault->code != FAULT_NOT_FOUND)
+		op_fail_with(op, answer->fault);
+	else
+		op_next(op);
+}
+
+static void stop_send(struct op *op) {
+	struct sandbox *s = sandbox_of(op);
+	Bulkhead__SandboxStopRequest q = BULKHEAD__SANDBOX_STOP_REQUEST__INIT;
+	struct arena a;
+	if (s->record->phase == BULKHEAD__SANDBOX_PHASE__SANDBOX_DOWN && s->network_down) {
+		op_next(op);
+		return;
+	}
+	arena_init(&a, 0);
+	size_t n = 0;
+	list_for_each(it, &s->containers)
+		n++;
+	q.id = s->record->id;
+	q.container_ids = arena_zalloc(&a, (n + 1) * sizeof(char *));
+	if (q.container_ids)
+		list_for_each(it, &s->containers)
+			q.container_ids[q.n_container_ids++] = list_entry(it, struct container, in_sandbox)->record->id;
+	struct msg_context c = op_context(op, 0);
+	sandbox_stop_send(op->m->task, &c, &q, NULL, 0, stop_stopped, op);
+	arena_deinit(&a);
+}
+
+static void stop_record(struct op *op) {
+	sandbox_went_down(op->m, sandbox_of(op));
+	op_commit(op, STORE_PODS);
+}
+
+static const struct op_step stop_steps[] = {
+	{ .name = "stop", .run = stop_send },
+	{ .name = "record", .run = stop_record },
+	{ .name = NULL },
+};
+
+static void stop_answer(struct op *op, struct msg_request *r) {
+	Runtime__V1__StopPodSandboxResponse a = RUNTIME__V1__STOP_POD_SANDBOX_RESPONSE__INIT;
+	cri_stop_pod_sandbox_reply(r, &a, NULL, 0);
+}
+
+static const struct op_class stop_class = {
+	.name = "stop pod sandbox",
+	.steps = stop_steps,
+	.answer = stop_answer,
+	.free = sandbox_op_free,
+};
+
+void sandbox_stop_begin(struct metadata *m, struct sandbox *s, struct msg_request *r) {
+	struct sandbox_op *so = sandbox_op_new(m, &stop_class, s, r);
+	if (so)
+		op_start(&so->op);
+}
+
+void cri_stop_pod_sandbox(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__StopPodSandboxRequest *q = (const Runtime__V1__StopPodSandboxRequest *)request;
+	struct sandbox *s;
+	struct fault fault;
+	if (metadata_gate(m, r, request, cri_stop_pod_sandbox))
+		return;
+	int e = model_find_sandbox(&m->model, q->pod_sandbox_id, &s, &fault);
+	if (e < 0 && fault.code != FAULT_NOT_FOUND) {
+		fault_prefix(&fault, 0, "stop pod sandbox");
+		msg_fail(r, &fault);
+	} else if (e < 0)
+		stop_answer(NULL, r);
+	else if (s->op && s->op->class == &stop_class)
+		op_join(s->op, r);
+	else if (s->op)
+		op_requeue(s->op, r, request, cri_stop_pod_sandbox);
+	else
+		sandbox_stop_begin(m, s, r);
+}
+
+/* --- remove ----------------------------------------------------------------- */
+
+struct remove_op {
+	struct sandbox_op so; /* first: sandbox_of works on it */
+	struct op_after after;
+};
+
+/* Operations on its containers end first; no new ones begin meanwhile. */
+static void remove_wait(struct op *op) {
+	struct remove_op *ro = container_of(op, struct remove_op, so.op);
+	list_for_each(n, &ro->so.s->containers) {
+		struct container *c = list_entry(n, struct container, in_sandbox);
+		if (!c->op)
+			continue;
+		op_wait(c->op, &ro->after);
+		return;
+	}
+	op_next(op);
+}
+
+static void remove_waited(void *ctx) {
+	remove_wait(ctx);
+}
+
+static void remove_records(struct op *op) {
+	struct sandbox *s = sandbox_of(op);
+	char key[KEY_SIZE];
+	int r = 0;
+	/* Those that a process ended meanwhile; usually stop did it. */
+	sandbox_went_down(op->m, s);
+	list_for_each(n, &s->containers) {
+		container_key(list_entry(n, struct container, in_sandbox)->record->id, key);
+		if (r == 0)
+			r = store_delete(op->m->store, STORE_PODS, key);
+	}
+	sandbox_key(s->record->id, key);
+	if (r == 0)
+		r = store_delete(op->m->store, STORE_PODS, key);
+	if (r < 0) {
+		fault_errno(&op->fault, r, "delete the records");
+		op_fail(op);
+	} else
+		op_commit(op, STORE_PODS);
+}
+
+static void remove_forget(struct op *op) {
+	struct sandbox *s = sandbox_of(op);
+	op->slot = NULL;
+	sandbox_forget(op->m, s);
+	op_next(op);
+}
+
+static const struct op_step remove_steps[] = {
+	{ .name = "wait for its containers", .run = remove_wait },
+	{ .name = "stop", .run = stop_send },
+	{ .name = "delete the records", .run = remove_records },
+	{ .name = "forget", .run = remove_forget },
+	{ .name = NULL },
+};
+
+static void remove_answer(struct op *op, struct msg_request *r) {
+	Runtime__V1__RemovePodSandboxResponse a = RUNTIME__V1__REMOVE_POD_SANDBOX_RESPONSE__INIT;
+	cri_remove_pod_sandbox_reply(r, &a, NULL, 0);
+}
+
+static const struct op_class remove_class = {
+	.name = "remove pod sandbox",
+	.steps = remove_steps,
+	.answer = remove_answer,
+	.free = sandbox_op_free,
+};
+
+static void remove_begin(struct metadata *m, struct sandbox *s, struct msg_request *r) {
+	struct remove_op *ro = calloc(1, sizeof(*ro));
+	if (!ro) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "remove pod sandbox: out of memory");
+		return;
+	}
+	op_init(&ro->so.op, &remove_class, m, &s->op, s->record->config->metadata->name, r);
+	ro->so.s = s;
+	ro->after = (struct op_after){ .fn = remove_waited, .ctx = &ro->so.op };
+	op_join(&ro->so.op, r);
+	op_start(&ro->so.op);
+}
+
+void cri_remove_pod_sandbox(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__RemovePodSandboxRequest *q = (const Runtime__V1__RemovePodSandboxRequest *)request;
+	struct sandbox *s;
+	struct fault fault;
+	if (metadata_gate(m, r, request, cri_remove_pod_sandbox))
+		return;
+	int e = model_find_sandbox(&m->model, q->pod_sandbox_id, &s, &fault);
+	if (e < 0 && fault.code != FAULT_NOT_FOUND) {
+		fault_prefix(&fault, 0, "remove pod sandbox");
+		msg_fail(r, &fault);
+	} else if (e < 0)
+		remove_answer(NULL, r);
+	else if (s->op && s->op->class == &remove_class)
+		op_join(s->op, r);
+	else if (s->op)
+		op_requeue(s->op, r, request, cri_remove_pod_sandbox);
+	else
+		remove_begin(m, s, r);
+}

@@ -1,0 +1,117 @@
+#include "workers/metadata/sweep.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "workers/metadata/gc.h"
+#include "workers/metadata/metadata.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define DELAY_MAX_S 60
+
+struct sweep {
+	struct metadata *m;
+	const struct sweep_step *step;
+	char id[ID_SIZE + 12], sandbox_id[ID_SIZE + 12];
+	struct container *container; /* freed at the end */
+	unsigned delay_s;
+	struct loop_source *timer;
+};
+
+/* One after the other, to the row without a name. */
+struct sweep_step {
+	const char *name;
+	void (*send)(struct sweep *s, msg_done_fn done);
+};
+
+static void send_sandbox(struct sweep *s, msg_done_fn done) {
+	Bulkhead__SandboxStopRequest q = BULKHEAD__SANDBOX_STOP_REQUEST__INIT;
+	q.id = s->id;
+	sandbox_stop_send(s->m->task, NULL, &q, NULL, 0, done, s);
+}
+
+static void send_task(struct sweep *s, msg_done_fn done) {
+	Bulkhead__TaskKey q = BULKHEAD__TASK_KEY__INIT;
+	q.sandbox_id = s->sandbox_id;
+	q.container_id = s->id;
+	task_delete_send(s->m->task, NULL, &q, NULL, 0, done, s);
+}
+
+static void send_snapshot(struct sweep *s, msg_done_fn done) {
+	Bulkhead__Key q = BULKHEAD__KEY__INIT;
+	q.id = s->id;
+	snapshot_remove_send(s->m->snapshot, NULL, &q, NULL, 0, done, s);
+}
+
+static const struct sweep_step sandbox_steps[] = { { "stop pod sandbox", send_sandbox }, { NULL, NULL } };
+static const struct sweep_step task_steps[] = { { "delete task", send_task }, { NULL, NULL } };
+static const struct sweep_step container_steps[] = {
+	{ "delete task", send_task },
+	{ "remove snapshot", send_snapshot },
+	{ NULL, NULL },
+};
+#define SNAPSHOT_STEPS (&container_steps[1])
+
+static void sweep_done(void *ctx, const struct msg_answer *answer);
+
+static void sweep_run(void *ctx) {
+	struct sweep *s = ctx;
+	loop_source_free(s->timer);
+	s->timer = NULL;
+	if (s->step->name) {
+		s->step->send(s, sweep_done);
+		return;
+	}
+	if (s->container) {
+		model_free_container(&s->m->model, s->container);
+		gc_after_container(s->m);
+	}
+	free(s);
+}
+
+static void sweep_done(void *ctx, const struct msg_answer *answer) {
+	struct sweep *s = ctx;
+	if (!answer->fault || answer->fault->code == FAULT_NOT_FOUND) {
+		s->step++;
+		s->delay_s = 0;
+		sweep_run(s);
+		return;
+	}
+	s->delay_s = s->delay_s ? MIN(s->delay_s * 2, DELAY_MAX_S) : 1;
+	log_event(LOG_WARN, "clean-up will be tried again", "step", s->step->name, "object", s->id, "error",
+		  answer->fault->text, NULL);
+	if (loop_timer(s->m->loop, clock_mono() + s->delay_s * NS_PER_SEC, sweep_run, s, &s->timer) < 0)
+		free(s); /* out of memory: the next start finds it */
+}
+
+static void sweep(struct metadata *m, const struct sweep_step *steps, const char *id, const char *sandbox_id,
+		  struct container *c) {
+	struct sweep *s = calloc(1, sizeof(*s));
+	if (!s) {
+		log_event(LOG_ERROR, "no memory to clean up now", "object", id, NULL);
+		return;
+	}
+	s->m = m;
+	s->step = steps;
+	s->container = c;
+	snprintf(s->id, sizeof(s->id), "%s", id);
+	snprintf(s->sandbox_id, sizeof(s->sandbox_id), "%s", sandbox_id ? sandbox_id : "");
+	sweep_run(s);
+}
+
+void sweep_sandbox(struct metadata *m, const char *id) {
+	sweep(m, sandbox_steps, id, NULL, NULL);
+}
+
+void sweep_task(struct metadata *m, const char *sandbox_id, const char *container_id) {
+	sweep(m, task_steps, container_id, sandbox_id, NULL);
+}
+
+void sweep_snapshot(struct metadata *m, const char *key) {
+	sweep(m, SNAPSHOT_STEPS, key, NULL, NULL);
+}
+
+void sweep_container(struct metadata *m, struct container *c, const char *task_sandbox_id) {
+	sweep(m, task_sandbox_id ? container_steps : SNAPSHOT_STEPS, c->record->id, task_sandbox_id, c);
+}

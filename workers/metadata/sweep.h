@@ -1,0 +1,19 @@
+/*
+ * Removes what has no record any more, in the background and for as long as it
+ * takes: a failure is logged and tried again after 1, 2, 4 ... 60 seconds. A
+ * restart needs no memory of it, because it finds the same things again.
+ */
+#pragma once
+
+struct metadata;
+struct container;
+
+/* A pod's processes and network. */
+void sweep_sandbox(struct metadata *m, const char *id);
+/* One process tree of a pod that stays. */
+void sweep_task(struct metadata *m, const char *sandbox_id, const char *container_id);
+/* A writable snapshot. */
+void sweep_snapshot(struct metadata *m, const char *key);
+/* A container that has left the lists (model_drop_container): its task when it
+ * may have one in that sandbox (NULL: it has none), its snapshot, then itself. */
+void sweep_container(struct metadata *m, struct container *c, const char *task_sandbox_id);
