@@ -120,11 +120,29 @@ $(O)/tests/$(notdir $(1:.c=)): $(1:%.c=$(O)/%.o) $(OBJ_$(notdir $(1:.c=))) $(LIB
 endef
 $(foreach t,$(TEST_C),$(eval $(call TEST,$(t))))
 
+# tests/fuzz/fuzz_X.c is a harness with seeds; its program mutates them for a
+# moment. `make fuzz CC=clang VARIANT=fuzz` builds libFuzzer's programs instead.
+-include $(wildcard tests/fuzz/*.mk)
+FUZZ_C      := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ        := $(FUZZ_C:tests/fuzz/%.c=$(O)/fuzz/%)
+FUZZ_DRIVER := $(if $(filter fuzz,$(VARIANT)),,$(O)/tests/fuzz/driver.o)
+
+define FUZZER
+$(O)/fuzz/$(1): $(O)/tests/fuzz/$(1).o $(FUZZ_DRIVER) $(OBJ_$(1)) $(LIBIPC)
+	@mkdir -p $$(dir $$@)
+	@echo "  LD   $$@"
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) $(if $(FUZZ_DRIVER),,-fsanitize=fuzzer) -o $$@ $$^ $$(LIBS_$(1)) $$(LIBS)
+endef
+$(foreach f,$(FUZZ_C:tests/fuzz/%.c=%),$(eval $(call FUZZER,$(f))))
+
+.PHONY: fuzz
+fuzz: $(FUZZ)
+
 .PHONY: setup tests test check crash demo bench
 setup:
 	@tools/setup test
 
-tests: all $(TESTS)
+tests: all $(TESTS) $(FUZZ)
 
 # Everything, from nothing: installs, builds, runs.
 test: setup
@@ -132,7 +150,7 @@ test: setup
 
 # Runs the tests of what is installed already. ONLY=name picks some of them.
 check: tests
-	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(foreach t,$(TESTS) $(TESTS_PY) $(CRASH),$(if $(findstring $(ONLY),$(t)),$(t)))
+	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(foreach t,$(TESTS) $(FUZZ) $(TESTS_PY) $(CRASH),$(if $(findstring $(ONLY),$(t)),$(t)))
 
 crash: tests
 	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(CRASH)
