@@ -138,6 +138,10 @@ $(foreach f,$(FUZZ_C:tests/fuzz/%.c=%),$(eval $(call FUZZER,$(f))))
 .PHONY: fuzz
 fuzz: $(FUZZ)
 
+$(O)/bench_%: $(O)/tests/bench/bench_%.o $(LIBIPC)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 .PHONY: setup tests test check crash demo bench
 setup:
 	@tools/setup test
