@@ -1,15 +1,19 @@
 /*
  * The link to a pod's keeper: how it is made, lost and found again.
  *
- * Owns: nothing but the moves; the link and the state are the sandbox's.
+ * Owns: nothing but the moves; links, vault and state are the sandbox's.
  *
- *   spawn   a socket pair, one end to the zygote, the other into the link
+ *   spawn   a socket pair, one end to the zygote, the other into a link
+ *   vault   what a running keeper holds (pipes, namespaces, pidfds) is also
+ *           in one descriptor that we keep unread
  *   down    running -> orphaned: revive; stopping: the teardown needs another
  *           keeper; starting: the open steps have failed and undo it
- *   revive  connect to keeper.sock in the pod's folder; the keeper lives and
- *           tells its state, or it is dead and a successor adopts the pod from
- *           the folder and the descriptors that mirror.c kept
+ *   revive  connect to keeper.sock in the pod's folder and ask for the state;
+ *           when nobody listens the keeper is dead, and a successor gets the
+ *           vault by keeper_adopt, listens there and is connected to
  *
+ * A successor adopts over a link of its own, the cradle: the sandbox's link
+ * has calls waiting that it must not see before it has adopted.
  * Failure: a sandbox that can't be revived stays orphaned and is tried again,
  * with a growing pause, until sandbox_stop ends it. Its containers run on.
  */
@@ -18,7 +22,6 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "mirror.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -27,14 +30,16 @@
 #define FORK_LIMIT (20 * NS_PER_SEC)
 #define STATE_LIMIT (10 * NS_PER_SEC)
 #define ADOPT_LIMIT (60 * NS_PER_SEC)
-#define RETRY_PAUSE (NS_PER_SEC)
+#define RETRY_PAUSE (2 * NS_PER_MS)
+#define RETRY_PAUSE_MAX (30 * NS_PER_SEC)
 
-int keeper_spawn(struct sandbox *s, const struct msg_context *context, msg_done_fn done, struct fault *fault) {
+int keeper_spawn(struct sandbox *s, struct link *l, const struct msg_context *context, msg_done_fn done,
+		 struct fault *fault) {
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return fault_errno(fault, errno, "make a keeper's socket");
 	CLEANUP_FD int theirs = pair[1];
-	int r = link_attach_socket(s->link, pair[0]);
+	int r = link_attach_socket(l, pair[0]);
 	if (r < 0)
 		return fault_errno(fault, r, "take up a keeper's socket");
 	char run_dir[PATH_MAX];
@@ -47,63 +52,24 @@ int keeper_spawn(struct sandbox *s, const struct msg_context *context, msg_done_
 	return 0;
 }
 
-static void retry_later(struct task_worker *w);
+/* --- the vault --- */
 
-static void orphan_failed(struct sandbox *s, const char *what, const struct fault *fault) {
-	if (s->state != SANDBOX_ORPHANED)
-		return;
-	log_event(LOG_WARN, what, "pod", s->id, "why", fault->text, NULL);
-	retry_later(s->worker);
-}
-
-static void revived(struct sandbox *s, const Bulkhead__SandboxInfo *info) {
-	if (s->state != SANDBOX_ORPHANED)
-		return;
-	if (info && info->started)
-		sandbox_remember(s, info->started);
-	s->state = SANDBOX_RUNNING;
-	s->attempts = 0;
-	log_event(LOG_INFO, "keeper found again", "pod", s->id, NULL);
-}
-
-static void state_done(void *ctx, const struct msg_answer *a) {
+static void vault_done(void *ctx, const struct msg_answer *a) {
 	struct sandbox *s = ctx;
 	if (a->fault)
-		orphan_failed(s, "keeper doesn't tell its state", a->fault);
+		log_event(LOG_WARN, "a keeper's descriptors aren't kept: should it be killed, its containers' output is lost",
+			  "pod", s->id, "why", a->fault->text, NULL);
 	else
-		revived(s, keeper_state_answer(a)->info);
+		fd_replace(&s->vault, take_fd(&a->fds[0]));
 }
 
-static void ask_state(struct sandbox *s) {
+void keeper_ask_vault(struct sandbox *s) {
 	Bulkhead__Empty m = BULKHEAD__EMPTY__INIT;
 	struct msg_context context = { .deadline = clock_mono() + STATE_LIMIT };
-	keeper_state_send(s->link, &context, &m, NULL, 0, state_done, s);
+	keeper_vault_send(s->link, &context, &m, NULL, 0, vault_done, s);
 }
 
-void keeper_revive(struct sandbox *s) {
-	int fd = -1;
-	int r = rundir_connect(s->worker, s->id, &fd);
-	if (r >= 0)
-		r = link_attach_socket(s->link, fd);
-	if (r >= 0) {
-		ask_state(s);
-		return;
-	}
-	struct fault fault = { 0 };
-	fault_errno(&fault, r, "connect to \"%s/%s/keeper.sock\"", s->worker->pods_path, s->id);
-	orphan_failed(s, "keeper isn't there", &fault);
-}
-
-void keeper_revive_all(struct task_worker *w) {
-	size_t pos;
-	for (struct map_node *n = map_first(&w->sandboxes, &pos); n; n = map_next(&w->sandboxes, &pos, n)) {
-		struct sandbox *s = container_of(n, struct sandbox, node);
-		if (s->state == SANDBOX_ORPHANED && !link_attached(s->link))
-			keeper_revive(s);
-		else if (s->state == SANDBOX_STOPPING)
-			teardown_keeper_lost(s);
-	}
-}
+/* --- revival --- */
 
 static void retry_fired(void *ctx) {
 	struct task_worker *w = ctx;
@@ -112,30 +78,186 @@ static void retry_fired(void *ctx) {
 }
 
 static void retry_later(struct task_worker *w) {
-	if (!w->retry && loop_timer(w->loop, clock_mono() + RETRY_PAUSE, retry_fired, w, &w->retry) < 0)
+	if (w->retry)
+		return;
+	w->retry_pause = w->retry_pause ? MIN(w->retry_pause * 2, RETRY_PAUSE_MAX) : RETRY_PAUSE;
+	if (loop_timer(w->loop, clock_mono() + w->retry_pause, retry_fired, w, &w->retry) < 0)
 		log_text(LOG_WARN, "out of memory: orphaned pods wait for the keepers' zygote");
+}
+
+static void revive_failed(struct sandbox *s, const char *what, const struct fault *fault) {
+	if (s->state != SANDBOX_ORPHANED)
+		return;
+	log_event(LOG_WARN, what, "pod", s->id, "why", fault->text, NULL);
+	retry_later(s->worker);
+}
+
+/* A metadata worker that is away asks for task_list when it is back; the
+ * keeper remembers each exit until the container is deleted. */
+static void tell_end(struct sandbox *s, const Bulkhead__TaskExit *end) {
+	struct link *metadata = s->worker->metadata;
+	if (metadata && link_attached(metadata))
+		task_exited_send(metadata, NULL, end, NULL, 0, NULL, NULL);
+}
+
+/* Ends that nobody has heard of, perhaps; hearing them twice does no harm. */
+static void tell_ends(struct sandbox *s, const Bulkhead__SandboxInfo *info) {
+	for (size_t i = 0; i < info->n_tasks; i++)
+		if (info->tasks[i]->state == BULKHEAD__TASK_STATE__TASK_EXITED && info->tasks[i]->exit)
+			tell_end(s, info->tasks[i]->exit);
+}
+
+static void state_done(void *ctx, const struct msg_answer *a) {
+	struct sandbox *s = ctx;
+	s->asking = NULL;
+	if (a->fault) {
+		revive_failed(s, "a keeper doesn't tell its state", a->fault);
+		return;
+	}
+	if (s->state != SANDBOX_ORPHANED)
+		return;
+	const Bulkhead__SandboxInfo *info = keeper_state_answer(a)->info;
+	if (info && info->started)
+		sandbox_remember(s, info->started);
+	s->state = SANDBOX_RUNNING;
+	s->worker->retry_pause = 0;
+	log_event(LOG_INFO, "keeper found", "pod", s->id, NULL);
+	keeper_ask_vault(s);
+	if (info)
+		tell_ends(s, info);
+}
+
+static void ask_state(struct sandbox *s) {
+	Bulkhead__Empty m = BULKHEAD__EMPTY__INIT;
+	struct msg_context context = { .deadline = clock_mono() + STATE_LIMIT };
+	s->asking = keeper_state_send(s->link, &context, &m, NULL, 0, state_done, s);
+}
+
+static int connect_keeper(struct sandbox *s) {
+	int fd = -1;
+	int r = rundir_connect(s->worker, s->id, &fd);
+	return r < 0 ? r : link_attach_socket(s->link, fd);
+}
+
+void keeper_stop_reviving(struct sandbox *s) {
+	msg_cancel(take_ptr(s->asking));
+	link_free(take_ptr(s->cradle));
+}
+
+static void adopt_done(void *ctx, const struct msg_answer *a) {
+	struct sandbox *s = ctx;
+	struct fault fault = { 0 };
+	s->adopting = false;
+	if (a->fault || s->state != SANDBOX_ORPHANED) {
+		if (a->fault)
+			revive_failed(s, "a keeper's successor can't adopt its pod", a->fault);
+		return;
+	}
+	int r = connect_keeper(s);
+	if (r >= 0) {
+		ask_state(s);
+	} else {
+		fault_errno(&fault, r, "connect to \"%s/%s/keeper.sock\"", s->worker->pods_path, s->id);
+		revive_failed(s, "a keeper's successor can't be reached", &fault);
+	}
+	link_free(take_ptr(s->cradle));
+}
+
+static void adopt_forked(void *ctx, const struct msg_answer *a) {
+	struct sandbox *s = ctx;
+	if (a->fault && s->state == SANDBOX_ORPHANED)
+		log_event(LOG_WARN, "no successor for a dead keeper", "pod", s->id, "why", a->fault->text, NULL);
+}
+
+/* What stands for a vault that was lost. */
+static int empty_vault(void) {
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -1;
+	fd_close(pair[1]);
+	return pair[0];
+}
+
+static int adopt_send(struct sandbox *s, struct fault *fault) {
+	struct msg_context context = { .deadline = clock_mono() + ADOPT_LIMIT };
+	if (s->vault < 0)
+		s->vault = empty_vault();
+	if (s->vault < 0)
+		return fault_errno(fault, errno, "make a vault");
+	int r = keeper_spawn(s, s->cradle, &context, adopt_forked, fault);
+	if (r < 0)
+		return r;
+	char run_dir[PATH_MAX];
+	snprintf(run_dir, sizeof(run_dir), "%s/%s", s->worker->pods_path, s->id);
+	Bulkhead__KeeperAdoptRequest m = BULKHEAD__KEEPER_ADOPT_REQUEST__INIT;
+	m.sandbox_id = s->id;
+	m.run_dir = run_dir;
+	s->adopting = true;
+	keeper_adopt_send(s->cradle, &context, &m, &s->vault, 1, adopt_done, s);
+	return 0;
+}
+
+static void adopt(struct sandbox *s) {
+	struct link_options options = {
+		.loop = s->worker->loop,
+		.self = ROLE_TASK,
+		.peer = ROLE_KEEPER,
+		.handlers = keeper_handlers,
+		.worker = s,
+	};
+	struct fault fault = { 0 };
+	link_free(take_ptr(s->cradle));
+	int r = link_new(&options, &s->cradle);
+	if (r < 0)
+		fault_errno(&fault, r, "make a link");
+	if (r < 0 || adopt_send(s, &fault) < 0)
+		revive_failed(s, "no successor for a dead keeper", &fault);
+}
+
+void keeper_revive(struct sandbox *s) {
+	if (s->asking || s->adopting)
+		return;
+	int r = link_attached(s->link) ? 0 : connect_keeper(s);
+	if (r >= 0) {
+		ask_state(s);
+		return;
+	}
+	if (r != -ECONNREFUSED && r != -ENOENT) {
+		struct fault fault = { 0 };
+		fault_errno(&fault, r, "connect to \"%s/%s/keeper.sock\"", s->worker->pods_path, s->id);
+		revive_failed(s, "a keeper can't be reached", &fault);
+	} else if (link_attached(s->worker->zygote)) {
+		adopt(s);
+	} /* else keeper_revive_all comes with the zygote */
+}
+
+void keeper_revive_all(struct task_worker *w) {
+	size_t pos;
+	for (struct map_node *n = map_first(&w->sandboxes, &pos); n; n = map_next(&w->sandboxes, &pos, n)) {
+		struct sandbox *s = container_of(n, struct sandbox, node);
+		if (s->state == SANDBOX_ORPHANED)
+			keeper_revive(s);
+		else if (s->state == SANDBOX_STOPPING)
+			teardown_keeper_lost(s);
+	}
 }
 
 void keeper_down(void *sandbox, struct link *l, bool violation, const char *text) {
 	struct sandbox *s = sandbox;
 	if (s->state != SANDBOX_GONE)
 		log_event(violation ? LOG_ERROR : LOG_WARN, "keeper's link is down", "pod", s->id, "why", text, NULL);
-	if (s->state == SANDBOX_STOPPING)
-		teardown_keeper_lost(s);
-	if (s->state != SANDBOX_RUNNING)
-		return;
-	s->state = SANDBOX_ORPHANED;
-	keeper_revive(s);
+	msg_cancel(take_ptr(s->asking));
+	if (s->state == SANDBOX_RUNNING)
+		s->state = SANDBOX_ORPHANED;
+	/* Not at once: the link is in the middle of its own end. */
+	if (s->state == SANDBOX_ORPHANED || s->state == SANDBOX_STOPPING)
+		retry_later(s->worker);
 }
 
 /* --- what keepers say unasked --- */
 
 static void on_process_exited(struct sandbox *s, struct msg_request *r, const Bulkhead__TaskExit *m) {
-	struct link *metadata = s->worker->metadata;
-	/* A metadata worker that is away asks for task_list when it is back; the
-	 * keeper remembers each exit until the container is deleted. */
-	if (metadata && link_attached(metadata))
-		task_exited_send(metadata, NULL, m, NULL, 0, NULL, NULL);
+	tell_end(s, m);
 	Bulkhead__Empty none = BULKHEAD__EMPTY__INIT;
 	process_exited_reply(r, &none, NULL, 0);
 }

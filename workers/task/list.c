@@ -56,6 +56,12 @@ static void listed(void *ctx, const struct msg_answer *a) {
 	listing_step(e->listing);
 }
 
+/* Sooner than the caller gives up, or what was learnt would never get there. */
+static struct msg_context listing_context(const struct msg_context *context) {
+	int64_t left = context->deadline ? (context->deadline - clock_mono()) / 2 : LIST_LIMIT;
+	return context_within(context, MIN(left, LIST_LIMIT));
+}
+
 static bool listing_add(struct listing *l, struct sandbox *s) {
 	struct arena *a = &l->request->arena;
 	struct listing_entry *e = arena_zalloc(a, sizeof(*e));
@@ -73,7 +79,7 @@ static bool listing_add(struct listing *l, struct sandbox *s) {
 	if (s->state != SANDBOX_RUNNING && s->state != SANDBOX_ORPHANED)
 		return true;
 	Bulkhead__Empty m = BULKHEAD__EMPTY__INIT;
-	struct msg_context context = context_within(&l->request->context, LIST_LIMIT);
+	struct msg_context context = listing_context(&l->request->context);
 	l->open++;
 	keeper_state_send(s->link, &context, &m, NULL, 0, listed, e);
 	return true;

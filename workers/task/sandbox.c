@@ -11,15 +11,17 @@
 #include "task.h"
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/log.h"
-#include "mirror.h"
 
 #include <errno.h>
 #include <string.h>
 
 static void sandbox_destroy(struct sandbox *s) {
+	s->state = SANDBOX_GONE; /* for the callbacks of calls that end now */
 	link_free(s->link);
-	mirror_drop_all(s);
+	link_free(s->cradle);
+	fd_close(s->vault);
 	if (s->started)
 		bulkhead__sandbox_start_reply__free_unpacked(s->started, NULL);
 	free(s->id);
@@ -33,7 +35,7 @@ int sandbox_new(struct task_worker *w, const char *id, enum sandbox_state state,
 	s->worker = w;
 	s->state = state;
 	list_init(&s->stops);
-	list_init(&s->mirrors);
+	s->vault = -1;
 	list_init(&s->dead_node);
 	struct link_options options = {
 		.loop = w->loop,

@@ -28,7 +28,9 @@ static void start_finish(struct sandbox *s) {
 	s->state = SANDBOX_RUNNING;
 	log_event(LOG_DEBUG, "pod sandbox runs", "pod", s->id, NULL);
 	sandbox_start_reply(r, s->started, NULL, 0);
-	if (!list_empty(&s->stops))
+	if (list_empty(&s->stops))
+		keeper_ask_vault(s);
+	else
 		sandbox_teardown(s);
 }
 
@@ -95,7 +97,7 @@ static int start_begin(struct sandbox *s, struct fault *fault) {
 	e = rundir_make(s->worker, s->id, fault);
 	if (e < 0)
 		return e;
-	e = keeper_spawn(s, &context, fork_done, fault);
+	e = keeper_spawn(s, s->link, &context, fork_done, fault);
 	if (e < 0)
 		return e;
 	s->keeperless = false;

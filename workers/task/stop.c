@@ -103,7 +103,7 @@ void teardown_keeper_lost(struct sandbox *s) {
 		return;
 	}
 	struct msg_context context = { .deadline = clock_mono() + TEARDOWN_LIMIT };
-	if (keeper_spawn(s, &context, spawned, &fault) < 0)
+	if (keeper_spawn(s, s->link, &context, spawned, &fault) < 0)
 		teardown_give_up(s, &fault);
 }
 
@@ -119,6 +119,7 @@ void sandbox_teardown(struct sandbox *s) {
 		context.request = s->starter->context.request;
 	s->state = SANDBOX_STOPPING;
 	s->attempts = 0;
+	keeper_stop_reviving(s);
 	s->teardown = pod_teardown_send(s->link, &context, m, NULL, 0, teardown_done, s);
 	teardown_keeper_lost(s);
 }

@@ -30,6 +30,7 @@ struct task_worker {
 	struct list dead; /* sandboxes that wait for the end of this turn */
 	struct loop_source *burial;
 	struct loop_source *retry; /* timer: orphans that got no keeper yet */
+	int64_t retry_pause;       /* grows while nothing helps */
 	struct seccomp_cache *seccomp;
 	struct cni *cni;
 	struct task_host host;
@@ -62,7 +63,10 @@ struct sandbox {
 
 	struct list stops; /* struct stop_waiter */
 	Bulkhead__SandboxStartReply *started; /* packed and unpacked; NULL: unknown */
-	struct list mirrors;       /* descriptors that its keeper gave us, mirror.c */
+	int vault;                 /* keeper_vault's answer: the keeper's descriptors, for a successor */
+	struct msg_call *asking;   /* the open keeper_state of a revival */
+	bool adopting;             /* a successor's answer is awaited */
+	struct link *cradle;       /* to a successor that is still adopting; NULL: none */
 	struct msg_call *teardown; /* the open call */
 	unsigned attempts;         /* keepers tried for the step at hand */
 	struct list dead_node;     /* in worker->dead */
@@ -94,14 +98,23 @@ int rundir_scan(struct task_worker *w, void (*fn)(struct task_worker *w, const c
 /* --- keeper.c: the link to a pod's keeper --- */
 
 extern const struct link_handler keeper_handlers[];
-/* Asks the zygote for a keeper and attaches the sandbox's link to it at once:
- * what is sent next waits in its socket. done gets NULL or why there is none. */
-int keeper_spawn(struct sandbox *s, const struct msg_context *context, msg_done_fn done, struct fault *fault);
+/* Asks the zygote for a keeper and attaches l to it at once: what is sent next
+ * waits in its socket. done is called with s. */
+int keeper_spawn(struct sandbox *s, struct link *l, const struct msg_context *context, msg_done_fn done,
+		 struct fault *fault);
+/* Asks the keeper for the descriptors that a successor would need. */
+void keeper_ask_vault(struct sandbox *s);
 void keeper_down(void *sandbox, struct link *l, bool violation, const char *text);
+/* Forgets the question for its state and a successor that hasn't adopted yet. */
+void keeper_stop_reviving(struct sandbox *s);
 /* Finds the keeper of an orphaned sandbox again, or a successor for it. */
 void keeper_revive(struct sandbox *s);
 /* The zygote is back: whoever still waits for a keeper tries again. */
 void keeper_revive_all(struct task_worker *w);
+
+/* --- handlers.c --- */
+
+extern const struct link_handler task_handlers[];
 
 /* --- start.c, stop.c, container.c, list.c, info.c: handlers --- */
 

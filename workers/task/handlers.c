@@ -1,0 +1,68 @@
+/* What the metadata worker may ask of this one: from message to function. */
+#include "task.h"
+
+static void on_sandbox_start(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStartRequest *m) {
+	task_sandbox_start(w, r, m);
+}
+static void on_sandbox_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStopRequest *m) {
+	task_sandbox_stop(w, r, m);
+}
+static void on_task_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
+	task_container_create(w, r, m);
+}
+static void on_task_start(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+	task_container_start(w, r, m);
+}
+static void on_task_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKillRequest *m) {
+	task_container_kill(w, r, m);
+}
+static void on_task_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStopRequest *m) {
+	task_container_stop(w, r, m);
+}
+static void on_task_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+	task_container_delete(w, r, m);
+}
+static void on_exec_sync(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecSyncRequest *m) {
+	task_container_exec(w, r, m);
+}
+static void on_task_stats(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStatsRequest *m) {
+	task_container_stats(w, r, m);
+}
+static void on_task_list(struct task_worker *w, struct msg_request *r, const Bulkhead__Empty *m) {
+	task_sandbox_list(w, r);
+}
+static void on_task_reopen_log(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+	task_container_reopen_log(w, r, m);
+}
+static void on_runtime_info(struct task_worker *w, struct msg_request *r, const Bulkhead__Empty *m) {
+	task_runtime_info(w, r);
+}
+
+HANDLER_DEFINE(struct task_worker, sandbox_start)
+HANDLER_DEFINE(struct task_worker, sandbox_stop)
+HANDLER_DEFINE(struct task_worker, task_create)
+HANDLER_DEFINE(struct task_worker, task_start)
+HANDLER_DEFINE(struct task_worker, task_kill)
+HANDLER_DEFINE(struct task_worker, task_stop)
+HANDLER_DEFINE(struct task_worker, task_delete)
+HANDLER_DEFINE(struct task_worker, exec_sync)
+HANDLER_DEFINE(struct task_worker, task_stats)
+HANDLER_DEFINE(struct task_worker, task_list)
+HANDLER_DEFINE(struct task_worker, task_reopen_log)
+HANDLER_DEFINE(struct task_worker, runtime_info)
+
+const struct link_handler task_handlers[] = {
+	HANDLER(sandbox_start),
+	HANDLER(sandbox_stop),
+	HANDLER(task_create),
+	HANDLER(task_start),
+	HANDLER(task_kill),
+	HANDLER(task_stop),
+	HANDLER(task_delete),
+	HANDLER(exec_sync),
+	HANDLER(task_stats),
+	HANDLER(task_list),
+	HANDLER(task_reopen_log),
+	HANDLER(runtime_info),
+	{ 0 },
+};
