@@ -1,0 +1,58 @@
+#include "digest.h"
+
+#include <openssl/evp.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+struct digest {
+	EVP_MD_CTX *ctx;
+	bool failed;
+};
+
+struct digest *digest_new(void) {
+	struct digest *d = calloc(1, sizeof(*d));
+	if (!d)
+		return NULL;
+	d->ctx = EVP_MD_CTX_new();
+	if (!d->ctx || !EVP_DigestInit_ex(d->ctx, EVP_sha256(), NULL)) {
+		digest_free(d);
+		return NULL;
+	}
+	return d;
+}
+
+void digest_free(struct digest *d) {
+	if (!d)
+		return;
+	EVP_MD_CTX_free(d->ctx);
+	free(d);
+}
+
+void digest_update(struct digest *d, const void *data, size_t size) {
+	if (!EVP_DigestUpdate(d->ctx, data, size))
+		d->failed = true;
+}
+
+void digest_text(struct digest *d, char ret_text[DIGEST_SIZE]) {
+	uint8_t bytes[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+	ret_text[0] = '\0';
+	if (d->failed || !EVP_DigestFinal_ex(d->ctx, bytes, &n) || n != 32) {
+		d->failed = true;
+		return;
+	}
+	strcpy(ret_text, "sha256:");
+	for (unsigned i = 0; i < n; i++)
+		sprintf(ret_text + 7 + 2 * i, "%02x", bytes[i]);
+}
+
+void digest_of(const void *data, size_t size, char ret_text[DIGEST_SIZE]) {
+	struct digest *d = digest_new();
+	ret_text[0] = '\0';
+	if (!d)
+		return;
+	digest_update(d, data, size);
+	digest_text(d, ret_text);
+	digest_free(d);
+}

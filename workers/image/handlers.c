@@ -1,0 +1,101 @@
+/* The rows that this worker answers, and its life as a whole. */
+#include "worker.h"
+
+#include "fetch.h"
+#include "msg/typed.h"
+#include "resolve.h"
+#include "session.h"
+
+int image_worker_init(struct image_worker *w, struct loop *loop, const struct boot_config *config,
+		      struct link *metadata, struct content *content) {
+	*w = (struct image_worker){ .loop = loop, .config = config, .metadata = metadata, .content = content };
+	list_init(&w->sessions);
+	list_init(&w->resolves);
+	list_init(&w->fetches);
+	map_init(&w->downloads);
+	return transfers_new(loop, &w->transfers);
+}
+
+void image_worker_abandon(struct image_worker *w, const char *why) {
+	/* Each step may end others. */
+	while (!list_empty(&w->resolves))
+		resolve_abandon(resolve_of(w->resolves.next), why);
+	fetch_abandon_all(w, why);
+	while (!list_empty(&w->sessions))
+		session_release(list_entry(w->sessions.next, struct session, node));
+}
+
+void image_worker_deinit(struct image_worker *w) {
+	image_worker_abandon(w, "the image worker stops");
+	transfers_free(w->transfers);
+	map_deinit(&w->downloads);
+}
+
+static void on_image_resolve(struct image_worker *w, struct msg_request *r, const Bulkhead__ImageResolveRequest *m) {
+	resolve_start(w, r, m);
+}
+
+static void on_layer_fetch(struct image_worker *w, struct msg_request *r, const Bulkhead__LayerFetchRequest *m) {
+	fetch_start(w, r, m);
+}
+
+/* Fetches that still run for it keep what they need. */
+static void on_image_release(struct image_worker *w, struct msg_request *r, const Bulkhead__ImageReleaseRequest *m) {
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	struct session *s = session_find(w, m->pull_id);
+	if (s)
+		session_release(s);
+	if (w->n_sessions == 0)
+		content_sweep(w->content);
+	image_release_reply(r, &done, NULL, 0);
+}
+
+static void on_content_list(struct image_worker *w, struct msg_request *r, const Bulkhead__Empty *m) {
+	Bulkhead__ContentListReply list = BULKHEAD__CONTENT_LIST_REPLY__INIT;
+	struct arena arena;
+	struct fault fault;
+	arena_init(&arena, r->row->limit * 2);
+	if (content_list_blobs(w->content, &arena, &list, &fault) < 0)
+		msg_fail(r, &fault);
+	else
+		content_list_reply(r, &list, NULL, 0);
+	arena_deinit(&arena);
+}
+
+static void content_done(void *ctx, const struct fault *fault) {
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	struct msg_request *r = ctx;
+	if (fault)
+		msg_fail(r, fault);
+	else
+		msg_reply(r, &done.base, NULL, 0, false);
+}
+
+static void on_content_remove(struct image_worker *w, struct msg_request *r, const Bulkhead__KeyList *m) {
+	struct fault fault;
+	if (content_remove_blobs(w->content, m->ids, m->n_ids, content_done, r, &fault) < 0)
+		msg_fail(r, &fault);
+}
+
+static void on_content_index(struct image_worker *w, struct msg_request *r, const Bulkhead__ContentIndexRequest *m) {
+	struct fault fault;
+	if (content_write_index(w->content, m, content_done, r, &fault) < 0)
+		msg_fail(r, &fault);
+}
+
+HANDLER_DEFINE(struct image_worker, image_resolve)
+HANDLER_DEFINE(struct image_worker, layer_fetch)
+HANDLER_DEFINE(struct image_worker, image_release)
+HANDLER_DEFINE(struct image_worker, content_list)
+HANDLER_DEFINE(struct image_worker, content_remove)
+HANDLER_DEFINE(struct image_worker, content_index)
+
+const struct link_handler image_handlers[] = {
+	HANDLER(image_resolve),
+	HANDLER(layer_fetch),
+	HANDLER(image_release),
+	HANDLER(content_list),
+	HANDLER(content_remove),
+	HANDLER(content_index),
+	{ 0 },
+};

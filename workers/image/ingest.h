@@ -1,0 +1,45 @@
+/*
+ * One blob on its way into the content store: a file below ingest/, hashed as
+ * it is written, that becomes a blob when size and digest are right.
+ *
+ * Writing is asynchronous. What was handed in is hashed at once; ingest_file
+ * and ingest_written tell how much of it others may read by now.
+ */
+#pragma once
+
+#include "content.h"
+
+struct ingest;
+
+struct ingest_options {
+	struct content *content;
+	const char *digest; /* what it must be; copied */
+	uint64_t size;
+	/* Goes on with the bytes of an earlier attempt, which are hashed anew:
+	 * moved is called as that proceeds. Without it the file has a name of
+	 * its own and goes away with the ingest. */
+	bool resume;
+	/* More of the file may be read, or more may be handed in. */
+	void (*moved)(void *ctx);
+	/* Writing failed; nothing else comes. The file is removed. */
+	void (*failed)(void *ctx, const struct fault *fault);
+	void *ctx;
+};
+
+int ingest_new(const struct ingest_options *options, struct ingest **ret_ingest, struct fault *fault);
+/* A resumable file that holds anything stays for the next attempt. */
+void ingest_free(struct ingest *i);
+
+/* False while the bytes of an earlier attempt are still being hashed. */
+bool ingest_ready(const struct ingest *i);
+/* How many bytes were hashed so far; the next one handed in follows them. */
+uint64_t ingest_offset(const struct ingest *i);
+/* 0: taken; -EAGAIN: not now, moved tells when; -EFBIG: more than size. */
+int ingest_add(struct ingest *i, const void *data, size_t size);
+/* For reading; bytes before ingest_written are in it. */
+int ingest_file(const struct ingest *i);
+uint64_t ingest_written(const struct ingest *i);
+
+/* Checks size and digest, syncs, names it. done is called later, once. On a
+ * wrong size or digest the file is removed. */
+void ingest_commit(struct ingest *i, void (*done)(void *ctx, const struct fault *fault));

@@ -1,0 +1,609 @@
+/*
+ * libcurl's multi interface on the loop: each of its sockets is a loop_poll,
+ * its timer a loop_timer.
+ *
+ * libcurl wants to be told of readiness as a level, the loop tells of edges.
+ * So a socket's source is made anew after each event, which asks the kernel
+ * for the present state.
+ *
+ * libcurl must not be entered from its own callbacks: what would end a
+ * transfer there is marked, and reaped when control is back.
+ */
+#include "transfer.h"
+
+#include "base/clock.h"
+#include "base/list.h"
+
+#include <ctype.h>
+#include <curl/curl.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <strings.h>
+
+#define ERROR_BODY_MAX 8192
+#define HEADERS_MAX (64 * 1024)
+#define RECEIVE_SIZE (128L * 1024)
+#define CONNECTIONS_KEPT 8L
+#define CONNECT_TIMEOUT_MS 30000L
+
+struct transfers {
+	struct loop *loop;
+	CURLM *multi; /* NULL while idle */
+	struct loop_source *timer;
+	struct list running; /* struct transfer */
+	struct list watches;
+	int inside; /* libcurl is on the stack */
+	bool reaping, trim;
+};
+
+struct watch {
+	struct list node;
+	struct transfers *transfers;
+	curl_socket_t fd;
+	uint32_t events;
+	struct loop_source *source;
+};
+
+struct transfer {
+	struct list node;
+	struct transfers *transfers;
+	struct transfer_request request;
+	struct transfer_response response;
+	CURL *easy;
+	struct curl_slist *headers;
+	char error[CURL_ERROR_SIZE];
+	size_t header_bytes;
+	bool dead; /* cancelled; no callback may come */
+};
+
+int transfer_global_init(void) {
+	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -ENOMEM;
+}
+
+static void reap(struct transfers *t);
+
+static void drive(struct transfers *t, curl_socket_t fd, int mask) {
+	int running;
+	t->inside++;
+	curl_multi_socket_action(t->multi, fd, mask, &running);
+	t->inside--;
+}
+
+/* --- sockets and the timer ------------------------------------------------- */
+
+static struct watch *watch_find(struct transfers *t, curl_socket_t fd) {
+	list_for_each (n, &t->watches) {
+		struct watch *w = list_entry(n, struct watch, node);
+		if (w->fd == fd)
+			return w;
+	}
+	return NULL;
+}
+
+static void watch_free(struct watch *w) {
+	loop_source_free(w->source);
+	list_unlink(&w->node);
+	free(w);
+}
+
+static void on_ready(void *ctx, uint32_t events);
+
+static void watch_arm(struct watch *w) {
+	loop_source_free_p(&w->source);
+	/* Without a source the stall timeout ends the transfer. */
+	if (w->events && loop_poll(w->transfers->loop, w->fd, w->events, on_ready, w, &w->source) < 0)
+		w->source = NULL;
+}
+
+static void on_ready(void *ctx, uint32_t events) {
+	struct watch *w = ctx;
+	struct transfers *t = w->transfers;
+	curl_socket_t fd = w->fd;
+	int mask = (events & (POLLIN | POLLHUP) ? CURL_CSELECT_IN : 0) | (events & POLLOUT ? CURL_CSELECT_OUT : 0) |
+		   (events & POLLERR ? CURL_CSELECT_ERR : 0);
+	loop_source_free_p(&w->source);
+	drive(t, fd, mask);
+	/* libcurl may have dropped the socket, or opened another by its number. */
+	w = watch_find(t, fd);
+	if (w && !w->source)
+		watch_arm(w);
+	reap(t);
+}
+
+static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket_ctx) {
+	struct transfers *t = ctx;
+	struct watch *w = watch_find(t, fd);
+	if (what == CURL_POLL_REMOVE) {
+		if (w)
+			watch_free(w);
+		return 0;
+	}
+	if (!w) {
+		w = calloc(1, sizeof(*w));
+		if (!w)
+			return -1;
+		w->transfers = t;
+		w->fd = fd;
+		list_append(&t->watches, &w->node);
+	}
+	w->events = (what & CURL_POLL_IN ? POLLIN : 0u) | (what & CURL_POLL_OUT ? POLLOUT : 0u);
+	watch_arm(w);
+	return 0;
+}
+
+static void on_timer(void *ctx) {
+	struct transfers *t = ctx;
+	loop_source_free_p(&t->timer);
+	drive(t, CURL_SOCKET_TIMEOUT, 0);
+	reap(t);
+}
+
+static int timer_callback(CURLM *multi, long timeout_ms, void *ctx) {
+	struct transfers *t = ctx;
+	loop_source_free_p(&t->timer);
+	if (timeout_ms < 0)
+		return 0;
+	return loop_timer(t->loop, clock_mono() + timeout_ms * NS_PER_MS, on_timer, t, &t->timer) < 0 ? -1 : 0;
+}
+
+/* --- the answer's head ----------------------------------------------------- */
+
+static void keep_text(char *out, size_t size, const char *value) {
+	if (strlen(value) < size)
+		strcpy(out, value);
+}
+
+static void keep_authenticate(struct transfer_head *h, const char *value) {
+	size_t used = strlen(h->authenticate);
+	if (used + 2 + strlen(value) < sizeof(h->authenticate))
+		sprintf(h->authenticate + used, "%s%s", used ? ", " : "", value);
+}
+
+/* Up to the first byte that is no digit; -1 when there is none, or too many. */
+static int64_t number(const char *p) {
+	int64_t n = 0;
+	size_t digits = 0;
+	for (; isdigit((unsigned char)*p) && digits < 18; p++, digits++)
+		n = n * 10 + (*p - '0');
+	return digits && !isdigit((unsigned char)*p) ? n : -1;
+}
+
+/* bytes 100-199/200 */
+static void keep_range(struct transfer_head *h, const char *value) {
+	const char *slash = strchr(value, '/');
+	if (strncasecmp(value, "bytes ", 6) != 0 || !slash)
+		return;
+	h->range_start = number(value + 6);
+	h->range_total = number(slash + 1);
+}
+
+static void keep_header(struct transfer_head *h, const char *name, const char *value) {
+	if (strcasecmp(name, "content-type") == 0)
+		keep_text(h->content_type, sizeof(h->content_type), value);
+	else if (strcasecmp(name, "docker-content-digest") == 0)
+		keep_text(h->digest, sizeof(h->digest), value);
+	else if (strcasecmp(name, "location") == 0)
+		keep_text(h->location, sizeof(h->location), value);
+	else if (strcasecmp(name, "www-authenticate") == 0)
+		keep_authenticate(h, value);
+	else if (strcasecmp(name, "content-length") == 0)
+		h->content_length = number(value);
+	else if (strcasecmp(name, "content-range") == 0)
+		keep_range(h, value);
+	else if (strcasecmp(name, "retry-after") == 0)
+		h->retry_after_s = number(value);
+}
+
+static void head_reset(struct transfer_head *h) {
+	memset(h, 0, sizeof(*h));
+	h->content_length = h->range_start = h->range_total = h->retry_after_s = -1;
+}
+
+/* Ends the transfer from within a callback; TRANSFER_OK: what came is enough. */
+static size_t refuse(struct transfer *x, enum transfer_failure failure) {
+	x->response.failure = failure;
+	return 0;
+}
+
+static size_t header_callback(char *data, size_t one, size_t n, void *ctx) {
+	struct transfer *x = ctx;
+	struct transfer_head *h = &x->response.head;
+	char line[TRANSFER_URL_MAX + 64];
+	x->header_bytes += n;
+	if (x->dead || x->header_bytes > HEADERS_MAX)
+		return refuse(x, TRANSFER_TOO_LARGE);
+	if (n > 5 && strncasecmp(data, "HTTP/", 5) == 0) {
+		head_reset(h); /* the final answer is the last */
+		return n;
+	}
+	if (n >= sizeof(line))
+		return n;
+	memcpy(line, data, n);
+	line[n] = '\0';
+	line[strcspn(line, "\r\n")] = '\0';
+	char *value = strchr(line, ':');
+	if (!value)
+		return n;
+	*value++ = '\0';
+	value += strspn(value, " \t");
+	for (size_t end = strlen(value); end > 0 && strchr(" \t", value[end - 1]); end--)
+		value[end - 1] = '\0';
+	keep_header(h, line, value);
+	return n;
+}
+
+/* --- the body -------------------------------------------------------------- */
+
+static size_t collect(struct transfer *x, const char *data, size_t n, bool success) {
+	struct buffer *body = &x->response.body;
+	size_t max = success ? x->request.body_max : ERROR_BODY_MAX;
+	if (n <= max - body->size) {
+		buffer_add(body, data, n);
+		return body->failed ? refuse(x, TRANSFER_TOO_LARGE) : n;
+	}
+	/* The begin of an error page is enough, and its end isn't waited for. */
+	return refuse(x, success ? TRANSFER_TOO_LARGE : TRANSFER_OK);
+}
+
+static size_t body_callback(char *data, size_t one, size_t n, void *ctx) {
+	struct transfer *x = ctx;
+	long status = 0;
+	if (x->dead)
+		return 0;
+	curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
+	x->response.head.status = (int)status;
+	bool success = status >= 200 && status < 300;
+	if (!success || !x->request.data)
+		return collect(x, data, n, success);
+	switch (x->request.data(x->request.ctx, &x->response.head, (const uint8_t *)data, n)) {
+	case TRANSFER_PAUSE:
+		return CURL_WRITEFUNC_PAUSE;
+	case TRANSFER_ABORT:
+		return refuse(x, TRANSFER_REFUSED);
+	default:
+		return n;
+	}
+}
+
+/* --- the end --------------------------------------------------------------- */
+
+static enum transfer_failure failure_of(CURLcode code, bool answered) {
+	switch (code) {
+	case CURLE_OK:
+		return TRANSFER_OK;
+	case CURLE_OPERATION_TIMEDOUT:
+		return answered ? TRANSFER_STALLED : TRANSFER_UNREACHABLE;
+	case CURLE_FILESIZE_EXCEEDED:
+		return TRANSFER_TOO_LARGE;
+	default:
+		return answered ? TRANSFER_CUT : TRANSFER_UNREACHABLE;
+	}
+}
+
+static void transfer_free(struct transfer *x) {
+	list_unlink(&x->node);
+	if (x->easy) {
+		curl_multi_remove_handle(x->transfers->multi, x->easy);
+		curl_easy_cleanup(x->easy);
+	}
+	curl_slist_free_all(x->headers);
+	buffer_deinit(&x->response.body);
+	free(x);
+}
+
+static void finish(struct transfer *x, CURLcode code) {
+	struct transfer_response *r = &x->response;
+	long status = 0;
+	curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
+	r->head.status = (int)status;
+	bool ours = code == CURLE_WRITE_ERROR;
+	if (!ours)
+		r->failure = failure_of(code, status != 0);
+	if (r->failure != TRANSFER_OK)
+		snprintf(r->error, sizeof(r->error), "%s", x->error[0] ? x->error : curl_easy_strerror(code));
+	if (!x->dead)
+		x->request.done(x->request.ctx, r);
+	transfer_free(x);
+}
+
+static void drop_multi(struct transfers *t) {
+	if (!t->multi || !list_empty(&t->running))
+		return;
+	/* Cached connections take their leave through the callbacks above. */
+	t->inside++;
+	curl_multi_cleanup(t->multi);
+	t->inside--;
+	t->multi = NULL;
+	loop_source_free_p(&t->timer);
+	list_for_each_safe (n, &t->watches)
+		watch_free(list_entry(n, struct watch, node));
+	t->trim = false;
+}
+
+static void reap(struct transfers *t) {
+	if (t->inside || t->reaping)
+		return;
+	t->reaping = true;
+	CURLMsg *m;
+	int left;
+	while (t->multi && (m = curl_multi_info_read(t->multi, &left))) {
+		char *x;
+		CURLcode code = m->data.result;
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &x);
+		finish((struct transfer *)(void *)x, code);
+	}
+	list_for_each_safe (n, &t->running) {
+		struct transfer *x = list_entry(n, struct transfer, node);
+		if (x->dead)
+			transfer_free(x);
+	}
+	t->reaping = false;
+	if (t->trim)
+		drop_multi(t);
+}
+
+void transfer_cancel(struct transfer *x) {
+	if (!x)
+		return;
+	x->dead = true;
+	/* While reaping, x may be the one whose done is on the stack. */
+	if (!x->transfers->inside && !x->transfers->reaping)
+		transfer_free(x);
+}
+
+void transfer_resume(struct transfer *x) {
+	struct transfers *t = x->transfers;
+	if (x->dead || t->inside)
+		return;
+	t->inside++;
+	curl_easy_pause(x->easy, CURLPAUSE_CONT);
+	t->inside--;
+}
+
+/* --- the begin ------------------------------------------------------------- */
+
+static int multi_make(struct transfers *t) {
+	t->trim = false;
+	if (t->multi)
+		return 0;
+	t->multi = curl_multi_init();
+	if (!t->multi)
+		return -ENOMEM;
+	curl_multi_setopt(t->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	curl_multi_setopt(t->multi, CURLMOPT_SOCKETDATA, t);
+	curl_multi_setopt(t->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	curl_multi_setopt(t->multi, CURLMOPT_TIMERDATA, t);
+	curl_multi_setopt(t->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
+	curl_multi_setopt(t->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_KEPT);
+	return 0;
+}
+
+static void set_tls(CURL *e, const struct transfer_tls *tls) {
+	curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	if (tls->skip_verify) {
+		curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
+		curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+	if (tls->ca_pem && tls->ca_pem->size > 0) {
+		/* The system's authorities stay known by their folder. */
+		struct curl_blob blob = { .data = tls->ca_pem->data,
+					  .len = tls->ca_pem->size,
+					  .flags = CURL_BLOB_COPY };
+		curl_easy_setopt(e, CURLOPT_CAINFO_BLOB, &blob);
+	}
+	if (tls->client_cert) {
+		curl_easy_setopt(e, CURLOPT_SSLCERT, tls->client_cert);
+		curl_easy_setopt(e, CURLOPT_SSLKEY, tls->client_key ? tls->client_key : tls->client_cert);
+	}
+}
+
+static void set_limits(CURL *e, const struct transfer_request *r) {
+	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	/* A name that is still being resolved must not hold up a cancellation. */
+	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
+	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(e, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
+			 r->connect_timeout_ms ? r->connect_timeout_ms : CONNECT_TIMEOUT_MS);
+	curl_easy_setopt(e, CURLOPT_TIMEOUT, r->total_timeout_s);
+	if (r->stall_timeout_s > 0) {
+		curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1L);
+		curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, r->stall_timeout_s);
+	}
+	if (r->data)
+		curl_easy_setopt(e, CURLOPT_BUFFERSIZE, RECEIVE_SIZE);
+	else if (!r->head)
+		curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)MAX(r->body_max, (size_t)ERROR_BODY_MAX));
+}
+
+static int set_headers(struct transfer *x) {
+	struct curl_slist *list = NULL;
+	for (const char *const *h = x->request.headers; h && *h; h++) {
+		list = curl_slist_append(x->headers, *h);
+		if (!list)
+			return -ENOMEM;
+		x->headers = list;
+	}
+	curl_easy_setopt(x->easy, CURLOPT_HTTPHEADER, x->headers);
+	curl_easy_setopt(x->easy, CURLOPT_USERAGENT, "bulkhead");
+	if (x->request.offset > 0) {
+		char range[32];
+		snprintf(range, sizeof(range), "%llu-", (unsigned long long)x->request.offset);
+		curl_easy_setopt(x->easy, CURLOPT_RANGE, range);
+	}
+	return 0;
+}
+
+static int set_up(struct transfer *x) {
+	const struct transfer_request *r = &x->request;
+	CURL *e = x->easy;
+	curl_easy_setopt(e, CURLOPT_URL, r->url);
+	curl_easy_setopt(e, CURLOPT_PRIVATE, x);
+	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, x->error);
+	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, header_callback);
+	curl_easy_setopt(e, CURLOPT_HEADERDATA, x);
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, body_callback);
+	curl_easy_setopt(e, CURLOPT_WRITEDATA, x);
+	if (r->head)
+		curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+	else if (r->form && curl_easy_setopt(e, CURLOPT_COPYPOSTFIELDS, r->form) != CURLE_OK)
+		return -ENOMEM;
+	set_limits(e, r);
+	set_tls(e, &r->tls);
+	return set_headers(x);
+}
+
+int transfer_start(struct transfers *t, const struct transfer_request *request, struct transfer **ret_transfer) {
+	int r = multi_make(t);
+	struct transfer *x = r < 0 ? NULL : calloc(1, sizeof(*x));
+	if (!x)
+		return -ENOMEM;
+	list_init(&x->node);
+	x->transfers = t;
+	x->request = *request;
+	head_reset(&x->response.head);
+	x->easy = curl_easy_init();
+	r = x->easy ? set_up(x) : -ENOMEM;
+	if (r == 0 && curl_multi_add_handle(t->multi, x->easy) != CURLM_OK)
+		r = -ENOMEM;
+	/* What the request pointed to was copied by libcurl. */
+	x->request.headers = NULL;
+	x->request.url = x->request.form = NULL;
+	if (r < 0) {
+		transfer_free(x);
+		return r;
+	}
+	list_append(&t->running, &x->node);
+	*ret_transfer = x;
+	return 0;
+}
+
+int transfers_new(struct loop *loop, struct transfers **ret_transfers) {
+	struct transfers *t = calloc(1, sizeof(*t));
+	if (!t)
+		return -ENOMEM;
+	t->loop = loop;
+	list_init(&t->running);
+	list_init(&t->watches);
+	*ret_transfers = t;
+	return 0;
+}
+
+void transfers_trim(struct transfers *t) {
+	t->trim = true;
+	if (!t->inside && !t->reaping)
+		drop_multi(t);
+}
+
+void transfers_free(struct transfers *t) {
+	if (!t)
+		return;
+	list_for_each_safe (n, &t->running)
+		transfer_free(list_entry(n, struct transfer, node));
+	drop_multi(t);
+	free(t);
+}
+
+/* --- URLs ------------------------------------------------------------------ */
+
+static int url_parse(const char *base, const char *location, CURLU **ret_url) {
+	CURLU *u = curl_url();
+	if (!u)
+		return -ENOMEM;
+	char *scheme = NULL;
+	int r = 0;
+	if (strlen(base) >= TRANSFER_URL_MAX || curl_url_set(u, CURLUPART_URL, base, 0) != CURLUE_OK ||
+	    (location && curl_url_set(u, CURLUPART_URL, location, 0) != CURLUE_OK) ||
+	    curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
+	    (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
+		r = -EINVAL;
+	curl_free(scheme);
+	curl_url_set(u, CURLUPART_USER, NULL, 0);
+	curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);
+	curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0);
+	if (r < 0)
+		curl_url_cleanup(u);
+	else
+		*ret_url = u;
+	return r;
+}
+
+/* libcurl's strings become ours, so that one free fits all. */
+static int url_text(CURLU *u, char **ret_text) {
+	char *text = NULL;
+	int r = curl_url_get(u, CURLUPART_URL, &text, 0) == CURLUE_OK ? 0 : -EINVAL;
+	char *copy = r == 0 && strlen(text) < TRANSFER_URL_MAX ? strdup(text) : NULL;
+	curl_free(text);
+	if (!copy)
+		return r < 0 ? r : -EINVAL;
+	*ret_text = copy;
+	return 0;
+}
+
+int transfer_url_join(const char *base, const char *location, char **ret_url) {
+	CURLU *u;
+	int r = url_parse(base, location, &u);
+	if (r < 0)
+		return r;
+	r = url_text(u, ret_url);
+	curl_url_cleanup(u);
+	return r;
+}
+
+int transfer_url_origin(const char *url, char **ret_origin) {
+	CURLU *u;
+	char *scheme = NULL, *host = NULL, *port = NULL;
+	int r = url_parse(url, NULL, &u);
+	if (r < 0)
+		return r;
+	if (curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
+	    curl_url_get(u, CURLUPART_HOST, &host, 0) != CURLUE_OK ||
+	    curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) != CURLUE_OK)
+		r = -EINVAL;
+	for (char *p = host; r == 0 && *p; p++)
+		*p = (char)tolower((unsigned char)*p);
+	if (r == 0 && asprintf(ret_origin, "%s://%s:%s", scheme, host, port) < 0)
+		r = -ENOMEM;
+	curl_free(scheme);
+	curl_free(host);
+	curl_free(port);
+	curl_url_cleanup(u);
+	return r;
+}
+
+int transfer_url_add(char **url, const char *name, const char *value) {
+	CURLU *u;
+	CLEANUP_BUFFER struct buffer pair = { 0 };
+	buffer_addf(&pair, "%s=%s", name, value);
+	CLEANUP_FREE char *text = buffer_take_text(&pair);
+	if (!text)
+		return -ENOMEM;
+	int r = url_parse(*url, NULL, &u);
+	if (r < 0)
+		return r;
+	char *longer;
+	r = curl_url_set(u, CURLUPART_QUERY, text, CURLU_APPENDQUERY | CURLU_URLENCODE) == CURLUE_OK ? 0 : -EINVAL;
+	if (r == 0)
+		r = url_text(u, &longer);
+	curl_url_cleanup(u);
+	if (r == 0) {
+		free(*url);
+		*url = longer;
+	}
+	return r;
+}
+
+void transfer_form_add(struct buffer *form, const char *name, const char *value) {
+	char *escaped = curl_easy_escape(NULL, value, (int)strlen(value));
+	if (!escaped) {
+		form->failed = true;
+		return;
+	}
+	buffer_addf(form, "%s%s=%s", form->size ? "&" : "", name, escaped);
+	curl_free(escaped);
+}

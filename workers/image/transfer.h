@@ -1,0 +1,103 @@
+/*
+ * HTTP transfers on the worker's loop. libcurl is known in transfer.c only.
+ *
+ * A transfer does one request and follows nothing: no redirects, no cookies,
+ * no authentication of libcurl's own, no protocol but http and https. HTTP/1.1
+ * throughout, so that each layer has a connection and a flow control of its
+ * own. done comes exactly once, from the loop, unless transfer_cancel came
+ * before; the transfer is gone when it returns.
+ *
+ * The multi handle with its connection cache is made by the first transfer and
+ * dropped by transfers_trim, so that an idle worker holds none.
+ */
+#pragma once
+
+#include "base/buffer.h"
+#include "base/fault.h"
+#include "loop/loop.h"
+
+struct transfer;
+struct transfers;
+
+#define TRANSFER_URL_MAX 8192
+
+/* Why there is no complete answer. */
+enum transfer_failure {
+	TRANSFER_OK,
+	TRANSFER_UNREACHABLE, /* no connection, no name, refused certificate */
+	TRANSFER_STALLED,     /* no progress for too long */
+	TRANSFER_CUT,	      /* ended early */
+	TRANSFER_TOO_LARGE,   /* more than the caller accepts */
+	TRANSFER_REFUSED,     /* the data callback said no */
+};
+
+/* What the answer's head says; texts are "" and numbers -1 when absent. */
+struct transfer_head {
+	int status;
+	char content_type[256];
+	char digest[128];	 /* Docker-Content-Digest */
+	char authenticate[4096]; /* all WWW-Authenticate values, joined by ", " */
+	char location[TRANSFER_URL_MAX];
+	int64_t content_length;
+	int64_t range_start, range_total; /* Content-Range */
+	int64_t retry_after_s;
+};
+
+struct transfer_response {
+	struct transfer_head head; /* status 0: there was no answer at all */
+	enum transfer_failure failure;
+	char error[256];    /* why, in libcurl's words */
+	struct buffer body; /* of an error, or of a success without data callback */
+};
+
+struct transfer_tls {
+	const struct buffer *ca_pem; /* NULL or empty: the system's alone */
+	const char *client_cert, *client_key;
+	bool skip_verify;
+};
+
+enum transfer_flow { TRANSFER_GO_ON, TRANSFER_PAUSE, TRANSFER_ABORT };
+
+struct transfer_request {
+	const char *url; /* made or checked by transfer_url_* */
+	bool head;
+	const char *form;	    /* POST of application/x-www-form-urlencoded */
+	const char *const *headers; /* lines, ends with NULL; may be NULL */
+	uint64_t offset;	    /* Range: from here on */
+	size_t body_max;	    /* of a body that is collected */
+	struct transfer_tls tls;
+	long connect_timeout_ms; /* 0: 30 s */
+	long stall_timeout_s;	 /* without a byte; 0: none */
+	long total_timeout_s;	 /* 0: none */
+	/* Body of a 2xx answer; NULL collects it. With TRANSFER_PAUSE nothing was
+	 * taken, and the same bytes come again after transfer_resume. */
+	enum transfer_flow (*data)(void *ctx, const struct transfer_head *head, const uint8_t *data, size_t size);
+	void (*done)(void *ctx, struct transfer_response *response);
+	void *ctx;
+};
+
+/* Once per process, before threads and confinement. */
+int transfer_global_init(void);
+
+int transfers_new(struct loop *loop, struct transfers **ret_transfers) NODISCARD;
+void transfers_free(struct transfers *t);
+/* Drops connections and caches as soon as no transfer runs. */
+void transfers_trim(struct transfers *t);
+
+int transfer_start(struct transfers *t, const struct transfer_request *request,
+		   struct transfer **ret_transfer) NODISCARD;
+void transfer_resume(struct transfer *x);
+/* NULL does nothing. Neither data nor done come any more. */
+void transfer_cancel(struct transfer *x);
+
+/* --- URLs, by the same parser that connects --- */
+
+/* Where location leads from base: absolute, without user, password and
+ * fragment; -EINVAL when it is no http or https URL. */
+int transfer_url_join(const char *base, const char *location, char **ret_url);
+/* "https://registry.example:443": what credentials are bound to. */
+int transfer_url_origin(const char *url, char **ret_origin);
+/* Appends one query parameter. */
+int transfer_url_add(char **url, const char *name, const char *value);
+/* name=value, percent-encoded, with "&" in front when form isn't empty. */
+void transfer_form_add(struct buffer *form, const char *name, const char *value);
