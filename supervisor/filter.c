@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
@@ -63,6 +64,8 @@ static const struct {
 	struct scmp_arg_cmp condition;
 } groups_checked[] = {
 	{ SYSCALLS_BASE, "prctl", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_NAME } },
+	/* How the C library asks about an open descriptor. */
+	{ SYSCALLS_BASE, "newfstatat", { .arg = 3, .op = SCMP_CMP_EQ, .datum_a = AT_EMPTY_PATH } },
 	/* Reading a limit, not setting it. */
 	{ SYSCALLS_BASE, "prlimit64", { .arg = 2, .op = SCMP_CMP_EQ, .datum_a = 0 } },
 	{ SYSCALLS_MEMORY, "mmap", { .arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC, .datum_b = 0 } },

@@ -164,18 +164,33 @@ static int group_find(const char *name, gid_t *ret_gid, struct fault *fault) {
 	return 0;
 }
 
-/* Makes way for a new socket: removes one on which nobody listens. */
-static int stale_remove(const struct sockaddr_un *address, struct fault *fault) {
+static bool below(const char *path, const char *folder) {
+	size_t n = strlen(folder);
+	return strncmp(path, folder, n) == 0 && path[n] == '/';
+}
+
+/* Whether somebody listens there. The listener of a process that was killed
+ * lives on until the kernel has taken its io_uring apart: hence the patience. */
+static bool in_use(const struct sockaddr_un *address) {
+	for (int i = 0; i < 500; i++) {
+		CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		if (fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 && errno != EAGAIN)
+			return false;
+		nanosleep(&(struct timespec){ .tv_nsec = 2 * NS_PER_MS }, NULL);
+	}
+	return true;
+}
+
+/* Makes way for a new socket: removes one on which nobody listens. Below
+ * run_root nobody can: its lock is ours. */
+static int stale_remove(const struct config *c, const struct sockaddr_un *address, struct fault *fault) {
 	const char *path = address->sun_path;
 	struct stat st;
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : fault_errno(fault, errno, "look at %s", path);
 	if (!S_ISSOCK(st.st_mode))
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s exists and is not a socket", path);
-	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return fault_errno(fault, errno, "make a socket");
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
+	if (!below(path, c->boot.run_root) && in_use(address))
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "another process listens on %s", path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return fault_errno(fault, errno, "remove the old socket %s", path);
@@ -192,7 +207,7 @@ int listener_open(const struct config *c, const char *path, int *ret_fd, struct 
 	r = make_parents(path);
 	if (r < 0)
 		return fault_errno(fault, r, "make the folder of %s", path);
-	r = stale_remove(&address, fault);
+	r = stale_remove(c, &address, fault);
 	if (r < 0)
 		return r;
 	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -115,6 +115,8 @@ static void on_reload(struct supervisor *s) {
 			log_event(LOG_WARN, "a changed key takes effect at the next start", "key", fixed, NULL);
 		log_set_level((enum log_level)s->config.boot.log_level);
 		reload_tell(s);
+		if (watch_start(s) < 0)
+			loop_stop(s->loop, -ENOMEM);
 		log_text(LOG_INFO, "configuration reloaded");
 	}
 	notify("READY=1");

@@ -54,7 +54,8 @@ void slot_start(struct slot *t);
 /* Sends or, when it can't take it, ends the worker. */
 void slot_tell(struct slot *t, const struct control *c, const int *fds, size_t n_fds);
 void slot_kill(struct slot *t, const char *why);
-/* Looks at every worker now and again, for ever. */
+/* Looks at every worker now and again, from now on with the present
+ * configuration. */
 int watch_start(struct supervisor *s) NODISCARD;
 
 /* --- links.c --- */

@@ -225,7 +225,6 @@ static void slot_look(struct slot *t, int64_t now, int64_t timeout) {
 
 static void look(void *ctx) {
 	struct supervisor *s = ctx;
-	loop_source_free_p(&s->ping_timer);
 	int64_t timeout = s->config.worker_timeout_s * NS_PER_SEC;
 	for (size_t i = 0; timeout > 0 && !s->stopping && i < s->n_slots; i++)
 		slot_look(&s->slots[i], clock_mono(), timeout);
@@ -234,6 +233,7 @@ static void look(void *ctx) {
 }
 
 int watch_start(struct supervisor *s) {
+	loop_source_free_p(&s->ping_timer);
 	int64_t timeout = s->config.worker_timeout_s * NS_PER_SEC;
 	int64_t period = timeout ? MAX(timeout / 3, NS_PER_SEC) : 60 * NS_PER_SEC;
 	return loop_timer(s->loop, clock_mono() + period, look, s, &s->ping_timer);
