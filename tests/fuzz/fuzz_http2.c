@@ -51,7 +51,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	if (!grpc.loop)
 		start();
 	const struct http2_options options = {
-		.events = &grpc_events, .owner = &grpc, .wants_output = wants_output, .budget = &budget,
+		.events = &grpc_events,
+		.owner = &grpc,
+		.wants_output = wants_output,
+		.budget = &budget,
 	};
 	if (size == 0 || http2_session_new(&options, &c) < 0)
 		return 0;
@@ -72,9 +75,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 /* --- seeds: connections that go deep, for mutation --- */
 
 static void frame(struct buffer *b, uint8_t type, uint8_t flags, uint32_t stream, const void *payload, size_t size) {
-	const uint8_t head[9] = { (uint8_t)(size >> 16),   (uint8_t)(size >> 8), (uint8_t)size, type, flags,
-				  (uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8),
-				  (uint8_t)stream };
+	const uint8_t head[9] = {
+		(uint8_t)(size >> 16),	 (uint8_t)(size >> 8),	  (uint8_t)size,	  type,		  flags,
+		(uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream
+	};
 	buffer_add(b, head, sizeof(head));
 	buffer_add(b, payload, size);
 }
@@ -104,9 +108,12 @@ static void request(struct buffer *b, uint32_t stream, const char *path, const v
 
 size_t fuzz_seed(unsigned n, struct buffer *ret_seed) {
 	static const char *const paths[] = {
-		"/runtime.v1.RuntimeService/Version",	      "/runtime.v1.RuntimeService/ContainerStatus",
-		"/runtime.v1alpha2.ImageService/PullImage",   "/bulkhead.v1.Admin/Pull",
-		"/grpc.health.v1.Health/Check",		      "/runtime.v1.RuntimeService/CheckpointPod",
+		"/runtime.v1.RuntimeService/Version",
+		"/runtime.v1.RuntimeService/ContainerStatus",
+		"/runtime.v1alpha2.ImageService/PullImage",
+		"/bulkhead.v1.Admin/Pull",
+		"/grpc.health.v1.Health/Check",
+		"/runtime.v1.RuntimeService/CheckpointPod",
 	};
 	static const uint8_t body[] = { 0, 0, 0, 0, 5, 10, 3, 'w', 'e', 'b' }, window[] = { 0, 0, 16, 0 };
 	if (n >= ARRAY_SIZE(paths))

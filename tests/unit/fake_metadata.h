@@ -95,7 +95,11 @@ static inline int fake_init(struct fake *f, struct loop *loop) {
 	struct link_ends a, b;
 	*f = (struct fake){ 0 };
 	struct link_options options = {
-		.loop = loop, .self = ROLE_METADATA, .peer = ROLE_API, .handlers = fake_handlers, .worker = f,
+		.loop = loop,
+		.self = ROLE_METADATA,
+		.peer = ROLE_API,
+		.handlers = fake_handlers,
+		.worker = f,
 	};
 	int r = link_new(&options, &f->link);
 	if (r < 0)

@@ -131,7 +131,8 @@ static void open_all(struct fixture *f) {
 	*f = (struct fixture){ .budget = { .limit = (size_t)256 << 20 } };
 	if (loop_new(&options, &f->loop) < 0 || loop_enable(f->loop, NULL, 0) < 0 || fake_init(&f->fake, f->loop) < 0)
 		abort();
-	f->grpc = (struct grpc_server){ .loop = f->loop, .metadata = f->fake.api, .services = services, .next_request = 7 };
+	f->grpc =
+	    (struct grpc_server){ .loop = f->loop, .metadata = f->fake.api, .services = services, .next_request = 7 };
 	session_open(f);
 }
 
@@ -168,8 +169,12 @@ struct extra {
 static int32_t submit(struct fixture *f, struct reply *r, const char *path, const struct buffer *body,
 		      const struct extra *extra, size_t n_extra) {
 	struct extra fields[16] = {
-		{ ":method", "POST" }, { ":scheme", "http" }, { ":path", path },
-		{ ":authority", "/run/x.sock" }, { "content-type", "application/grpc" }, { "te", "trailers" },
+		{ ":method", "POST" },
+		{ ":scheme", "http" },
+		{ ":path", path },
+		{ ":authority", "/run/x.sock" },
+		{ "content-type", "application/grpc" },
+		{ "te", "trailers" },
 	};
 	nghttp2_nv nv[16];
 	size_t n = 6;
@@ -234,14 +239,13 @@ static void test_version(struct fixture *f, struct reply *r) {
 		snprintf(path, sizeof(path), "/runtime.%s.RuntimeService/Version", versions[i]);
 		ask(f, r, path, framed(&m.base), NULL, NULL);
 		Runtime__V1__VersionResponse *v =
-			r->body.size < FRAME_PREFIX ?
-				NULL :
-				runtime__v1__version_response__unpack(NULL, r->body.size - FRAME_PREFIX,
-								      r->body.data + FRAME_PREFIX);
+		    r->body.size < FRAME_PREFIX ? NULL
+						: runtime__v1__version_response__unpack(
+						      NULL, r->body.size - FRAME_PREFIX, r->body.data + FRAME_PREFIX);
 		tap_check(v && strcmp(r->status, "0") == 0 && strcmp(v->version, "0.1.0") == 0 &&
-				  strcmp(v->runtime_name, "bulkhead") == 0 &&
-				  strcmp(v->runtime_version, BULKHEAD_VERSION) == 0 &&
-				  strcmp(v->runtime_api_version, versions[i]) == 0,
+			      strcmp(v->runtime_name, "bulkhead") == 0 &&
+			      strcmp(v->runtime_version, BULKHEAD_VERSION) == 0 &&
+			      strcmp(v->runtime_api_version, versions[i]) == 0,
 			  "Version under %s", versions[i]);
 		if (v)
 			runtime__v1__version_response__free_unpacked(v, NULL);
@@ -252,9 +256,9 @@ static void test_call(struct fixture *f, struct reply *r) {
 	ask(f, r, STATUS_PATH, status_request("web"), "traceparent",
 	    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
 	Runtime__V1__ContainerStatusResponse *s =
-		r->body.size < FRAME_PREFIX ? NULL :
-					      runtime__v1__container_status_response__unpack(
-						      NULL, r->body.size - FRAME_PREFIX, r->body.data + FRAME_PREFIX);
+	    r->body.size < FRAME_PREFIX ? NULL
+					: runtime__v1__container_status_response__unpack(
+					      NULL, r->body.size - FRAME_PREFIX, r->body.data + FRAME_PREFIX);
 	tap_check(s && s->status && strcmp(s->status->id, "web") == 0 && strcmp(r->status, "0") == 0,
 		  "a call goes to the metadata worker and back");
 	if (s)
@@ -289,8 +293,9 @@ static void test_refusals(struct fixture *f, struct reply *r) {
 	ask(f, r, "*", status_request("x"), NULL, NULL);
 	tap_check(failed(r, FAULT_UNIMPLEMENTED, "path"), "a path of another form");
 	ask(f, r, "/runtime.v1.RuntimeService/CheckpointPod", status_request("x"), NULL, NULL);
-	tap_check(failed(r, FAULT_UNIMPLEMENTED, "CheckpointPod of service runtime.v1.RuntimeService isn't implemented"),
-		  "a method that isn't there yet says so");
+	tap_check(
+	    failed(r, FAULT_UNIMPLEMENTED, "CheckpointPod of service runtime.v1.RuntimeService isn't implemented"),
+	    "a method that isn't there yet says so");
 	ask(f, r, STATUS_PATH, none, NULL, NULL);
 	tap_check(failed(r, FAULT_UNIMPLEMENTED, "no message"), "a call without a message");
 	buffer_add(&none, "\0\0\0\0\3\n\1", 7);
@@ -348,7 +353,7 @@ static void test_sizes(struct fixture *f, struct reply *r) {
 	char expected[16];
 	snprintf(expected, sizeof(expected), "%zu", most);
 	tap_check(strcmp(r->status, "0") == 0 && r->body.size > 7 &&
-			  memcmp(r->body.data + 7, expected, strlen(expected)) == 0,
+		      memcmp(r->body.data + 7, expected, strlen(expected)) == 0,
 		  "a request of 16 MiB arrives whole");
 	buffer_deinit(&body);
 	body = image_request((size_t)17 << 20);
@@ -356,10 +361,10 @@ static void test_sizes(struct fixture *f, struct reply *r) {
 	submit(f, r, "/runtime.v1.ImageService/PullImage", &body, NULL, 0);
 	run(f, r, 200);
 	tap_check(failed(r, FAULT_RESOURCE_EXHAUSTED, "PullImage: the request has 1782") &&
-			  strstr(r->message, "the limit is 16777216"),
+		      strstr(r->message, "the limit is 16777216"),
 		  "one of 17 MiB is refused with size and limit");
-	tap_check(r->reset == NGHTTP2_NO_ERROR && r->sent < 2u << 20, "and the client is told to stop sending (%zu sent)",
-		  r->sent);
+	tap_check(r->reset == NGHTTP2_NO_ERROR && r->sent < 2u << 20,
+		  "and the client is told to stop sending (%zu sent)", r->sent);
 	buffer_deinit(&body);
 	ask(f, r, "/runtime.v1.RuntimeService/StopContainer", image_request(70000), NULL, NULL);
 	tap_check(failed(r, FAULT_RESOURCE_EXHAUSTED, "the limit is 65536"), "a method's own limit");
@@ -458,7 +463,7 @@ static void test_tables(void) {
 	for (const struct grpc_service *s = services; s->name; s++) {
 		for (const struct grpc_method *m = s->methods; m->name; m++) {
 			const ProtobufCMethodDescriptor *d =
-				protobuf_c_service_descriptor_get_method_by_name(s->api, m->name);
+			    protobuf_c_service_descriptor_get_method_by_name(s->api, m->name);
 			const struct msg_row *row = m->number ? msg_row_find(m->number) : NULL;
 			named &= d != NULL;
 			types &= (row != NULL) != (m->answer != NULL);

@@ -63,8 +63,8 @@ static void test_traceparent(void) {
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		uint64_t trace[2] = { 0, 0 };
 		bool ok = field_traceparent(rows[i].text, trace);
-		bool right = rows[i].valid ? trace[0] == 0x0af7651916cd43dd && trace[1] == 0x8448eb211c80319c :
-					     trace[0] == 0 && trace[1] == 0;
+		bool right = rows[i].valid ? trace[0] == 0x0af7651916cd43dd && trace[1] == 0x8448eb211c80319c
+					   : trace[0] == 0 && trace[1] == 0;
 		tap_check(ok == rows[i].valid && right, "traceparent \"%s\"", rows[i].text);
 	}
 }
@@ -101,7 +101,8 @@ static void add_request(struct head *h) {
 }
 
 static void test_head_authority(void) {
-	static const char *const seen[] = { "localhost", "", "/run/x.sock", "unix:///run/x.sock", "passthrough:///a b" };
+	static const char *const seen[] = { "localhost", "", "/run/x.sock", "unix:///run/x.sock",
+					    "passthrough:///a b" };
 	struct head h = { 0 };
 	add_request(&h);
 	tap_check(head_finish(&h) == HEAD_OK, "a request without :authority is one");
@@ -110,7 +111,7 @@ static void test_head_authority(void) {
 		add(&h, ":authority", seen[i]);
 		add(&h, "content-type", "application/grpc");
 		tap_check(head_finish(&h) == HEAD_OK && strcmp(head_get(&h, ":authority"), seen[i]) == 0 &&
-				  strcmp(head_get(&h, ":path"), "/a.B/C") == 0,
+			      strcmp(head_get(&h, ":path"), "/a.B/C") == 0,
 			  ":authority \"%s\"", seen[i]);
 	}
 	tap_check(head_get(&h, "te") == NULL, "an absent field is NULL");
@@ -183,7 +184,8 @@ static void test_frame_splits(void) {
 			ok &= (frame_finish(&f, &fault) == 0) == (a == sizeof(message));
 			ok &= frame_feed(&f, message + a, b - a, &fault) == 0;
 			ok &= frame_feed(&f, message + b, sizeof(message) - b, &fault) == 0;
-			ok &= frame_finish(&f, &fault) == 0 && f.body.size == 7 && memcmp(f.body.data, "request", 7) == 0;
+			ok &=
+			    frame_finish(&f, &fault) == 0 && f.body.size == 7 && memcmp(f.body.data, "request", 7) == 0;
 			frame_deinit(&f);
 		}
 	tap_check(ok, "a message cut at any two places is the same message");
@@ -193,7 +195,7 @@ static void test_frame_refused(void) {
 	struct fault fault;
 	struct frame f = { .limit = 6 };
 	tap_check(frame_feed(&f, message, 5, &fault) < 0 && fault.code == FAULT_RESOURCE_EXHAUSTED &&
-			  strstr(fault.text, "7 bytes") && strstr(fault.text, "limit is 6") && f.body.size == 0,
+		      strstr(fault.text, "7 bytes") && strstr(fault.text, "limit is 6") && f.body.size == 0,
 		  "a length beyond the limit is refused with both numbers, before any byte is kept");
 	frame_deinit(&f);
 	f = (struct frame){ .limit = 16 };
@@ -206,7 +208,7 @@ static void test_frame_refused(void) {
 	frame_deinit(&f);
 	f = (struct frame){ .limit = 16 };
 	tap_check(frame_feed(&f, message, sizeof(message), &fault) == 0 && frame_feed(&f, message, 1, &fault) < 0 &&
-			  fault.code == FAULT_UNIMPLEMENTED,
+		      fault.code == FAULT_UNIMPLEMENTED,
 		  "a second message is refused");
 	frame_deinit(&f);
 	f = (struct frame){ .limit = 16 };

@@ -50,10 +50,11 @@ int frame_finish(const struct frame *f, struct fault *fault) {
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "no message came for a unary call");
 	if (f->n_prefix < FRAME_PREFIX)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "the request ended within its prefix, after %zu of %d bytes", f->n_prefix, FRAME_PREFIX);
+				 "the request ended within its prefix, after %zu of %d bytes", f->n_prefix,
+				 FRAME_PREFIX);
 	if (f->body.size < f->size)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the request ended after %zu of %zu bytes", f->body.size,
-				 f->size);
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the request ended after %zu of %zu bytes",
+				 f->body.size, f->size);
 	return 0;
 }
 

@@ -72,8 +72,12 @@ static void log_line(const struct grpc_call *c, const char *path, const char *er
 		snprintf(method, sizeof(method), "/%s/%s", c->target.service->name, c->target.method->name);
 	else
 		snprintf(method, sizeof(method), "%s", path ? path : "");
-	log_event(level, "request", "req", request, "method", method, "code", fault_code_name(c->code), "ms", ms,
-		  error ? "error" : NULL, error, NULL);
+	if (error)
+		log_event(level, "request", "req", request, "method", method, "code", fault_code_name(c->code), "ms",
+			  ms, "error", error, NULL);
+	else
+		log_event(level, "request", "req", request, "method", method, "code", fault_code_name(c->code), "ms",
+			  ms, NULL);
 }
 
 /* No more work is done for the call; its stream may still be sending. */
@@ -149,7 +153,8 @@ static void fail_call(struct grpc_call *c, struct fault *fault) {
 
 static void deadline_passed(void *ctx) {
 	struct grpc_call *c = ctx;
-	grpc_failf(c, FAULT_DEADLINE_EXCEEDED, "%s: the deadline passed after %" PRId64 " ms, before all of the request came",
+	grpc_failf(c, FAULT_DEADLINE_EXCEEDED,
+		   "%s: the deadline passed after %" PRId64 " ms, before all of the request came",
 		   c->target.method->name, (clock_mono() - c->begun) / NS_PER_MS);
 }
 

@@ -40,7 +40,7 @@ struct grpc_server {
 	struct loop *loop;
 	struct link *metadata;
 	const struct grpc_service *services; /* ends with name NULL */
-	uint64_t next_request;               /* ids: random upper half, then counting */
+	uint64_t next_request;		     /* ids: random upper half, then counting */
 };
 
 /* For the sessions; the owner is a struct grpc_server. */

@@ -31,7 +31,7 @@ struct head {
 		uint16_t name, value; /* offsets into bytes */
 	} fields[HEAD_FIELDS_MAX];
 	size_t n_fields, cost;
-	bool regular; /* a field that is no pseudo field came */
+	bool regular;  /* a field that is no pseudo field came */
 	unsigned seen; /* pseudo fields, one bit each */
 	enum head_verdict verdict;
 };

@@ -19,21 +19,21 @@
 #include <nghttp2/nghttp2.h>
 
 #define STREAMS_MAX 256
-#define STREAM_WINDOW (1 << 20)           /* a 16 MiB message in few round trips */
+#define STREAM_WINDOW (1 << 20) /* a 16 MiB message in few round trips */
 #define CONNECTION_WINDOW (4 << 20)
-#define SESSION_MEMORY_MAX (4 << 20)      /* nghttp2's own, per connection */
-#define CONNECTION_BUDGET (96u << 20)     /* the largest reply, and some requests */
+#define SESSION_MEMORY_MAX (4 << 20)  /* nghttp2's own, per connection */
+#define CONNECTION_BUDGET (96u << 20) /* the largest reply, and some requests */
 
 struct http2_session {
 	nghttp2_session *nghttp2;
 	struct http2_options options;
 	struct budget budget;
 	struct list streams;
-	struct head head;       /* of the request whose fields are arriving */
-	struct buffer *out;     /* during http2_output, with its limit */
+	struct head head;   /* of the request whose fields are arriving */
+	struct buffer *out; /* during http2_output, with its limit */
 	size_t out_max;
-	size_t memory;          /* what nghttp2 has allocated */
-	bool fed;               /* within http2_input: output follows anyway */
+	size_t memory; /* what nghttp2 has allocated */
+	bool fed;      /* within http2_input: output follows anyway */
 };
 
 struct http2_stream {
@@ -155,9 +155,9 @@ static int on_frame_recv(nghttp2_session *n, const nghttp2_frame *frame, void *u
 	if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
 		return 0;
 	if (is_request(frame)) {
-		int r = head_finish(&c->head) == HEAD_MALFORMED ?
-				nghttp2_submit_rst_stream(n, 0, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR) :
-				stream_open(c, frame->hd.stream_id);
+		int r = head_finish(&c->head) == HEAD_MALFORMED
+			    ? nghttp2_submit_rst_stream(n, 0, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR)
+			    : stream_open(c, frame->hd.stream_id);
 		if (r < 0)
 			return fatal_only(r);
 	}
@@ -190,7 +190,7 @@ static int on_frame_send(nghttp2_session *n, const nghttp2_frame *frame, void *u
 	return fatal_only(nghttp2_submit_rst_stream(n, 0, frame->hd.stream_id, NGHTTP2_NO_ERROR));
 }
 
-static size_t make_fields(nghttp2_nv ret_nv[HTTP2_FIELDS_MAX], const struct http2_field *fields, size_t n) {
+static void make_fields(nghttp2_nv ret_nv[HTTP2_FIELDS_MAX], const struct http2_field *fields, size_t n) {
 	for (size_t i = 0; i < n; i++)
 		ret_nv[i] = (nghttp2_nv){
 			.name = (uint8_t *)fields[i].name,
@@ -198,14 +198,14 @@ static size_t make_fields(nghttp2_nv ret_nv[HTTP2_FIELDS_MAX], const struct http
 			.value = (uint8_t *)fields[i].value,
 			.valuelen = strlen(fields[i].value),
 		};
-	return n;
 }
 
 static int submit_trailers(struct http2_stream *s) {
 	struct http2_session *c = s->session;
-	struct http2_field fields[HTTP2_FIELDS_MAX];
+	struct http2_field fields[HTTP2_FIELDS_MAX] = { 0 };
 	nghttp2_nv nv[HTTP2_FIELDS_MAX];
-	size_t n = make_fields(nv, fields, c->options.events->trailers(s->call, fields));
+	size_t n = c->options.events->trailers(s->call, fields);
+	make_fields(nv, fields, n);
 	return nghttp2_submit_trailer(c->nghttp2, s->id, nv, n);
 }
 

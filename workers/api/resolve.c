@@ -23,7 +23,8 @@ int grpc_resolve(const struct grpc_service *services, const char *path, struct g
 		 struct fault *fault) {
 	const char *slash = path[0] == '/' ? strchr(path + 1, '/') : NULL;
 	if (!slash || strchr(slash + 1, '/'))
-		return fault_set(fault, FAULT_UNIMPLEMENTED, "\"%.200s\" isn't a path of the form /SERVICE/METHOD", path);
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "\"%.200s\" isn't a path of the form /SERVICE/METHOD",
+				 path);
 	const char *name = slash + 1;
 	int size = (int)(slash - path - 1);
 	const struct grpc_service *s = find_service(services, path + 1, (size_t)size);

@@ -27,7 +27,7 @@
 #define CLIENTS_MAX 512
 #define ACCEPT_PAUSE (500 * NS_PER_MS)
 #define SEND_MAX (256u << 10)
-#define BACKLOG_MAX 1024                 /* frames */
+#define BACKLOG_MAX 1024		   /* frames */
 #define PROCESS_BUDGET ((size_t)256 << 20) /* bytes in requests and replies of all clients */
 
 struct server {

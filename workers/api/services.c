@@ -22,9 +22,9 @@ static void on_check(struct grpc_call *c, const ProtobufCMessage *m) {
 		return;
 	}
 	Grpc__Health__V1__HealthCheckResponse reply = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
-	reply.status = link_attached(grpc_call_server(c)->metadata) ?
-			       GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING :
-			       GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;
+	reply.status = link_attached(grpc_call_server(c)->metadata)
+			   ? GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING
+			   : GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;
 	grpc_reply(c, &reply.base);
 }
 
@@ -36,40 +36,40 @@ static const struct grpc_method health_methods[] = {
 /* v1alpha2 is v1 under its older name: the same bytes on the wire. */
 const struct grpc_service services[] = {
 	{
-		.name = "runtime.v1.RuntimeService",
-		.version = "v1",
-		.api = &runtime__v1__runtime_service__descriptor,
-		.methods = cri_runtime_methods,
+	    .name = "runtime.v1.RuntimeService",
+	    .version = "v1",
+	    .api = &runtime__v1__runtime_service__descriptor,
+	    .methods = cri_runtime_methods,
 	},
 	{
-		.name = "runtime.v1.ImageService",
-		.version = "v1",
-		.api = &runtime__v1__image_service__descriptor,
-		.methods = cri_image_methods,
+	    .name = "runtime.v1.ImageService",
+	    .version = "v1",
+	    .api = &runtime__v1__image_service__descriptor,
+	    .methods = cri_image_methods,
 	},
 	{
-		.name = "runtime.v1alpha2.RuntimeService",
-		.version = "v1alpha2",
-		.api = &runtime__v1__runtime_service__descriptor,
-		.methods = cri_runtime_methods,
+	    .name = "runtime.v1alpha2.RuntimeService",
+	    .version = "v1alpha2",
+	    .api = &runtime__v1__runtime_service__descriptor,
+	    .methods = cri_runtime_methods,
 	},
 	{
-		.name = "runtime.v1alpha2.ImageService",
-		.version = "v1alpha2",
-		.api = &runtime__v1__image_service__descriptor,
-		.methods = cri_image_methods,
+	    .name = "runtime.v1alpha2.ImageService",
+	    .version = "v1alpha2",
+	    .api = &runtime__v1__image_service__descriptor,
+	    .methods = cri_image_methods,
 	},
 	{
-		.name = "bulkhead.v1.Admin",
-		.version = "v1",
-		.api = &bulkhead__v1__admin__descriptor,
-		.methods = admin_methods,
+	    .name = "bulkhead.v1.Admin",
+	    .version = "v1",
+	    .api = &bulkhead__v1__admin__descriptor,
+	    .methods = admin_methods,
 	},
 	{
-		.name = "grpc.health.v1.Health",
-		.version = "v1",
-		.api = &grpc__health__v1__health__descriptor,
-		.methods = health_methods,
+	    .name = "grpc.health.v1.Health",
+	    .version = "v1",
+	    .api = &grpc__health__v1__health__descriptor,
+	    .methods = health_methods,
 	},
 	{ 0 },
 };
