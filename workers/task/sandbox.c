@@ -82,11 +82,8 @@ struct sandbox *sandbox_find(struct task_worker *w, const char *id) {
 
 void sandbox_table_deinit(struct task_worker *w) {
 	size_t pos;
-	for (struct map_node *n = map_first(&w->sandboxes, &pos); n; n = map_next(&w->sandboxes, &pos, n)) {
-		struct sandbox *s = container_of(n, struct sandbox, node);
-		map_remove(&w->sandboxes, n);
-		sandbox_destroy(s);
-	}
+	for (struct map_node *n = map_first(&w->sandboxes, &pos); n; n = map_next(&w->sandboxes, &pos, n))
+		sandbox_free(container_of(n, struct sandbox, node));
 	bury(w);
 	map_deinit(&w->sandboxes);
 }
