@@ -94,6 +94,12 @@ static int call_send(struct msg_call *c, const int *fds, size_t n_fds) {
 	return 0;
 }
 
+/* The peer is gone, though its end hasn't been seen here yet: a call that may
+ * be repeated waits for the successor. */
+static bool call_waits(const struct msg_call *c, int error) {
+	return c->row->resend && (error == -EPIPE || error == -ECONNRESET || error == -ENOTCONN);
+}
+
 static void call_begin(struct msg_call *c, const ProtobufCMessage *request, const int *fds, size_t n_fds) {
 	struct link *l = c->link;
 	size_t size = protobuf_c_message_get_packed_size(request);
@@ -112,6 +118,8 @@ static void call_begin(struct msg_call *c, const ProtobufCMessage *request, cons
 	if (!l->attached && c->row->resend)
 		return; /* waits for the peer */
 	int r = call_send(c, fds, n_fds);
+	if (call_waits(c, r))
+		return;
 	if (r == -ENOTCONN)
 		call_fail(c, FAULT_UNAVAILABLE, "%s: the %s worker isn't running at this moment, try again",
 			  c->row->name, role_name(l->options.peer));
@@ -220,7 +228,7 @@ void calls_send(struct link *l) {
 		if (c->sent)
 			continue;
 		int r = call_send(c, NULL, 0);
-		if (r < 0)
+		if (r < 0 && !call_waits(c, r))
 			call_fail(c, FAULT_UNAVAILABLE, "%s: send to the %s worker: %s", c->row->name,
 				  role_name(l->options.peer), strerrordesc_np(-r));
 	}
