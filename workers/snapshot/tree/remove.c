@@ -4,9 +4,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 int trash_put(int trash, int dir, const char *name) {
@@ -38,17 +40,42 @@ static DIR *dir_open(int at, const char *name) {
 	return d;
 }
 
+/* A container with the capability may have made a file or folder immutable;
+ * then nothing in it can be changed or removed. false: that wasn't it. */
+static bool flags_clear(int dir, const char *name) {
+	int flags;
+	CLEANUP_FD int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 || !(flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)))
+		return false;
+	flags &= ~(FS_IMMUTABLE_FL | FS_APPEND_FL);
+	return ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0;
+}
+
+static int name_unlink(int dir, const char *name, int flags) {
+	if (unlinkat(dir, name, flags) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EPERM)
+		return -errno;
+	/* The flag may be the name's own or its folder's. */
+	bool own = flags_clear(dir, name), above = flags_clear(dir, ".");
+	if (!own && !above)
+		return -EPERM;
+	return unlinkat(dir, name, flags) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 /* Removes one entry of a folder; a folder that isn't empty goes to the trash. */
 static int entry_remove(int trash, int dir, const struct dirent *e) {
+	int r;
 	if (e->d_type != DT_DIR) {
-		if (unlinkat(dir, e->d_name, 0) == 0 || errno == ENOENT)
-			return 0;
-		if (errno != EISDIR)
-			return -errno;
+		r = name_unlink(dir, e->d_name, 0);
+		if (r != -EISDIR)
+			return r;
 	}
-	if (unlinkat(dir, e->d_name, AT_REMOVEDIR) == 0 || errno == ENOENT)
-		return 0;
-	return errno == ENOTEMPTY || errno == EEXIST ? trash_put(trash, dir, e->d_name) : -errno;
+	r = name_unlink(dir, e->d_name, AT_REMOVEDIR);
+	if (r != -ENOTEMPTY && r != -EEXIST)
+		return r;
+	r = trash_put(trash, dir, e->d_name);
+	return r == -EPERM && flags_clear(dir, e->d_name) ? trash_put(trash, dir, e->d_name) : r;
 }
 
 /* Empties and removes one folder that lies at the top of the trash. */
@@ -65,7 +92,7 @@ static int folder_remove(int trash, const char *name) {
 	closedir(d);
 	if (result < 0)
 		return result;
-	return unlinkat(trash, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+	return name_unlink(trash, name, AT_REMOVEDIR);
 }
 
 /* One pass; *ret_left says whether folders appeared meanwhile. */
@@ -80,7 +107,7 @@ static int pass(int trash, bool *ret_progress) {
 			continue;
 		int r = 0;
 		if (e->d_type != DT_DIR)
-			r = unlinkat(trash, e->d_name, 0) < 0 ? -errno : 0;
+			r = name_unlink(trash, e->d_name, 0);
 		if (r == -EISDIR || e->d_type == DT_DIR)
 			r = folder_remove(trash, e->d_name);
 		if (r < 0)

@@ -324,17 +324,17 @@ int extract_archive(struct tar *tar, int root, const struct extract_limits *limi
 	struct extract x = { .tar = tar, .root = root, .trash = -1, .report = report };
 	struct tar_entry e;
 	uint64_t entries = 0;
-	int r;
 
 	folders_init(&x.folders, root, report);
-	while ((r = tar_next(tar, &e, fault)) > 0) {
+	int r = folders_unnamed_root(&x.folders);
+	if (r < 0)
+		r = fault_errno(fault, r, "unpack");
+	while (r == 0 && (r = tar_next(tar, &e, fault)) > 0) {
 		if (limits->entries && ++entries > limits->entries)
 			r = fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "the layer has more than %llu entries",
 				      (unsigned long long)limits->entries);
 		else
 			r = extract_entry(&x, &e, fault);
-		if (r < 0)
-			break;
 	}
 	if (r == 0)
 		r = extract_finish(&x, fault);

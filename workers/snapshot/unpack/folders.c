@@ -87,6 +87,14 @@ static int too_many(struct fault *fault) {
 	return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "the layer has too many folders");
 }
 
+int folders_unnamed_root(struct folders *f) {
+	struct folder_late *late = late_get(f, "");
+	if (!late)
+		return -ENOMEM;
+	late->implicit = true;
+	return 0;
+}
+
 int folders_named(struct folders *f, const char *path, struct timespec mtime, struct fault *fault) {
 	struct folder_late *late = late_get(f, path);
 	if (!late)

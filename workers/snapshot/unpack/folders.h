@@ -53,6 +53,8 @@ int folders_open(struct folders *f, const char *path, int *ret_fd, struct fault 
 /* What was open may not be what its path means any more. The descriptor that
  * folders_open gave last stays valid. */
 void folders_forget(struct folders *f);
+/* The root was there before the archive, so until it is named it is implicit. */
+int folders_unnamed_root(struct folders *f) NODISCARD;
 /* The archive named the folder: it isn't implicit, and has a time. */
 int folders_named(struct folders *f, const char *path, struct timespec mtime, struct fault *fault) NODISCARD;
 int folders_acl(struct folders *f, const char *path, const void *acl, size_t size, struct fault *fault) NODISCARD;

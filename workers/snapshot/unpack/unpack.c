@@ -44,6 +44,8 @@ static int extract_and_verify(const struct unpack_job *job, struct decoder *deco
 int unpack_run(const struct unpack_job *job, struct extract_result *ret_result, struct fault *fault) {
 	CLEANUP(decoder_free_p) struct decoder *decoder = NULL;
 	CLEANUP_BUFFER struct buffer report = { 0 };
+	/* The descriptor's other users may have liked it otherwise. */
+	fcntl(job->input, F_SETFL, 0);
 	int r = decoder_new(job->input, &job->decode, &decoder);
 	if (r < 0)
 		return fault_errno(fault, r, "decode the layer");

@@ -1,0 +1,229 @@
+/*
+ * layer_unpack: from the pipe to a folder in .staging.
+ *
+ * An unpacking waits until its pipe has bytes before it takes one of the few
+ * unpackers: the layers of one image are asked for at once, but their bytes
+ * come a few at a time, and an unpacker that waited for a layer whose turn
+ * hasn't come could hold up the one whose bytes are there.
+ */
+#include "workers/snapshot/state.h"
+
+#include "base/fd.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "workers/snapshot/unpack/unpack.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct unpacking {
+	struct list node; /* in unpack_ready */
+	struct snapshot_worker *worker;
+	struct msg_request *request;
+	struct layer *layer;
+	struct loop_source *bytes; /* until there are some */
+	struct child *child;
+	int dir; /* the layer's folder in .staging */
+	struct unpack_job job;
+};
+
+static void unpacking_free(struct unpacking *u) {
+	list_unlink(&u->node);
+	loop_source_free(u->bytes);
+	fd_close(u->dir);
+	fd_close(u->job.input);
+	fd_close(u->job.tree);
+	fd_close(u->job.report);
+	free(u);
+}
+
+/* Ends it and its request; what was unpacked so far goes. */
+static void unpacking_fail(struct unpacking *u, struct fault *fault) {
+	struct msg_request *r = u->request;
+	fault_prefix(fault, 0, "unpack layer %s", u->layer->chain);
+	layer_staging_discard(u->worker, u->layer);
+	layer_free(u->worker, u->layer);
+	unpacking_free(u);
+	msg_fail(r, fault);
+}
+
+static void unpacked(struct unpacking *u, const struct child_result *result) {
+	struct layer *l = u->layer;
+	struct msg_request *r = u->request;
+	struct fault fault;
+	l->usage = (struct usage){ .size = result->values[0], .inodes = result->values[1] };
+	int e = layer_record_write(u->dir, l);
+	if (e < 0) {
+		fault_errno(&fault, e, "write the layer's record");
+		unpacking_fail(u, &fault);
+		return;
+	}
+	if (result->values[2])
+		log_event(LOG_WARN, "the file system didn't take some extended attributes", "layer", l->chain, NULL);
+	l->state = LAYER_UNPACKED;
+	unpacking_free(u);
+	Bulkhead__LayerUnpackReply reply = BULKHEAD__LAYER_UNPACK_REPLY__INIT;
+	reply.size = l->usage.size;
+	reply.inodes = l->usage.inodes;
+	layer_unpack_reply(r, &reply, NULL, 0);
+}
+
+static void unpackers_start(struct snapshot_worker *s);
+
+static void unpacker_done(void *ctx, const struct child_result *result) {
+	struct unpacking *u = ctx;
+	struct snapshot_worker *s = u->worker;
+	struct fault fault = result->fault;
+	u->child = NULL;
+	s->unpackers--;
+	if (fault.code == FAULT_NONE)
+		unpacked(u, result);
+	else
+		unpacking_fail(u, &fault);
+	unpackers_start(s);
+}
+
+static int unpacker_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault *fault) {
+	struct extract_result result;
+	int r = unpack_run(arg, &result, fault);
+	if (r < 0)
+		return r;
+	ret_values[0] = result.size;
+	ret_values[1] = result.inodes;
+	ret_values[2] = result.xattrs_skipped;
+	return 0;
+}
+
+static void unpackers_start(struct snapshot_worker *s) {
+	while (s->unpackers < UNPACKERS_MAX && !list_empty(&s->unpack_ready)) {
+		struct unpacking *u = list_entry(list_pop(&s->unpack_ready), struct unpacking, node);
+		const struct child_options options = {
+			.name = "unpack",
+			.keep = { u->job.input, u->job.tree, u->job.report },
+			.n_keep = 3,
+			.run = unpacker_run,
+			.arg = &u->job,
+			.done = unpacker_done,
+			.ctx = u,
+		};
+		int r = child_start(s->loop, &options, &u->child);
+		if (r < 0) {
+			struct fault fault;
+			fault_errno(&fault, r, "start the unpacker");
+			unpacking_fail(u, &fault);
+			continue;
+		}
+		s->unpackers++;
+		/* The child has it; here it would keep the pipe from breaking. */
+		fd_close_p(&u->job.input);
+	}
+}
+
+static void bytes_there(void *ctx, uint32_t events) {
+	struct unpacking *u = ctx;
+	loop_source_free_p(&u->bytes);
+	list_append(&u->worker->unpack_ready, &u->node);
+	unpackers_start(u->worker);
+}
+
+/* The caller gave up, or is gone. */
+static void unpacking_cancelled(struct msg_request *r, void *ctx) {
+	struct unpacking *u = ctx;
+	struct fault fault;
+	r->cancelled = NULL;
+	if (u->child) {
+		child_kill(u->child);
+		return;
+	}
+	fault_set(&fault, FAULT_CANCELLED, "the caller gave up");
+	unpacking_fail(u, &fault);
+}
+
+static int staging_open(struct snapshot_worker *s, struct unpacking *u, struct fault *fault) {
+	const char *name = u->layer->name;
+	int r = room_folder(s->rooms.layers_staging, name, 0700, geteuid(), getegid());
+	u->dir = r < 0 ? -1 : openat(s->rooms.layers_staging, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (r < 0 || u->dir < 0)
+		return fault_errno(fault, r < 0 ? r : errno, "make a folder to unpack to");
+	/* root's, until the archive says otherwise */
+	r = room_folder(u->dir, "fs", 0755, 0, 0);
+	if (r < 0)
+		return fault_errno(fault, r, "make a folder to unpack to");
+	u->job.tree = openat(u->dir, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	u->job.report = openat(u->dir, "report", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (u->job.tree < 0 || u->job.report < 0)
+		return fault_errno(fault, errno, "make a folder to unpack to");
+	return 0;
+}
+
+static struct unpacking *unpacking_new(struct snapshot_worker *s, struct msg_request *r,
+				       const Bulkhead__LayerUnpackRequest *m) {
+	struct unpacking *u = calloc(1, sizeof(*u));
+	struct layer *l = u ? layer_new(s, m->chain_id) : NULL;
+	if (!l) {
+		free(u);
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "unpack layer %s: out of memory", m->chain_id);
+		return NULL;
+	}
+	*u = (struct unpacking){
+		.worker = s,
+		.request = r,
+		.layer = l,
+		.dir = -1,
+		.job = {
+			.input = take_fd(&r->fds[0]),
+			.tree = -1,
+			.report = -1,
+			.decode = { UNPACK_SIZE_MAX, UNPACK_RATIO_MAX, UNPACK_RATIO_FROM },
+			.extract = { UNPACK_ENTRIES_MAX },
+		},
+	};
+	list_init(&u->node);
+	snprintf(u->job.diff_id, sizeof(u->job.diff_id), "%s", m->diff_id);
+	return u;
+}
+
+/* Answers at once when nothing is to be done, or can be. */
+static bool answered(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m) {
+	const struct layer *l;
+	if (!digest_valid(m->chain_id) || !digest_valid(m->diff_id)) {
+		msg_failf(r, FAULT_INVALID_ARGUMENT, "unpack layer \"%.80s\": its chain id and diff id must be sha256 digests",
+			  m->chain_id);
+	} else if (strstr(m->media_type, "+encrypted")) {
+		msg_failf(r, FAULT_UNIMPLEMENTED, "unpack layer %s: it is encrypted (%.100s)", m->chain_id,
+			  m->media_type);
+	} else if (!(l = layer_find(s, m->chain_id))) {
+		return false;
+	} else if (l->state == LAYER_UNPACKING || l->state == LAYER_REMOVING) {
+		msg_failf(r, FAULT_ABORTED, "unpack layer %s: it is being %s already", l->chain,
+			  l->state == LAYER_UNPACKING ? "unpacked" : "removed");
+	} else {
+		Bulkhead__LayerUnpackReply reply = BULKHEAD__LAYER_UNPACK_REPLY__INIT;
+		reply.size = l->usage.size;
+		reply.inodes = l->usage.inodes;
+		layer_unpack_reply(r, &reply, NULL, 0);
+	}
+	return true;
+}
+
+void layer_unpack_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m) {
+	struct fault fault;
+	if (answered(s, r, m))
+		return;
+	struct unpacking *u = unpacking_new(s, r, m);
+	if (!u)
+		return;
+	r->cancelled = unpacking_cancelled;
+	r->cancelled_ctx = u;
+	int e = staging_open(s, u, &fault);
+	if (e == 0) {
+		e = loop_poll(s->loop, u->job.input, POLLIN, bytes_there, u, &u->bytes);
+		if (e < 0)
+			fault_errno(&fault, e, "wait for the layer's bytes");
+	}
+	if (e < 0)
+		unpacking_fail(u, &fault);
+}

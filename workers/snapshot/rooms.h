@@ -1,0 +1,41 @@
+/*
+ * The two folders that the worker owns, and what is in them:
+ *
+ *   <state root>/layers/
+ *     <short name>/fs      a committed layer in overlayfs's form
+ *     <short name>/layer   its chain id and size
+ *     .staging/            layers being unpacked; gone after a restart
+ *     .empty/              stands below a single layer: overlayfs wants two
+ *     .trash/
+ *   <state root>/snapshots/
+ *     <key>/fs, <key>/work a container's writable part
+ *     .new/                copies being made (without overlayfs)
+ *     .views/<short name>  read-only copies (without overlayfs)
+ *     .trash/
+ *
+ * Keys and short names never begin with a dot. The working directory is the
+ * folder of the layers, and ROOM_SNAPSHOTS leads from there to the other.
+ */
+#pragma once
+
+#include "base/fault.h"
+
+#include <stdbool.h>
+
+#define ROOM_SNAPSHOTS "../snapshots"
+#define ROOM_STAGING ".staging"
+#define ROOM_EMPTY ".empty"
+#define ROOM_NEW ".new"
+#define ROOM_VIEWS ".views"
+
+struct rooms {
+	int layers, layers_staging, layers_trash;
+	int snapshots, snapshots_new, snapshots_views, snapshots_trash;
+	bool leftovers; /* something was put into the trash at the start */
+};
+
+/* Opens both, makes what is missing, and puts leftovers of an earlier life into
+ * the trash. Changes the working directory. */
+int rooms_open(struct rooms *r, const char *state_root, struct fault *fault) NODISCARD;
+/* A folder that belongs to root, with its mode. Existing is fine. */
+int room_folder(int dir, const char *name, unsigned mode, unsigned uid, unsigned gid) NODISCARD;

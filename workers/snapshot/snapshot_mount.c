@@ -1,0 +1,138 @@
+/*
+ * snapshot_mount: the descriptor of a mount that is in no mount table. The
+ * overlay is made right here: it takes 0.1 to 0.6 ms, and nothing in it waits
+ * for anything but the disk's folders.
+ */
+#include "workers/snapshot/copies.h"
+
+#include "base/fd.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+static void mount_reply(struct msg_request *r, int fd) {
+	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
+	snapshot_mount_reply(r, &reply, &fd, 1);
+	fd_close(fd);
+}
+
+/* --- overlay --- */
+
+/* layers[i]/fs each; a stack without an upper folder needs two. */
+static const char **lowers_of(struct msg_request *r, const struct layer *const *layers, size_t n, bool upper,
+			      size_t *ret_n) {
+	const char **lowers = arena_alloc(&r->arena, (n + 2) * sizeof(*lowers));
+	if (!lowers)
+		return NULL;
+	for (size_t i = 0; i < n; i++) {
+		lowers[i] = arena_printf(&r->arena, "%s/fs", layers[i]->name);
+		if (!lowers[i])
+			return NULL;
+	}
+	*ret_n = n;
+	while (*ret_n < (upper ? 1u : 2u))
+		lowers[(*ret_n)++] = ROOM_EMPTY;
+	return lowers;
+}
+
+/* A snapshot of an earlier life may have been made half: mkdir is cheap. */
+static void overlay_do(struct snapshot_worker *s, struct msg_request *r, const struct snapshot *snapshot,
+		       const struct layer *const *layers, size_t n) {
+	char upper[128], work[128];
+	struct fault fault;
+	size_t n_lowers;
+	int fd;
+	const char **lowers = lowers_of(r, layers, n, snapshot, &n_lowers);
+	if (!lowers) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "mount a snapshot: out of memory");
+		return;
+	}
+	if (snapshot) {
+		snprintf(upper, sizeof(upper), ROOM_SNAPSHOTS "/%s/fs", snapshot->key);
+		snprintf(work, sizeof(work), ROOM_SNAPSHOTS "/%s/work", snapshot->key);
+	}
+	int e = overlay_mount(&s->overlay, lowers, n_lowers, snapshot ? upper : NULL, snapshot ? work : NULL, &fd,
+			      &fault);
+	if (e == 0) {
+		mount_reply(r, fd);
+		return;
+	}
+	fault_prefix(&fault, e, "mount snapshot \"%s\"", snapshot ? snapshot->key : n ? layers[0]->chain : "");
+	msg_fail(r, &fault);
+}
+
+/* --- copies --- */
+
+struct viewing {
+	struct snapshot_worker *worker;
+	struct msg_request *request; /* whose arena holds this */
+	const char *name;
+};
+
+static void copy_do(struct msg_request *r, int room, const char *name, bool read_only) {
+	struct fault fault;
+	int fd;
+	if (copy_mount(room, name, read_only, &fd, &fault) == 0) {
+		mount_reply(r, fd);
+		return;
+	}
+	fault_prefix(&fault, 0, "mount snapshot \"%s\"", name);
+	msg_fail(r, &fault);
+}
+
+/* Somebody else may have made the same view meanwhile. */
+static void view_made(void *ctx, const struct fault *fault) {
+	struct viewing *v = ctx;
+	int views = v->worker->rooms.snapshots_views;
+	if (!fault || faccessat(views, v->name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		copy_do(v->request, views, v->name, true);
+		return;
+	}
+	struct fault f = *fault;
+	fault_prefix(&f, 0, "make a view of layer %s", v->name);
+	msg_fail(v->request, &f);
+}
+
+/* A view lives as long as its topmost layer. Views of two stacks with the same
+ * topmost layer are the same: a chain id names the whole chain. */
+static void view_do(struct snapshot_worker *s, struct msg_request *r, const struct layer *const *layers, size_t n) {
+	const char *name = n ? layers[0]->name : "none";
+	int views = s->rooms.snapshots_views;
+	if (faccessat(views, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		copy_do(r, views, name, true);
+		return;
+	}
+	struct viewing *v = arena_zalloc(&r->arena, sizeof(*v));
+	char *copy = v ? arena_strdup(&r->arena, name) : NULL;
+	int e = -ENOMEM;
+	if (copy) {
+		*v = (struct viewing){ .worker = s, .request = r, .name = copy };
+		e = copy_start(s, r, views, copy, layers, n, view_made, v);
+	}
+	if (e < 0) {
+		struct fault fault;
+		fault_errno(&fault, e, "make a view of layer %s", name);
+		msg_fail(r, &fault);
+	}
+}
+
+void snapshot_mount_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m) {
+	const struct layer **layers;
+	const struct snapshot *snapshot = NULL;
+	if (*m->key) {
+		snapshot = snapshot_find(s, m->key);
+		if (!snapshot || snapshot->copying) {
+			msg_failf(r, FAULT_NOT_FOUND, "mount snapshot \"%.80s\": there is none of that name", m->key);
+			return;
+		}
+	}
+	if (layers_resolve(s, r, m->parents, m->n_parents, &layers) < 0)
+		return;
+	if (s->overlay.usable)
+		overlay_do(s, r, snapshot, layers, m->n_parents);
+	else if (snapshot)
+		copy_do(r, s->rooms.snapshots, snapshot->key, false);
+	else
+		view_do(s, r, layers, m->n_parents);
+}

@@ -1,0 +1,110 @@
+/*
+ * snapshot_prepare: with overlayfs two folders, made at once; what a crash left
+ * half-made is completed by the next call. Without it a copy of all layers.
+ */
+#include "workers/snapshot/copies.h"
+
+#include "base/fd.h"
+#include "base/id.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static void done_reply(struct msg_request *r) {
+	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
+	snapshot_prepare_reply(r, &reply, NULL, 0);
+}
+
+/* The root that a container sees has the attributes of the upper folder: those
+ * of the topmost layer's root go there. */
+static int upper_make(int room, const char *key, const struct layer *top) {
+	int r = room_folder(room, key, 0700, geteuid(), getegid());
+	CLEANUP_FD int dir = r < 0 ? -1 : openat(room, key, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (r < 0 || dir < 0)
+		return r < 0 ? r : -errno;
+	r = room_folder(dir, "fs", top ? top->mode : 0755, top ? top->uid : 0, top ? top->gid : 0);
+	if (r == 0 && mkdirat(dir, "work", 0700) < 0 && errno != EEXIST)
+		r = -errno;
+	return r;
+}
+
+static void overlay_prepare(struct snapshot_worker *s, struct msg_request *r, const char *key,
+			    const struct layer *top) {
+	int e = upper_make(s->rooms.snapshots, key, top);
+	if (e == 0 && !snapshot_new(s, key))
+		e = -ENOMEM;
+	if (e == 0) {
+		done_reply(r);
+		return;
+	}
+	struct fault fault;
+	fault_errno(&fault, e, "prepare snapshot \"%s\"", key);
+	msg_fail(r, &fault);
+}
+
+/* --- copies --- */
+
+struct preparing {
+	struct snapshot_worker *worker;
+	struct msg_request *request; /* whose arena holds this */
+	struct snapshot *snapshot;
+};
+
+static void copied(void *ctx, const struct fault *fault) {
+	struct preparing *p = ctx;
+	struct msg_request *r = p->request;
+	p->snapshot->copying = false;
+	if (!fault) {
+		done_reply(r);
+		return;
+	}
+	struct fault f = *fault;
+	fault_prefix(&f, 0, "prepare snapshot \"%s\"", p->snapshot->key);
+	snapshot_free(p->worker, p->snapshot);
+	msg_fail(r, &f);
+}
+
+static void copy_prepare(struct snapshot_worker *s, struct msg_request *r, const char *key,
+			 const struct layer *const *layers, size_t n) {
+	struct preparing *p = arena_zalloc(&r->arena, sizeof(*p));
+	struct snapshot *snapshot = p ? snapshot_new(s, key) : NULL;
+	int e = -ENOMEM;
+	if (snapshot) {
+		*p = (struct preparing){ .worker = s, .request = r, .snapshot = snapshot };
+		e = copy_start(s, r, s->rooms.snapshots, snapshot->key, layers, n, copied, p);
+	}
+	if (e == 0) {
+		snapshot->copying = true;
+		return;
+	}
+	if (snapshot)
+		snapshot_free(s, snapshot);
+	struct fault fault;
+	fault_errno(&fault, e, "prepare snapshot \"%s\"", key);
+	msg_fail(r, &fault);
+}
+
+void snapshot_prepare_start(struct snapshot_worker *s, struct msg_request *r,
+			    const Bulkhead__SnapshotPrepareRequest *m) {
+	const struct layer **layers;
+	if (!id_valid(m->key)) {
+		msg_failf(r, FAULT_INVALID_ARGUMENT, "prepare snapshot \"%.80s\": that is no name for one", m->key);
+		return;
+	}
+	struct snapshot *snapshot = snapshot_find(s, m->key);
+	if (snapshot && snapshot->copying) {
+		msg_failf(r, FAULT_ABORTED, "prepare snapshot \"%s\": it is being made already", m->key);
+		return;
+	}
+	if (snapshot) {
+		done_reply(r);
+		return;
+	}
+	if (layers_resolve(s, r, m->parents, m->n_parents, &layers) < 0)
+		return;
+	if (s->overlay.usable)
+		overlay_prepare(s, r, m->key, m->n_parents ? layers[0] : NULL);
+	else
+		copy_prepare(s, r, m->key, layers, m->n_parents);
+}

@@ -1,0 +1,140 @@
+/* The containers' writable parts: the table, loading, removing, listing. */
+#include "workers/snapshot/state.h"
+
+#include "base/id.h"
+#include "base/log.h"
+#include "workers/snapshot/tree/remove.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+struct snapshot *snapshot_find(const struct snapshot_worker *s, const char *key) {
+	struct map_node *n = map_find(&s->snapshots, key);
+	return n ? container_of(n, struct snapshot, node) : NULL;
+}
+
+struct snapshot *snapshot_new(struct snapshot_worker *s, const char *key) {
+	struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
+	if (!snapshot)
+		return NULL;
+	snprintf(snapshot->key, sizeof(snapshot->key), "%s", key);
+	if (map_insert(&s->snapshots, &snapshot->node, snapshot->key) < 0) {
+		free(snapshot);
+		return NULL;
+	}
+	return snapshot;
+}
+
+void snapshot_free(struct snapshot_worker *s, struct snapshot *snapshot) {
+	map_remove(&s->snapshots, &snapshot->node);
+	free(snapshot);
+}
+
+int snapshots_load(struct snapshot_worker *s, struct fault *fault) {
+	int fd = openat(s->rooms.snapshots, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d)
+		return fault_errno(fault, errno, "read the folder of snapshots");
+	int r = 0;
+	for (struct dirent *e; r == 0 && (e = readdir(d));) {
+		/* Others than ours are somebody's, and stay. */
+		if (e->d_name[0] != '.' && id_valid(e->d_name) && !snapshot_new(s, e->d_name))
+			r = -ENOMEM;
+	}
+	closedir(d);
+	return r < 0 ? fault_errno(fault, r, "read the folder of snapshots") : 0;
+}
+
+/* --- removing: a rename now, the rest when there is time --- */
+
+static void on_snapshot_remove(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
+	struct snapshot *snapshot = snapshot_find(s, m->id);
+	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
+	if (!snapshot) {
+		snapshot_remove_reply(r, &reply, NULL, 0);
+		return;
+	}
+	if (snapshot->copying) {
+		msg_failf(r, FAULT_ABORTED, "remove snapshot \"%s\": it is being made", snapshot->key);
+		return;
+	}
+	int e = trash_put(s->rooms.snapshots_trash, s->rooms.snapshots, snapshot->key);
+	if (e < 0 && e != -ENOENT) {
+		struct fault fault;
+		fault_errno(&fault, e, "remove snapshot \"%s\"", snapshot->key);
+		msg_fail(r, &fault);
+		return;
+	}
+	snapshot_free(s, snapshot);
+	reaper_soon(&s->reaper);
+	snapshot_remove_reply(r, &reply, NULL, 0);
+}
+
+/* --- listing --- */
+
+static void on_snapshot_list(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
+	Bulkhead__SnapshotListReply reply = BULKHEAD__SNAPSHOT_LIST_REPLY__INIT;
+	struct map_node *n;
+	size_t pos;
+	CLEANUP_FREE char **names = calloc(s->layers.n_nodes + s->snapshots.n_nodes + 1, sizeof(char *));
+	if (!names) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "list snapshots: out of memory");
+		return;
+	}
+	reply.layers = names;
+	for (n = map_first(&s->layers, &pos); n; n = map_next(&s->layers, &pos, n)) {
+		struct layer *l = container_of(n, struct layer, node);
+		if (l->state == LAYER_COMMITTED)
+			reply.layers[reply.n_layers++] = l->chain;
+	}
+	reply.snapshots = names + reply.n_layers;
+	for (n = map_first(&s->snapshots, &pos); n; n = map_next(&s->snapshots, &pos, n))
+		reply.snapshots[reply.n_snapshots++] = container_of(n, struct snapshot, node)->key;
+	snapshot_list_reply(r, &reply, NULL, 0);
+}
+
+/* --- the table of handlers --- */
+
+static void on_layer_unpack(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m) {
+	layer_unpack_start(s, r, m);
+}
+static void on_layer_commit(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerCommitRequest *m) {
+	layer_commit_start(s, r, m);
+}
+static void on_layer_remove(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
+	layer_remove_start(s, r, m);
+}
+static void on_snapshot_prepare(struct snapshot_worker *s, struct msg_request *r,
+				const Bulkhead__SnapshotPrepareRequest *m) {
+	snapshot_prepare_start(s, r, m);
+}
+static void on_snapshot_mount(struct snapshot_worker *s, struct msg_request *r,
+			      const Bulkhead__SnapshotMountRequest *m) {
+	snapshot_mount_start(s, r, m);
+}
+static void on_snapshot_usage(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
+	snapshot_usage_start(s, r, m);
+}
+static void on_snapshot_info(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
+	snapshot_info_start(s, r);
+}
+
+HANDLER_DEFINE(struct snapshot_worker, layer_unpack)
+HANDLER_DEFINE(struct snapshot_worker, layer_commit)
+HANDLER_DEFINE(struct snapshot_worker, layer_remove)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_prepare)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_mount)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_remove)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_usage)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_list)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_info)
+
+const struct link_handler snapshot_handlers[] = {
+	HANDLER(layer_unpack),	  HANDLER(layer_commit),    HANDLER(layer_remove),
+	HANDLER(snapshot_prepare), HANDLER(snapshot_mount), HANDLER(snapshot_remove),
+	HANDLER(snapshot_usage),  HANDLER(snapshot_list),   HANDLER(snapshot_info),
+	{ 0 },
+};

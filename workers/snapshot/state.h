@@ -1,0 +1,99 @@
+/* The worker's own state: one struct, what its files share. */
+#pragma once
+
+#include "base/map.h"
+#include "msg/typed.h"
+#include "workers/snapshot/overlay.h"
+#include "workers/snapshot/reaper.h"
+#include "workers/snapshot/rooms.h"
+#include "workers/snapshot/tree/usage.h"
+
+#include <sys/types.h>
+
+#define CHAIN_SIZE 72	 /* "sha256:<hex>" and the NUL */
+#define LAYER_NAME_SIZE 65
+#define UNPACKERS_MAX 4
+
+enum layer_state {
+	LAYER_UNPACKING,
+	LAYER_UNPACKED,
+	LAYER_COMMITTING,
+	LAYER_COMMITTED,
+	LAYER_REMOVING,
+};
+
+struct layer {
+	struct map_node node; /* by chain */
+	char chain[CHAIN_SIZE];
+	/* The shortest prefix of the chain's hex digits, from 12 on, that no
+	 * other layer has. */
+	char name[LAYER_NAME_SIZE];
+	enum layer_state state;
+	struct usage usage;
+	/* Of its root: a snapshot's root takes them over. */
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+};
+
+struct snapshot {
+	struct map_node node; /* by key */
+	char key[80];
+	bool copying; /* without overlayfs: not usable yet */
+};
+
+struct snapshot_worker {
+	struct loop *loop;
+	const char *state_root;
+	struct rooms rooms;
+	struct overlay overlay;
+	struct reaper reaper;
+
+	struct map layers, snapshots;
+	struct list unpack_ready; /* of struct unpacking: wait for one of UNPACKERS_MAX */
+	unsigned unpackers;
+
+	/* snapshot_info */
+	struct list info_waiting;
+	struct child *measuring;
+	int64_t measured; /* clock_mono; 0: never */
+	struct usage snapshots_usage;
+};
+
+/* Opens the rooms, makes folders, tries overlayfs, finds what is there. */
+int snapshot_worker_init(struct snapshot_worker *s, struct loop *loop, const char *state_root,
+			 struct fault *fault) NODISCARD;
+extern const struct link_handler snapshot_handlers[];
+
+/* layers.c */
+int layers_load(struct snapshot_worker *s, struct fault *fault) NODISCARD;
+struct layer *layer_find(const struct snapshot_worker *s, const char *chain);
+/* A new one in state UNPACKING, with a name that no other has; NULL: no memory. */
+struct layer *layer_new(struct snapshot_worker *s, const char *chain);
+void layer_free(struct snapshot_worker *s, struct layer *l);
+/* Reads the attributes of a committed layer's root. */
+int layer_root_read(struct snapshot_worker *s, struct layer *l) NODISCARD;
+/* "chain ...", "size ...", "inodes ..." into the file "layer" of a folder. */
+int layer_record_write(int dir, const struct layer *l) NODISCARD;
+/* Puts what was staged into the trash. */
+void layer_staging_discard(struct snapshot_worker *s, const struct layer *l);
+/* The names of committed layers, top first, on the request's arena. Fails the
+ * request and returns a negative errno when one isn't there. */
+int layers_resolve(struct snapshot_worker *s, struct msg_request *r, char *const *chains, size_t n,
+		   const struct layer ***ret_layers) NODISCARD;
+
+/* One file each: what a request does. */
+void layer_unpack_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m);
+void layer_commit_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerCommitRequest *m);
+void layer_remove_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m);
+void snapshot_prepare_start(struct snapshot_worker *s, struct msg_request *r,
+			    const Bulkhead__SnapshotPrepareRequest *m);
+void snapshot_mount_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m);
+void snapshot_usage_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m);
+void snapshot_info_start(struct snapshot_worker *s, struct msg_request *r);
+
+/* snapshots.c */
+int snapshots_load(struct snapshot_worker *s, struct fault *fault) NODISCARD;
+struct snapshot *snapshot_find(const struct snapshot_worker *s, const char *key);
+struct snapshot *snapshot_new(struct snapshot_worker *s, const char *key);
+void snapshot_free(struct snapshot_worker *s, struct snapshot *snapshot);
