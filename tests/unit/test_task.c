@@ -62,7 +62,8 @@ struct keeper {
 	bool had_network, had_vault;
 	size_t seccomp_size;
 	int stops_before_adopt;
-	struct msg_request *hung; /* the request that "hang" keeps open */
+	struct msg_request *hung[8]; /* requests that "hang" keeps open */
+	int n_hung;
 };
 
 struct stage {
@@ -102,7 +103,12 @@ static void keeper_die(struct keeper *k) {
 	fd_replace(&k->vault[0], -1);
 	fd_replace(&k->vault[1], -1);
 	link_free(take_ptr(k->link));
-	k->hung = NULL;
+	while (k->n_hung > 0) /* owed, though it goes nowhere */
+		msg_failf(k->hung[--k->n_hung], FAULT_UNAVAILABLE, "dead");
+}
+
+static void keeper_hang(struct keeper *k, struct msg_request *r) {
+	k->hung[k->n_hung++] = r;
 }
 
 /* --- keepers --- */
@@ -122,6 +128,7 @@ static void keeper_listen(struct keeper *k) {
 static void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSetupRequest *m) {
 	struct stat st;
 	if (stage->die_at_setup) {
+		keeper_hang(k, r);
 		keeper_die(k);
 		return;
 	}
@@ -130,7 +137,7 @@ static void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead
 		return;
 	}
 	if (stage->hang) {
-		k->hung = r;
+		keeper_hang(k, r);
 		return;
 	}
 	k->set_up = stat(m->run_dir, &st) == 0 && (st.st_mode & 0777) == 0700;
@@ -146,6 +153,7 @@ static void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead
 static void on_pod_teardown(struct keeper *k, struct msg_request *r, const Bulkhead__SandboxStopRequest *m) {
 	if (stage->die_at_teardown > 0) {
 		stage->die_at_teardown--;
+		keeper_hang(k, r);
 		keeper_die(k);
 		return;
 	}
@@ -202,13 +210,13 @@ static void on_container_delete(struct keeper *k, struct msg_request *r, const B
 
 static void hung_cancelled(struct msg_request *r, void *ctx) {
 	struct keeper *k = ctx;
-	k->hung = NULL;
+	k->n_hung = 0;
 	msg_failf(r, FAULT_CANCELLED, "cancelled");
 }
 
 static void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperExecRequest *m) {
 	if (stage->hang) {
-		k->hung = r;
+		keeper_hang(k, r);
 		r->cancelled = hung_cancelled;
 		r->cancelled_ctx = k;
 		return;
@@ -260,7 +268,7 @@ static const Bulkhead__KeeperStateReply *state_message(struct state_message *s, 
 static void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m) {
 	struct state_message s;
 	if (stage->hang)
-		k->hung = r;
+		keeper_hang(k, r);
 	else
 		keeper_state_reply(r, state_message(&s, k), NULL, 0);
 }
@@ -421,6 +429,7 @@ static void stage_end(struct stage *s) {
 		keeper_die(&s->keepers[i]);
 	link_free(s->metadata);
 	link_free(s->zygote);
+	turns(10); /* what the kernel still holds comes back */
 	loop_free(s->loop);
 	char command[128];
 	snprintf(command, sizeof(command), "rm -rf %s", s->dir);
@@ -605,9 +614,9 @@ static void test_stop_while_starting(void) {
 	tap_check(again.code == FAULT_ABORTED, "%s", again.text);
 	send_stop(&stop, "pod1");
 	turns(10);
-	tap_check(stop.n == 0 && s.keepers[0].hung, "a stop waits for the start");
+	tap_check(stop.n == 0 && s.keepers[0].n_hung == 1, "a stop waits for the start");
 	s.hang = false;
-	struct msg_request *r = take_ptr(s.keepers[0].hung);
+	struct msg_request *r = s.keepers[0].hung[--s.keepers[0].n_hung];
 	Bulkhead__SandboxStartReply st = BULKHEAD__SANDBOX_START_REPLY__INIT;
 	Bulkhead__PodSetupReply reply = BULKHEAD__POD_SETUP_REPLY__INIT;
 	reply.started = &st;
@@ -732,7 +741,7 @@ static void test_containers(void) {
 	struct msg_context soon = { .deadline = clock_mono() + 30 * NS_PER_MS };
 	a = do_exec(&soon);
 	turns(10);
-	tap_check(a.code == FAULT_DEADLINE_EXCEEDED && !s.keepers[0].hung, "an exec given up is given up by the keeper");
+	tap_check(a.code == FAULT_DEADLINE_EXCEEDED && s.keepers[0].n_hung == 0, "an exec given up is given up by the keeper");
 	s.hang = false;
 	Bulkhead__TaskExit end = BULKHEAD__TASK_EXIT__INIT;
 	end.container_id = (char *)"web";
