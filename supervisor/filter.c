@@ -8,6 +8,7 @@
 #include "base/fd.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
@@ -43,19 +44,21 @@ static const struct {
 	  "flock chdir fchdir getcwd umask utimensat copy_file_range sendfile splice tee readahead chmod fchmod "
 	  "fchmodat" },
 	{ SYSCALLS_OWNERS,
-	  "chown fchown lchown fchownat setfsuid setfsgid mknod mknodat setxattr lsetxattr fsetxattr "
-	  "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr ioctl" },
+	  "chown fchown lchown fchownat setfsuid setfsgid mknod mknodat setxattr lsetxattr fsetxattr getxattr "
+	  "lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr" },
 	{ SYSCALLS_INET, "connect" },
 	{ SYSCALLS_UNIX, "connect bind listen" },
 	{ SYSCALLS_THREADS, "sched_setaffinity sched_getparam sched_getscheduler" },
+	/* No execve and no change of uid: children are copies that confine
+	 * themselves further. */
 	{ SYSCALLS_SPAWN,
-	  "fork vfork clone clone3 execve execveat wait4 waitid pidfd_open pidfd_send_signal setsid prctl capget "
-	  "capset setuid setgid setresuid setresgid setgroups setrlimit prlimit64 seccomp getpriority setpriority "
-	  "ioprio_set sched_setscheduler" },
-	{ SYSCALLS_MOUNTS,
-	  "mount umount2 pivot_root chroot unshare setns fsopen fsconfig fsmount fspick open_tree move_mount "
-	  "mount_setattr" },
+	  "fork vfork wait4 waitid pidfd_open pidfd_send_signal setsid capget capset setrlimit prlimit64 seccomp "
+	  "setpriority" },
+	{ SYSCALLS_MOUNTS, "mount umount2 pivot_root fsopen fsconfig fsmount open_tree move_mount mount_setattr" },
 };
+
+#define NAMESPACES \
+	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
 
 /* Calls that are allowed with certain arguments only. */
 static const struct {
@@ -64,6 +67,7 @@ static const struct {
 	struct scmp_arg_cmp condition;
 } groups_checked[] = {
 	{ SYSCALLS_BASE, "prctl", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_NAME } },
+	{ SYSCALLS_BASE, "prctl", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_CAPBSET_READ } },
 	/* How the C library asks about an open descriptor. */
 	{ SYSCALLS_BASE, "newfstatat", { .arg = 3, .op = SCMP_CMP_EQ, .datum_a = AT_EMPTY_PATH } },
 	/* Reading a limit, not setting it. */
@@ -76,6 +80,14 @@ static const struct {
 	/* The C library's resolver asks how much is there. */
 	{ SYSCALLS_INET, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = FIONREAD } },
 	{ SYSCALLS_UNIX, "socket", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_UNIX } },
+	/* Copy-on-write instead of a copy. */
+	{ SYSCALLS_OWNERS, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = FICLONE } },
+	{ SYSCALLS_SPAWN, "prctl", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_PDEATHSIG } },
+	{ SYSCALLS_SPAWN, "prctl", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_NO_NEW_PRIVS } },
+	{ SYSCALLS_SPAWN, "clone", { .arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = NAMESPACES, .datum_b = 0 } },
+	{ SYSCALLS_MOUNTS,
+	  "unshare",
+	  { .arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = ~(uint64_t)CLONE_NEWNS, .datum_b = 0 } },
 	{ SYSCALLS_THREADS,
 	  "clone",
 	  { .arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = CLONE_THREAD, .datum_b = CLONE_THREAD } },
@@ -141,8 +153,8 @@ static int add_groups(struct compilation *c, unsigned groups) {
 		if (groups & groups_checked[i].group)
 			r = add(c, SCMP_ACT_ALLOW, groups_checked[i].name, &groups_checked[i].condition);
 	/* clone3's flags lie in memory where no filter sees them; told that the
-	 * kernel lacks it, the C library makes threads by clone. */
-	if (r == 0 && (groups & SYSCALLS_THREADS) && !(groups & SYSCALLS_SPAWN))
+	 * kernel lacks it, the C library takes clone. */
+	if (r == 0 && (groups & (SYSCALLS_THREADS | SYSCALLS_SPAWN)))
 		r = add(c, SCMP_ACT_ERRNO(ENOSYS), "clone3", NULL);
 	return r;
 }

@@ -18,7 +18,8 @@
 
 /* Where a visible path begins. */
 enum place { HOST, STATE, RUN, CERTS, CNI_CONF, CNI_BIN };
-enum access { READ = 0, WRITE = 1, OPTIONAL = 2 };
+/* AS_IT_IS: with the host's mount flags, since it becomes the root of others. */
+enum access { READ = 0, WRITE = 1, OPTIONAL = 2, AS_IT_IS = 4 };
 
 struct sight {
 	enum place place;
@@ -106,17 +107,18 @@ static const struct row rows[ROLE_COUNT] = {
 	},
 	/* Makes root filesystems. What the overlay does for containers later, it
 	 * does with the rights of who mounted it: hence the file capabilities.
-	 * Its uid isn't root's, so that it can signal no process but its own. */
+	 * SETUID and SETGID serve setfsuid alone, for files that belong to root;
+	 * the process can't become root, so it can signal nobody but its own. */
 	[ROLE_SNAPSHOT] = {
 		.user = "bulkhead-snapshot",
-		.capabilities = CAP(SYS_ADMIN) | CAP(SYS_CHROOT) | CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) |
+		.capabilities = CAP(SYS_ADMIN) | CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) |
 				CAP(CHOWN) | CAP(FOWNER) | CAP(FSETID) | CAP(MKNOD) | CAP(SETFCAP) |
 				CAP(LINUX_IMMUTABLE) | CAP(SETUID) | CAP(SETGID),
 		.namespaces = NEW_IPC_UTS_MOUNT | NO_NETWORK,
 		.empty_root = true,
 		.sees = {
-			{ STATE, WRITE, "layers" },
-			{ STATE, WRITE, "snapshots" },
+			{ STATE, WRITE | AS_IT_IS, "layers" },
+			{ STATE, WRITE | AS_IT_IS, "snapshots" },
 		},
 		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_FILES | SYSCALLS_OWNERS |
 			    SYSCALLS_SPAWN | SYSCALLS_MOUNTS,
@@ -125,8 +127,9 @@ static const struct row rows[ROLE_COUNT] = {
 		.nproc = { 512, 512 },
 		.peers = PEER(METADATA),
 	},
-	/* Tells the keepers what to do. Their sockets belong to root: hence the
-	 * one capability. */
+	/* Tells the keepers what to do. Their sockets are root's, and so are the
+	 * network configurations that kubelet's friends write with mode 0600:
+	 * hence the one capability, over nothing but the paths that it sees. */
 	[ROLE_TASK] = {
 		.user = "bulkhead-task",
 		.capabilities = CAP(DAC_OVERRIDE),
@@ -136,6 +139,7 @@ static const struct row rows[ROLE_COUNT] = {
 			{ RUN, WRITE, "pods" },
 			{ CNI_CONF, READ | OPTIONAL, "" },
 			{ CNI_BIN, READ | OPTIONAL, "" },
+			{ HOST, READ | OPTIONAL, "/var/lib/kubelet/seccomp" },
 		},
 		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_FILES | SYSCALLS_UNIX,
 		.opcodes = OPS_LOOP | OPS_STREAM | OPS_SYNC,
@@ -218,6 +222,7 @@ static int see(struct boot_privileges *p, enum access access, const char *base, 
 				 path, sizeof(v->path) - 1);
 	v->writable = access & WRITE;
 	v->optional = access & OPTIONAL;
+	v->as_it_is = access & AS_IT_IS;
 	return 0;
 }
 
@@ -296,7 +301,6 @@ static void print_capabilities(uint64_t set, FILE *to) {
 		[CAP_SETGID] = "setgid",
 		[CAP_SETUID] = "setuid",
 		[CAP_LINUX_IMMUTABLE] = "linux_immutable",
-		[CAP_SYS_CHROOT] = "sys_chroot",
 		[CAP_SYS_ADMIN] = "sys_admin",
 		[CAP_MKNOD] = "mknod",
 		[CAP_SETFCAP] = "setfcap",

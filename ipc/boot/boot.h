@@ -48,6 +48,7 @@ struct boot_visible {
 	char path[BOOT_PATH_MAX];
 	bool writable;
 	bool optional; /* absent on the host: absent in the worker */
+	bool as_it_is; /* else nothing there is executable, setuid or a device */
 };
 
 #define BOOT_CAPABILITIES_ALL UINT64_MAX

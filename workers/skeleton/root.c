@@ -28,8 +28,8 @@ static void pieces_close(struct piece (*pieces)[BOOT_VISIBLE_MAX]) {
 		fd_close((*pieces)[i].mount);
 }
 
-/* Nothing that is seen can be executed or act as a device. Links at the end of
- * the path are followed: it is the host's administrator who made them. */
+/* Links at the end of the path are followed: it is the host's administrator
+ * who made them. */
 static int piece_take(struct piece *p, struct fault *fault) {
 	const char *path = p->what->path;
 	CLEANUP_FD int fd = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
@@ -39,7 +39,7 @@ static int piece_take(struct piece *p, struct fault *fault) {
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return fault_errno(fault, errno, "take %s along", path);
 	struct mount_attr attributes = {
-		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
+		.attr_set = (p->what->as_it_is ? 0 : MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC) |
 			    (p->what->writable ? 0 : MOUNT_ATTR_RDONLY),
 	};
 	if (mount_setattr(fd, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)) < 0)
