@@ -183,6 +183,28 @@ format:
 	@tools/setup lint
 	@clang-format -i $(C_FILES)
 
+# --- install ---------------------------------------------------------------
+
+LIBEXEC := $(PREFIX)/libexec/bulkhead
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+
+# The unit has the paths of this PREFIX; an existing configuration stays.
+.PHONY: install
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBEXEC) $(DESTDIR)$(UNITDIR) $(DESTDIR)/etc/bulkhead/certs.d
+	install -m 0755 $(O)/bulkheadd $(O)/bulkhead $(DESTDIR)$(PREFIX)/bin/
+	install -m 0755 $(WORKERS:%=$(O)/bulkhead-%) $(DESTDIR)$(LIBEXEC)/
+	sed 's|/usr/|$(PREFIX)/|g' packaging/bulkhead.service >$(DESTDIR)$(UNITDIR)/bulkhead.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/bulkhead.service
+	install -D -m 0644 packaging/bulkhead.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/bulkhead.conf
+	install -D -m 0644 README.md $(DESTDIR)$(PREFIX)/share/doc/bulkhead/README.md
+	[ -e $(DESTDIR)/etc/bulkhead/bulkhead.conf ] || \
+		install -m 0644 packaging/bulkhead.conf $(DESTDIR)/etc/bulkhead/bulkhead.conf
+
+.PHONY: privs
+privs: $(O)/bulkheadd
+	@$(O)/bulkheadd -c packaging/bulkhead.conf --print-privileges
+
 .PHONY: help
 help:
 	@echo "make               build everything into build/plain"
