@@ -308,7 +308,7 @@ static int on_event(void *ctx, const struct toml_event *e, struct fault *fault) 
 			return expect(e, TOML_TABLE, "a table: [host.\"https://mirror.example\"]", fault);
 		int r = find_mirror(g, path[1], &h, fault);
 		if (r < 0 || n == 2)
-			return r;
+			return r < 0 ? r : expect(e, TOML_TABLE, "a table", fault);
 		path += 2;
 		n -= 2;
 	} else if (n == 1 && strcmp(path[0], "server") == 0) {

@@ -15,7 +15,9 @@ static struct json_object *inner(const struct json *n) {
 	return (struct json_object *)(uintptr_t)n;
 }
 
-static bool too_rich(const char *p, size_t size) {
+/* json-c takes single quotes for a key's even when it is strict; here they
+ * would hide what is counted. */
+static int scan(const char *p, size_t size, struct fault *fault) {
 	size_t values = 0, containers = 0;
 	bool string = false;
 	for (size_t i = 0; i < size; i++) {
@@ -26,16 +28,23 @@ static bool too_rich(const char *p, size_t size) {
 				string = false;
 			continue;
 		}
+		if (p[i] == '\'')
+			return fault_set(fault, FAULT_DATA_LOSS, "not valid JSON (single quotes)");
 		string = p[i] == '"';
 		values += p[i] == ',' || p[i] == ':';
 		containers += p[i] == '{' || p[i] == '[';
 	}
-	return values > VALUES_MAX || containers > CONTAINERS_MAX;
+	if (values > VALUES_MAX || containers > CONTAINERS_MAX)
+		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "the JSON document has too many values");
+	return 0;
 }
 
 int json_parse(const void *data, size_t size, struct json **ret_document, struct fault *fault) {
-	if (size > INT32_MAX || too_rich(data, size))
-		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "the JSON document has too many values");
+	int r = scan(data, size, fault);
+	if (r < 0)
+		return r;
+	if (size > INT32_MAX)
+		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "the JSON document is too long");
 	struct json_tokener *t = json_tokener_new_ex(DEPTH_MAX);
 	if (!t)
 		return fault_errno(fault, ENOMEM, "read a JSON document");
