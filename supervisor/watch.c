@@ -51,8 +51,8 @@ void slot_tell(struct slot *t, const struct control *c, const int *fds, size_t n
 	if (!t->pid)
 		return;
 	int r = control_send(t->control, c, fds, n_fds);
-	/* EPIPE: its pidfd says the rest. */
-	if (r < 0 && r != -EPIPE)
+	/* When it is gone its pidfd says the rest. */
+	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
 		slot_kill(t, r == -EAGAIN ? "it doesn't read what it is told" : strerror(-r));
 }
 

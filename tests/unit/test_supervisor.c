@@ -344,9 +344,10 @@ int main(int argc, char **argv) {
 	test_stop(d);
 	if (tap_failures) {
 		int log = open(below("log"), O_RDONLY | O_CLOEXEC);
-		char data[4096];
-		for (ssize_t n; (n = read(log, data, sizeof(data))) > 0;)
-			fwrite(data, 1, (size_t)n, stdout);
+		char data[6000];
+		lseek(log, MAX(lseek(log, 0, SEEK_END) - (off_t)sizeof(data), 0), SEEK_SET);
+		ssize_t n = read(log, data, sizeof(data));
+		printf("# the end of the daemon's log:\n%.*s\n", (int)MAX(n, 0), data);
 	}
 	tear_down();
 	return tap_done();

@@ -89,6 +89,10 @@ void worker_exit(struct worker *w, int status) {
 static int boot(const struct worker_class *class, const struct boot_block **ret_block) {
 	const char *name = role_name(class->role);
 	int r = fcntl(BOOT_FD_CONTROL, F_GETFD) < 0 ? -errno : boot_block_map(BOOT_FD_BLOCK, ret_block);
+	if (r == -EBADMSG) {
+		fprintf(stderr, "bulkhead-%s and bulkheadd are not of the same build\n", name);
+		return r;
+	}
 	if (r < 0 || (*ret_block)->role != class->role) {
 		fprintf(stderr, "bulkhead-%s is a part of bulkheadd and is started by it alone\n", name);
 		return r < 0 ? r : -EINVAL;
