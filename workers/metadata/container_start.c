@@ -67,6 +67,9 @@ static void start_created(void *ctx, const struct msg_answer *answer) {
 		op_fail(op);
 		return;
 	}
+	/* A stop of the whole pod came between. */
+	if (c->sandbox->record->phase != BULKHEAD__SANDBOX_PHASE__SANDBOX_UP)
+		container_ended(op->m, c, NULL);
 	op_next(op);
 }
 

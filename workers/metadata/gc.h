@@ -1,6 +1,9 @@
 /*
- * Garbage: layers that no image, no container and no pull refers to, and blobs
- * that belong to no image and no pull.
+ * Garbage: layers that no image, no container and no pull refers to, blobs
+ * that belong to no image and no pull, snapshots of no container.
+ *
+ * A layer's record goes first, then the layer: what a crash leaves has no
+ * record, and gc_full finds it.
  */
 #pragma once
 
@@ -8,14 +11,16 @@
 
 struct metadata;
 
-/* How long the layers and blobs of a pull that failed are kept for the next try. */
+/* How long the layers of a pull that failed are kept for the next try. */
 #define GC_LEASE_NS (INT64_C(600) * 1000000000)
 
-/* Removes layers without an owner; fn (may be NULL) is called when that is
- * done, whether or not all of it succeeded. Blobs of the image named by the
- * lists go too, unless others need them. */
-void gc_run(struct metadata *m);
-/* A container's snapshot is gone: its image may have been the last user. */
-void gc_after_container(struct metadata *m);
-/* Removes every blob and layer that is on disk without an owner; at start. */
-void gc_full(struct metadata *m);
+/* Removes layers without an owner, then calls fn (may be NULL) once, whether
+ * or not all of it worked; what didn't is tried again by the next gc_full. */
+void gc_layers(struct metadata *m, void (*fn)(void *ctx), void *ctx);
+/* Removes those of the digests that nothing needs. */
+void gc_blobs(struct metadata *m, char *const *digests, size_t n, void (*fn)(void *ctx), void *ctx);
+/* Something that held layers is gone: looks a little later. */
+void gc_later(struct metadata *m);
+/* Compares records with what lies on disk; after each start of a peer. */
+void gc_snapshots(struct metadata *m);
+void gc_content(struct metadata *m);

@@ -35,6 +35,7 @@ struct metadata {
 	struct list pulls;     /* struct pull */
 	struct map layer_jobs; /* struct layer_job */
 	uint64_t pull_id;
+	uint64_t losses; /* how often the image or the snapshot worker went away */
 	struct loop_source *gc_timer, *index_timer;
 	bool gc_running, gc_again;
 

@@ -65,7 +65,7 @@ static void sweep_run(void *ctx) {
 	}
 	if (s->container) {
 		model_free_container(&s->m->model, s->container);
-		gc_after_container(s->m);
+		gc_later(s->m);
 	}
 	free(s);
 }

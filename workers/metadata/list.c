@@ -1,0 +1,146 @@
+/* ListPodSandbox, ListContainers, PodSandboxStatus, ContainerStatus: answered
+ * from memory, at once. Views are made in an arena of their own, because the
+ * request's is sized for the request. */
+#include "workers/metadata/cri.h"
+
+#include "base/clock.h"
+#include "workers/metadata/filter.h"
+#include "workers/metadata/json.h"
+#include "workers/metadata/lifecycle.h"
+#include "workers/metadata/view.h"
+
+static void no_memory(struct msg_request *r, const char *what) {
+	msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s: out of memory", what);
+}
+
+void cri_list_pod_sandbox(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__ListPodSandboxRequest *q = (const Runtime__V1__ListPodSandboxRequest *)request;
+	Runtime__V1__ListPodSandboxResponse a = RUNTIME__V1__LIST_POD_SANDBOX_RESPONSE__INIT;
+	struct arena arena;
+	arena_init(&arena, 0);
+	a.items = arena_alloc(&arena, (m->model.sandbox_ids.n_nodes + 1) * sizeof(*a.items));
+	list_for_each(n, &m->model.sandboxes) {
+		const struct sandbox *s = list_entry(n, struct sandbox, node);
+		if (filter_sandbox(q->filter, s) && a.items && (a.items[a.n_items] = view_sandbox(&arena, s)))
+			a.n_items++;
+	}
+	cri_list_pod_sandbox_reply(r, &a, NULL, 0);
+	arena_deinit(&arena);
+}
+
+void cri_list_containers(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__ListContainersRequest *q = (const Runtime__V1__ListContainersRequest *)request;
+	Runtime__V1__ListContainersResponse a = RUNTIME__V1__LIST_CONTAINERS_RESPONSE__INIT;
+	struct arena arena;
+	arena_init(&arena, 0);
+	a.containers = arena_alloc(&arena, (m->model.container_ids.n_nodes + 1) * sizeof(*a.containers));
+	list_for_each(n, &m->model.containers) {
+		const struct container *c = list_entry(n, struct container, node);
+		if (filter_container(q->filter, c) && a.containers &&
+		    (a.containers[a.n_containers] = view_container(&arena, c)))
+			a.n_containers++;
+	}
+	cri_list_containers_reply(r, &a, NULL, 0);
+	arena_deinit(&arena);
+}
+
+static void json_warnings(struct json *j, char *const *warnings, size_t n) {
+	json_open(j, "warnings", '[');
+	for (size_t i = 0; i < n; i++)
+		json_text(j, NULL, warnings[i]);
+	json_close(j, ']');
+}
+
+/* The one entry "info", as the ecosystem's tools read it. */
+static char *take_info(struct arena *a, struct json *j) {
+	CLEANUP_FREE char *text = buffer_take_text(&j->text);
+	return text ? arena_strdup(a, text) : NULL;
+}
+
+/* --- pod sandbox ------------------------------------------------------------ */
+
+static char *sandbox_info(struct arena *a, const struct sandbox *s) {
+	struct json j = { 0 };
+	const Bulkhead__SandboxStartReply *t = s->record->started;
+	json_open(&j, NULL, '{');
+	json_number(&j, "pid", t ? t->keeper_pid : 0);
+	json_text(&j, "netns", t ? t->netns_path : "");
+	json_text(&j, "hostname", s->record->config->hostname);
+	json_text(&j, "logDirectory", s->record->config->log_directory);
+	json_warnings(&j, t ? t->warnings : NULL, t ? t->n_warnings : 0);
+	json_close(&j, '}');
+	return take_info(a, &j);
+}
+
+void cri_pod_sandbox_status(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__PodSandboxStatusRequest *q = (const Runtime__V1__PodSandboxStatusRequest *)request;
+	Runtime__V1__PodSandboxStatusResponse a = RUNTIME__V1__POD_SANDBOX_STATUS_RESPONSE__INIT;
+	Runtime__V1__PodSandboxStatusResponse__InfoEntry info = RUNTIME__V1__POD_SANDBOX_STATUS_RESPONSE__INFO_ENTRY__INIT;
+	Runtime__V1__PodSandboxStatusResponse__InfoEntry *infos[] = { &info };
+	struct arena arena;
+	struct sandbox *s;
+	struct fault fault;
+	if (model_find_sandbox(&m->model, q->pod_sandbox_id, &s, &fault) < 0) {
+		fault_prefix(&fault, 0, "status of pod sandbox");
+		msg_fail(r, &fault);
+		return;
+	}
+	arena_init(&arena, 0);
+	a.status = view_sandbox_status(&arena, s);
+	a.timestamp = clock_real();
+	if (q->verbose) {
+		info.key = (char *)"info";
+		info.value = sandbox_info(&arena, s);
+		a.n_info = 1;
+		a.info = infos;
+	}
+	if (!a.status || !info.value)
+		no_memory(r, "status of pod sandbox");
+	else
+		cri_pod_sandbox_status_reply(r, &a, NULL, 0);
+	arena_deinit(&arena);
+}
+
+/* --- container -------------------------------------------------------------- */
+
+static char *container_info(struct arena *a, const struct container *c) {
+	struct json j = { 0 };
+	const Bulkhead__TaskCreateReply *t = c->record->task;
+	json_open(&j, NULL, '{');
+	json_text(&j, "sandboxID", c->record->sandbox_id);
+	json_number(&j, "pid", c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP && t ? t->pid : 0);
+	json_bool(&j, "removing", c->op != NULL);
+	json_text(&j, "snapshotKey", c->record->id);
+	json_text(&j, "cgroupPath", t ? t->cgroup_path : "");
+	json_warnings(&j, t ? t->warnings : NULL, t ? t->n_warnings : 0);
+	json_close(&j, '}');
+	return take_info(a, &j);
+}
+
+void cri_container_status(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__ContainerStatusRequest *q = (const Runtime__V1__ContainerStatusRequest *)request;
+	Runtime__V1__ContainerStatusResponse a = RUNTIME__V1__CONTAINER_STATUS_RESPONSE__INIT;
+	Runtime__V1__ContainerStatusResponse__InfoEntry info = RUNTIME__V1__CONTAINER_STATUS_RESPONSE__INFO_ENTRY__INIT;
+	Runtime__V1__ContainerStatusResponse__InfoEntry *infos[] = { &info };
+	struct arena arena;
+	struct container *c;
+	struct fault fault;
+	if (model_find_container(&m->model, q->container_id, &c, &fault) < 0) {
+		fault_prefix(&fault, 0, "status of container");
+		msg_fail(r, &fault);
+		return;
+	}
+	arena_init(&arena, 0);
+	a.status = view_container_status(m, &arena, c);
+	if (q->verbose) {
+		info.key = (char *)"info";
+		info.value = container_info(&arena, c);
+		a.n_info = 1;
+		a.info = infos;
+	}
+	if (!a.status || !info.value)
+		no_memory(r, "status of container");
+	else
+		cri_container_status_reply(r, &a, NULL, 0);
+	arena_deinit(&arena);
+}

@@ -1,0 +1,275 @@
+#include "workers/metadata/metadata.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "workers/metadata/cri.h"
+#include "workers/metadata/gc.h"
+#include "workers/metadata/lifecycle.h"
+#include "workers/metadata/pull.h"
+#include "workers/metadata/reconcile.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- loading the records ---------------------------------------------------- */
+
+/* Records are decoded in an arena and copied into their objects. */
+static void *record_decode(const ProtobufCMessageDescriptor *type, const struct record *r, struct arena *a) {
+	return msg_decode(type, a, r->data, r->size);
+}
+
+static int load_sandbox(struct metadata *m, const struct record *r, struct arena *a) {
+	Bulkhead__SandboxRecord *q = record_decode(&bulkhead__sandbox_record__descriptor, r, a);
+	return q && model_add_sandbox(&m->model, q) ? 0 : -EBADMSG;
+}
+
+static int load_container(struct metadata *m, const struct record *r, struct arena *a) {
+	Bulkhead__ContainerRecord *q = record_decode(&bulkhead__container_record__descriptor, r, a);
+	return q && q->config && q->config->image && model_add_container(&m->model, q) ? 0 : -EBADMSG;
+}
+
+static int load_image(struct metadata *m, const struct record *r, struct arena *a) {
+	Bulkhead__ImageRecord *q = record_decode(&bulkhead__image_record__descriptor, r, a);
+	return q && q->image_config && q->target && model_put_image(&m->model, q, NULL, 0, NULL) ? 0 : -EBADMSG;
+}
+
+static int load_layer(struct metadata *m, const struct record *r, struct arena *a) {
+	Bulkhead__LayerRecord *q = record_decode(&bulkhead__layer_record__descriptor, r, a);
+	return q && model_add_layer(&m->model, q) ? 0 : -EBADMSG;
+}
+
+static const struct record_kind {
+	const char *prefix;
+	enum record_type type;
+	enum store_base base;
+	int (*load)(struct metadata *m, const struct record *r, struct arena *a);
+	const char *damage;
+} kinds[] = {
+	{ "s/", RECORD_SANDBOX, STORE_PODS, load_sandbox, "the record is no pod sandbox, or a second one of its name" },
+	{ "c/", RECORD_CONTAINER, STORE_PODS, load_container, "the record is no container, or its pod sandbox is missing" },
+	{ "i/", RECORD_IMAGE, STORE_IMAGES, load_image, "the record is no image" },
+	{ "l/", RECORD_LAYER, STORE_IMAGES, load_layer, "the record is no layer" },
+};
+
+struct loading {
+	struct metadata *m;
+	const struct record_kind *kind; /* others are passed over */
+	enum store_base base;
+};
+
+/* Called for all records of a database, once per kind: containers need their
+ * sandboxes first. What is of no kind at all is set aside in the first round. */
+static int load_record(void *ctx, const struct record *r, const char **ret_reason) {
+	struct loading *l = ctx;
+	if (r->type != l->kind->type) {
+		for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+			if (kinds[i].type == r->type && kinds[i].base == l->base)
+				return 0;
+		*ret_reason = "the record is of a kind that doesn't belong here";
+		return -EBADMSG;
+	}
+	struct arena a;
+	arena_init(&a, 0);
+	int e = strncmp(r->key, l->kind->prefix, 2) == 0 ? l->kind->load(l->m, r, &a) : -EBADMSG;
+	arena_deinit(&a);
+	if (e < 0)
+		*ret_reason = l->kind->damage;
+	return e;
+}
+
+static void load(struct metadata *m) {
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		struct loading l = { .m = m, .kind = &kinds[i], .base = kinds[i].base };
+		store_load(m->store, kinds[i].base, load_record, &l);
+	}
+}
+
+/* After a boot of the machine nothing of what ran runs any more. */
+static void notice_boot(struct metadata *m) {
+	list_for_each_safe(n, &m->model.sandboxes) {
+		struct sandbox *s = list_entry(n, struct sandbox, node);
+		if (strcmp(s->record->boot_id, m->boot_id) != 0 &&
+		    s->record->phase == BULKHEAD__SANDBOX_PHASE__SANDBOX_UP)
+			sandbox_went_down(m, s);
+	}
+}
+
+/* --- the gate --------------------------------------------------------------- */
+
+struct gated {
+	struct list node;
+	struct msg_request *r;
+	const ProtobufCMessage *request;
+	void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request);
+};
+
+bool metadata_gate(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+		   void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)) {
+	if (m->reconciled)
+		return false;
+	struct gated *g = arena_zalloc(&r->arena, sizeof(*g));
+	if (!g) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s: out of memory", r->row->name);
+		return true;
+	}
+	*g = (struct gated){ .r = r, .request = request, .handle = handle };
+	list_append(&m->gate, &g->node);
+	return true;
+}
+
+void metadata_open_gate(struct metadata *m) {
+	m->reconciled = true;
+	for (struct list *n; (n = list_pop(&m->gate));) {
+		struct gated *g = list_entry(n, struct gated, node);
+		g->handle(m, g->r, g->request);
+	}
+}
+
+/* --- peers ------------------------------------------------------------------ */
+
+static void info_done(void *ctx, const struct msg_answer *answer) {
+	struct metadata *m = ctx;
+	if (answer->fault)
+		return;
+	arena_deinit(&m->info_arena);
+	arena_init(&m->info_arena, 0);
+	m->info = message_copy(&m->info_arena, answer->reply);
+}
+
+void metadata_link_up(struct metadata *m, enum role peer) {
+	Bulkhead__Empty q = BULKHEAD__EMPTY__INIT;
+	switch (peer) {
+	case ROLE_TASK:
+		reconcile_begin(m);
+		break;
+	case ROLE_SNAPSHOT:
+		snapshot_info_send(m->snapshot, NULL, &q, NULL, 0, info_done, m);
+		gc_snapshots(m);
+		break;
+	case ROLE_IMAGE:
+		gc_content(m);
+		index_later(m);
+		break;
+	default:
+		break;
+	}
+}
+
+void metadata_link_down(struct metadata *m, enum role peer) {
+	if (peer == ROLE_IMAGE || peer == ROLE_SNAPSHOT)
+		m->losses++;
+}
+
+static void task_exited(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__TaskExit *e = (const Bulkhead__TaskExit *)request;
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	struct map_node *n = map_find(&m->model.container_ids, e->container_id);
+	struct container *c = n ? container_of(n, struct container, by_id) : NULL;
+	if (c && c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP)
+		container_ended(m, c, e);
+	else if (c && c->op && !c->record->exit)
+		/* Its start is on the way: container_started finds it. */
+		c->record->exit = message_copy(&c->arena, &e->base);
+	task_exited_reply(r, &done, NULL, 0);
+}
+
+/* --- life ------------------------------------------------------------------- */
+
+int metadata_init(struct metadata *m, struct loop *loop, const struct boot_config *config, struct fault *fault) {
+	char dir[BOOT_PATH_MAX + 16];
+	m->loop = loop;
+	m->config = config;
+	m->pull_id = (uint64_t)clock_real();
+	model_init(&m->model);
+	events_init(&m->events);
+	list_init(&m->gate);
+	list_init(&m->pulls);
+	map_init(&m->layer_jobs);
+	arena_init(&m->runtime_arena, 0);
+	arena_init(&m->info_arena, 0);
+	snprintf(dir, sizeof(dir), "%s/metadata", config->state_root);
+	int r = store_open(loop, dir, &m->store, fault);
+	if (r < 0)
+		return r;
+	load(m);
+	notice_boot(m);
+	return 0;
+}
+
+void metadata_deinit(struct metadata *m) {
+	loop_source_free(m->gc_timer);
+	loop_source_free(m->index_timer);
+	store_close(m->store);
+	model_deinit(&m->model);
+	events_deinit(&m->events);
+	map_deinit(&m->layer_jobs);
+	arena_deinit(&m->runtime_arena);
+	arena_deinit(&m->info_arena);
+}
+
+/* --- the table -------------------------------------------------------------- */
+
+#define ROW(name)                                                                              \
+	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *q) { \
+		name(worker, r, q);                                                            \
+	}
+ROW(cri_status)
+ROW(cri_runtime_config)
+ROW(cri_run_pod_sandbox)
+ROW(cri_stop_pod_sandbox)
+ROW(cri_remove_pod_sandbox)
+ROW(cri_pod_sandbox_status)
+ROW(cri_list_pod_sandbox)
+ROW(cri_create_container)
+ROW(cri_start_container)
+ROW(cri_stop_container)
+ROW(cri_remove_container)
+ROW(cri_list_containers)
+ROW(cri_container_status)
+ROW(cri_exec_sync)
+ROW(cri_container_stats)
+ROW(cri_list_container_stats)
+ROW(cri_reopen_container_log)
+ROW(cri_update_runtime_config)
+ROW(cri_list_images)
+ROW(cri_image_status)
+ROW(cri_pull_image)
+ROW(cri_remove_image)
+ROW(cri_image_fs_info)
+ROW(admin_pull)
+ROW(admin_inspect)
+ROW(pull_progress)
+ROW(task_exited)
+
+const struct link_handler metadata_handlers[] = {
+	HANDLER(cri_status),
+	HANDLER(cri_runtime_config),
+	HANDLER(cri_run_pod_sandbox),
+	HANDLER(cri_stop_pod_sandbox),
+	HANDLER(cri_remove_pod_sandbox),
+	HANDLER(cri_pod_sandbox_status),
+	HANDLER(cri_list_pod_sandbox),
+	HANDLER(cri_create_container),
+	HANDLER(cri_start_container),
+	HANDLER(cri_stop_container),
+	HANDLER(cri_remove_container),
+	HANDLER(cri_list_containers),
+	HANDLER(cri_container_status),
+	HANDLER(cri_exec_sync),
+	HANDLER(cri_container_stats),
+	HANDLER(cri_list_container_stats),
+	HANDLER(cri_reopen_container_log),
+	HANDLER(cri_update_runtime_config),
+	HANDLER(cri_list_images),
+	HANDLER(cri_image_status),
+	HANDLER(cri_pull_image),
+	HANDLER(cri_remove_image),
+	HANDLER(cri_image_fs_info),
+	HANDLER(admin_pull),
+	HANDLER(admin_inspect),
+	HANDLER(pull_progress),
+	HANDLER(task_exited),
+	{ 0 },
+};

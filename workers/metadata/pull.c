@@ -1,0 +1,594 @@
+#include "workers/metadata/pull.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/sha256.h"
+#include "workers/metadata/cri.h"
+#include "workers/metadata/gc.h"
+#include "workers/metadata/image.h"
+#include "workers/metadata/lifecycle.h"
+#include "workers/metadata/reference.h"
+#include "workers/metadata/view.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LAYERS_MAX 512
+#define PULL_ATTEMPTS 3
+#define RETRY_NS (200 * NS_PER_MS)
+#define EVENT_NS (100 * NS_PER_MS)
+
+enum pull_step { STEP_RESOLVE, STEP_LAYERS, STEP_RECORD };
+
+struct pull_layer {
+	struct pull *pull;
+	char chain_id[DIGEST_SIZE];
+	struct layer_job *job;      /* ours */
+	struct layer_waiter waiter; /* on another pull's */
+	bool waiting, done;
+	uint64_t offset, total;
+};
+
+struct pull {
+	struct op op;
+	struct list node;   /* metadata.pulls */
+	struct arena arena; /* of the request's copy */
+	char *key;          /* what a request must equal to join */
+	struct reference ref;
+	char name[REFERENCE_MAX];
+	Bulkhead__Credentials credentials;
+
+	unsigned attempts;
+	uint64_t losses; /* metadata.losses when this attempt began */
+	uint64_t id; /* the session with the image worker; a new one per attempt */
+	struct arena resolved_arena;
+	const Bulkhead__ImageResolveReply *resolved;
+	struct pull_layer *layers;
+	bool advancing;
+
+	struct list watchers; /* struct watcher: whom to tell how far it is */
+	struct loop_source *event_timer;
+};
+
+struct watcher {
+	struct list node;
+	struct msg_request *r;
+};
+
+struct metadata *pull_metadata(struct pull *p) {
+	return p->op.m;
+}
+
+struct msg_context pull_context(struct pull *p) {
+	return op_context(&p->op, 0);
+}
+
+static struct pull *pull_of(struct op *op) {
+	return container_of(op, struct pull, op);
+}
+
+/* --- the session with the image worker -------------------------------------- */
+
+static void session_end(struct pull *p) {
+	Bulkhead__ImageReleaseRequest q = BULKHEAD__IMAGE_RELEASE_REQUEST__INIT;
+	if (!p->id)
+		return;
+	q.pull_id = p->id;
+	image_release_send(p->op.m->image, NULL, &q, NULL, 0, NULL, NULL);
+	p->id = 0;
+}
+
+/* Back to before anything was resolved. */
+static void pull_reset(struct pull *p) {
+	size_t n = p->resolved && p->layers ? p->resolved->n_layers : 0;
+	for (size_t i = 0; i < n; i++) {
+		struct pull_layer *l = &p->layers[i];
+		if (l->waiting)
+			list_unlink(&l->waiter.node);
+		l->waiting = false;
+		if (l->job)
+			layer_job_abandon(take_ptr(l->job));
+	}
+	session_end(p);
+	arena_deinit(&p->resolved_arena);
+	arena_init(&p->resolved_arena, 0);
+	p->resolved = NULL;
+	p->layers = NULL;
+}
+
+/* A worker went away in the middle: from the start, what is there stays. */
+static void pull_failed(struct pull *p, const struct fault *fault) {
+	struct fault f = *fault;
+	if (f.code == FAULT_UNAVAILABLE && p->losses != p->op.m->losses && ++p->attempts < PULL_ATTEMPTS) {
+		pull_reset(p);
+		op_again(&p->op, STEP_RESOLVE, RETRY_NS);
+		return;
+	}
+	op_fail_with(&p->op, &f);
+}
+
+/* --- resolve ---------------------------------------------------------------- */
+
+static bool descriptor_valid(const Bulkhead__Descriptor *d) {
+	return d && digest_valid(d->digest);
+}
+
+static int check_resolved(const struct pull *p, const Bulkhead__ImageResolveReply *a, struct fault *fault) {
+	bool good = descriptor_valid(a->target) && descriptor_valid(a->manifest) && descriptor_valid(a->config) &&
+		    a->image_config && a->n_layers <= LAYERS_MAX;
+	for (size_t i = 0; good && i < a->n_layers; i++)
+		good = descriptor_valid(a->layers[i]->blob) && digest_valid(a->layers[i]->diff_id);
+	if (!good)
+		return fault_set(fault, FAULT_DATA_LOSS, "the image's manifest is malformed");
+	if (p->ref.digest[0] && strcmp(p->ref.digest, a->target->digest) != 0)
+		return fault_set(fault, FAULT_DATA_LOSS, "the registry gave %s for it", a->target->digest);
+	return 0;
+}
+
+/* ChainID of the OCI image specification: the first is the diffID itself. */
+static void chain_ids(struct pull *p) {
+	char text[2 * DIGEST_SIZE];
+	for (size_t i = 0; i < p->resolved->n_layers; i++) {
+		struct pull_layer *l = &p->layers[i];
+		const char *diff = p->resolved->layers[i]->diff_id;
+		l->pull = p;
+		l->total = p->resolved->layers[i]->blob->size;
+		if (i == 0) {
+			snprintf(l->chain_id, sizeof(l->chain_id), "%s", diff);
+			continue;
+		}
+		int n = snprintf(text, sizeof(text), "%s %s", p->layers[i - 1].chain_id, diff);
+		sha256_digest(text, (size_t)n, l->chain_id);
+	}
+}
+
+static void resolve_done(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	struct pull *p = pull_of(op);
+	struct fault fault;
+	if (answer->fault) {
+		pull_failed(p, answer->fault);
+		return;
+	}
+	const Bulkhead__ImageResolveReply *a = image_resolve_answer(answer);
+	if (check_resolved(p, a, &fault) < 0) {
+		op_fail_with(op, &fault);
+		return;
+	}
+	p->resolved = message_copy(&p->resolved_arena, &a->base);
+	p->layers = arena_zalloc(&p->resolved_arena, (a->n_layers + 1) * sizeof(*p->layers));
+	if (!p->resolved || !p->layers) {
+		p->resolved = NULL;
+		fault_errno(&op->fault, ENOMEM, "keep the manifest");
+		op_fail(op);
+		return;
+	}
+	chain_ids(p);
+	op_next(op);
+}
+
+static void pull_resolve(struct op *op) {
+	struct pull *p = pull_of(op);
+	Bulkhead__ImageResolveRequest q = BULKHEAD__IMAGE_RESOLVE_REQUEST__INIT;
+	p->id = ++op->m->pull_id;
+	p->losses = op->m->losses;
+	q.pull_id = p->id;
+	q.reference = p->name;
+	q.credentials = &p->credentials;
+	struct msg_context c = op_context(op, 0);
+	image_resolve_send(op->m->image, &c, &q, NULL, 0, resolve_done, op);
+}
+
+static void pull_undo(struct op *op) {
+	pull_reset(pull_of(op));
+	/* What it committed is kept for the next try, then collected. */
+	gc_later(op->m);
+}
+
+/* --- layers ----------------------------------------------------------------- */
+
+static void layer_fault(struct pull *p, size_t i, const struct fault *fault) {
+	struct fault f = *fault;
+	fault_prefix(&f, 0, "layer %s", p->resolved->layers[i]->blob->digest);
+	pull_failed(p, &f);
+}
+
+static void waited(void *ctx, const struct fault *fault) {
+	struct pull_layer *l = ctx;
+	/* When the other pull failed this one tries by itself. */
+	l->waiting = false;
+	pull_advance(l->pull);
+}
+
+static void layer_wait(struct pull_layer *l, struct layer_job *j) {
+	l->waiting = true;
+	l->waiter = (struct layer_waiter){ .fn = waited, .ctx = l };
+	list_append(&j->waiters, &l->waiter.node);
+}
+
+static char **parents_of(struct pull *p, size_t n) {
+	char **v = arena_alloc(&p->resolved_arena, (n + 1) * sizeof(char *));
+	for (size_t i = 0; v && i < n; i++)
+		v[i] = p->layers[i].chain_id;
+	return v;
+}
+
+/* One look at one layer. False: the pull has ended by it. */
+static bool layer_advance(struct pull *p, size_t i, bool below_done, unsigned *running) {
+	struct pull_layer *l = &p->layers[i];
+	struct metadata *m = p->op.m;
+	struct fault fault;
+	if (model_find_layer(&m->model, l->chain_id)) {
+		l->done = true;
+		return true;
+	}
+	if (l->job) {
+		char **parents = below_done && layer_job_ready(l->job) ? parents_of(p, i) : NULL;
+		if (parents)
+			layer_job_commit(l->job, parents, i);
+		*running += l->job->open > 0;
+		return true;
+	}
+	struct layer_job *other = l->waiting ? NULL : layer_job_find(m, l->chain_id);
+	if (other)
+		layer_wait(l, other);
+	if (l->waiting)
+		return true;
+	if (*running >= MAX(m->config->max_concurrent_downloads, 1u))
+		return true;
+	const Bulkhead__ImageResolveReply__Layer *r = p->resolved->layers[i];
+	if (layer_job_start(p, p->id, l->chain_id, r->diff_id, r->blob, &l->job, &fault) < 0) {
+		layer_fault(p, i, &fault);
+		return false;
+	}
+	(*running)++;
+	return true;
+}
+
+void pull_advance(struct pull *p) {
+	unsigned running = 0;
+	bool all = true;
+	if (p->op.step != STEP_LAYERS || !p->resolved || p->advancing)
+		return;
+	p->advancing = true;
+	/* Those that run count before any new one starts. */
+	for (size_t i = 0; i < p->resolved->n_layers; i++)
+		running += p->layers[i].job && p->layers[i].job->open > 0;
+	for (size_t i = 0; i < p->resolved->n_layers; i++) {
+		unsigned before = running;
+		bool had = p->layers[i].job != NULL;
+		if (!layer_advance(p, i, all, &running))
+			return;
+		if (had)
+			running = before; /* it was counted above */
+		all = all && p->layers[i].done;
+	}
+	p->advancing = false;
+	if (all)
+		op_next(&p->op);
+}
+
+void pull_job_ended(struct pull *p, struct layer_job *j, const struct fault *fault) {
+	for (size_t i = 0; i < p->resolved->n_layers; i++) {
+		if (p->layers[i].job != j)
+			continue;
+		p->layers[i].job = NULL;
+		if (fault) {
+			layer_fault(p, i, fault);
+			return;
+		}
+	}
+	pull_advance(p);
+}
+
+static void pull_layers(struct op *op) {
+	struct pull *p = pull_of(op);
+	p->advancing = false;
+	pull_advance(p);
+}
+
+/* --- records ---------------------------------------------------------------- */
+
+static int add_name(struct arena *a, char ***list, size_t *n, const char *name) {
+	char **longer = arena_alloc(a, (*n + 1) * sizeof(char *));
+	for (size_t i = 0; i < *n; i++)
+		if (strcmp((*list)[i], name) == 0)
+			return 0;
+	if (!longer)
+		return -ENOMEM;
+	if (*n)
+		memcpy(longer, *list, *n * sizeof(char *));
+	longer[*n] = (char *)(uintptr_t)name;
+	*list = longer;
+	(*n)++;
+	return 0;
+}
+
+static int make_record(struct pull *p, Bulkhead__ImageRecord *r) {
+	const Bulkhead__ImageResolveReply *a = p->resolved;
+	struct arena *arena = &p->resolved_arena;
+	struct map_node *n = map_find(&p->op.m->model.image_ids, a->config->digest);
+	/* Names that the same image has already stay. */
+	if (n)
+		*r = *container_of(n, struct image, by_id)->record;
+	r->id = a->config->digest;
+	r->target = a->target;
+	r->manifest = a->manifest;
+	r->config = a->config;
+	r->image_config = a->image_config;
+	r->pulled_at = clock_real();
+	r->n_blobs = r->n_layers = a->n_layers;
+	r->blobs = arena_alloc(arena, (a->n_layers + 1) * sizeof(*r->blobs));
+	r->layers = arena_alloc(arena, (a->n_layers + 1) * sizeof(*r->layers));
+	char *digest = arena_printf(arena, "%s@%s", p->ref.repository, a->target->digest);
+	if (!r->blobs || !r->layers || !digest)
+		return -ENOMEM;
+	for (size_t i = 0; i < a->n_layers; i++) {
+		r->blobs[i] = a->layers[i]->blob;
+		r->layers[i] = p->layers[i].chain_id;
+	}
+	int e = p->ref.digest[0] ? 0 : add_name(arena, &r->names, &r->n_names, p->name);
+	return e < 0 ? e : add_name(arena, &r->digests, &r->n_digests, digest);
+}
+
+/* Pulled before, and nothing has changed since. */
+static bool known(struct pull *p) {
+	struct map_node *n = map_find(&p->op.m->model.image_ids, p->resolved->config->digest);
+	struct map_node *named = map_find(&p->op.m->model.image_names, p->name);
+	if (!n || !named)
+		return false;
+	const struct image *i = container_of(n, struct image, by_id);
+	return container_of(named, struct image_name, node)->image == i && !i->broken &&
+	       strcmp(i->record->target->digest, p->resolved->target->digest) == 0;
+}
+
+static void pull_record(struct op *op) {
+	struct pull *p = pull_of(op);
+	if (known(p)) {
+		op_next(op);
+		return;
+	}
+	Bulkhead__ImageRecord r = BULKHEAD__IMAGE_RECORD__INIT;
+	struct image *robbed[8];
+	size_t n_robbed = 0;
+	int e = make_record(p, &r);
+	struct image *i = e < 0 ? NULL :
+				  model_put_image(&op->m->model, &r, robbed, ARRAY_SIZE(robbed), &n_robbed);
+	if (!i) {
+		fault_errno(&op->fault, e < 0 ? e : errno, "keep the record");
+		op_fail(op);
+		return;
+	}
+	e = image_save(op->m, i);
+	for (size_t k = 0; e == 0 && k < n_robbed; k++)
+		e = image_save(op->m, robbed[k]);
+	for (size_t k = 0; e == 0 && k < i->record->n_layers; k++)
+		e = layer_save(op->m, model_find_layer(&op->m->model, i->record->layers[k]));
+	if (e < 0) {
+		fault_errno(&op->fault, e, "store the record");
+		op_fail(op);
+		return;
+	}
+	index_later(op->m);
+	op_commit(op, STORE_IMAGES);
+}
+
+static const struct op_step pull_steps[] = {
+	[STEP_RESOLVE] = { .name = "resolve", .run = pull_resolve, .undo = pull_undo },
+	[STEP_LAYERS] = { .name = "layers", .run = pull_layers },
+	[STEP_RECORD] = { .name = "record", .run = pull_record },
+	{ .name = NULL },
+};
+
+/* --- progress --------------------------------------------------------------- */
+
+static void event_fill(struct pull *p, struct arena *a, Bulkhead__V1__PullEvent *e) {
+	size_t n = p->resolved && p->layers ? p->resolved->n_layers : 0;
+	e->layers = arena_alloc(a, (n + 1) * sizeof(*e->layers));
+	for (size_t i = 0; e->layers && i < n; i++) {
+		Bulkhead__V1__PullEvent__Layer *l =
+			VIEW_NEW(a, Bulkhead__V1__PullEvent__Layer, BULKHEAD__V1__PULL_EVENT__LAYER__INIT);
+		if (!l)
+			return;
+		const struct pull_layer *from = &p->layers[i];
+		l->digest = p->resolved->layers[i]->blob->digest;
+		l->total = from->total;
+		l->unpacked = from->done || model_find_layer(&p->op.m->model, from->chain_id);
+		l->offset = l->unpacked ? l->total : from->offset;
+		e->layers[e->n_layers++] = l;
+	}
+}
+
+static void events_tell(struct pull *p) {
+	struct arena a;
+	Bulkhead__V1__PullEvent e = BULKHEAD__V1__PULL_EVENT__INIT;
+	arena_init(&a, 0);
+	event_fill(p, &a, &e);
+	list_for_each(n, &p->watchers)
+		admin_pull_reply_part(list_entry(n, struct watcher, node)->r, &e);
+	arena_deinit(&a);
+}
+
+static void on_event_timer(void *ctx) {
+	struct pull *p = ctx;
+	loop_source_free(p->event_timer);
+	p->event_timer = NULL;
+	events_tell(p);
+}
+
+static void event_later(struct pull *p) {
+	if (list_empty(&p->watchers) || p->event_timer)
+		return;
+	if (loop_timer(p->op.m->loop, clock_mono() + EVENT_NS, on_event_timer, p, &p->event_timer) < 0)
+		p->event_timer = NULL;
+}
+
+void pull_progress(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__PullProgress *q = (const Bulkhead__PullProgress *)request;
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	list_for_each(n, &m->pulls) {
+		struct pull *p = list_entry(n, struct pull, node);
+		if (p->id != q->pull_id || !p->resolved)
+			continue;
+		for (size_t i = 0; i < p->resolved->n_layers; i++)
+			if (strcmp(p->resolved->layers[i]->blob->digest, q->digest) == 0) {
+				p->layers[i].offset = MIN(q->offset, p->layers[i].total);
+				event_later(p);
+			}
+	}
+	pull_progress_reply(r, &done, NULL, 0);
+}
+
+/* --- requests --------------------------------------------------------------- */
+
+/* Joiners come from two rows; each has its own last word. */
+static void pull_answer(struct op *op, struct msg_request *r) {
+	struct pull *p = pull_of(op);
+	char *id = p->resolved ? p->resolved->config->digest : (char *)"";
+	if (r->row->number == MSG_cri_pull_image) {
+		Runtime__V1__PullImageResponse a = RUNTIME__V1__PULL_IMAGE_RESPONSE__INIT;
+		a.image_ref = id;
+		cri_pull_image_reply(r, &a, NULL, 0);
+		return;
+	}
+	struct arena arena;
+	Bulkhead__V1__PullEvent e = BULKHEAD__V1__PULL_EVENT__INIT;
+	arena_init(&arena, 0);
+	event_fill(p, &arena, &e);
+	e.image_ref = id;
+	admin_pull_reply(r, &e, NULL, 0);
+	arena_deinit(&arena);
+}
+
+static void pull_free(struct op *op) {
+	struct pull *p = pull_of(op);
+	list_unlink(&p->node);
+	loop_source_free(p->event_timer);
+	session_end(p);
+	arena_deinit(&p->resolved_arena);
+	arena_deinit(&p->arena);
+	free(p);
+}
+
+static const struct op_class pull_class = {
+	.name = "pull image",
+	.steps = pull_steps,
+	.answer = pull_answer,
+	.free = pull_free,
+};
+
+static void watch(struct pull *p, struct msg_request *r) {
+	if (r->row->number != MSG_admin_pull)
+		return;
+	struct watcher *w = arena_zalloc(&r->arena, sizeof(*w));
+	if (!w)
+		return;
+	w->r = r;
+	list_append(&p->watchers, &w->node);
+	event_later(p);
+}
+
+static struct pull *pull_new(struct metadata *m, const struct reference *ref, const char *name,
+			     const Bulkhead__Credentials *c, const char *key, struct msg_request *r) {
+	struct pull *p = calloc(1, sizeof(*p));
+	if (!p)
+		return NULL;
+	arena_init(&p->arena, 0);
+	arena_init(&p->resolved_arena, 0);
+	list_init(&p->watchers);
+	p->key = arena_strdup(&p->arena, key);
+	Bulkhead__Credentials *copy = message_copy(&p->arena, &c->base);
+	if (!p->key || !copy) {
+		arena_deinit(&p->arena);
+		free(p);
+		return NULL;
+	}
+	p->credentials = *copy;
+	p->ref = *ref;
+	snprintf(p->name, sizeof(p->name), "%s", name);
+	op_init(&p->op, &pull_class, m, NULL, name, r);
+	list_append(&m->pulls, &p->node);
+	return p;
+}
+
+static void pull_request(struct metadata *m, struct msg_request *r, const char *reference,
+			 const Bulkhead__Credentials *c) {
+	struct reference ref;
+	struct fault fault;
+	char name[REFERENCE_MAX];
+	if (reference_parse(reference, &ref, &fault) < 0) {
+		fault_prefix(&fault, 0, "pull image");
+		msg_fail(r, &fault);
+		return;
+	}
+	reference_format(&ref, name, sizeof(name));
+	char *key = arena_printf(&r->arena, "%s\x1f%s\x1f%s\x1f%s\x1f%s\x1f%s\x1f%s", name, c->username, c->password,
+				 c->identity_token, c->registry_token, c->server_address, c->auth);
+	list_for_each(n, &m->pulls) {
+		struct pull *p = list_entry(n, struct pull, node);
+		if (key && strcmp(p->key, key) == 0) {
+			op_join(&p->op, r);
+			watch(p, r);
+			return;
+		}
+	}
+	struct pull *p = key ? pull_new(m, &ref, name, c, key, r) : NULL;
+	if (!p) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "pull image \"%s\": out of memory", name);
+		return;
+	}
+	op_join(&p->op, r);
+	watch(p, r);
+	op_start(&p->op);
+}
+
+void cri_pull_image(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__PullImageRequest *q = (const Runtime__V1__PullImageRequest *)request;
+	Bulkhead__Credentials c = BULKHEAD__CREDENTIALS__INIT;
+	if (q->auth) {
+		c.username = q->auth->username;
+		c.password = q->auth->password;
+		c.identity_token = q->auth->identity_token;
+		c.registry_token = q->auth->registry_token;
+		c.server_address = q->auth->server_address;
+		c.auth = q->auth->auth;
+	}
+	pull_request(m, r, q->image ? q->image->image : "", &c);
+}
+
+void admin_pull(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__V1__PullRequest *q = (const Bulkhead__V1__PullRequest *)request;
+	Bulkhead__Credentials c = BULKHEAD__CREDENTIALS__INIT;
+	c.username = q->username;
+	c.password = q->password;
+	pull_request(m, r, q->image, &c);
+}
+
+/* --- for garbage collection ------------------------------------------------- */
+
+void pulls_mark_layers(struct metadata *m) {
+	list_for_each(n, &m->pulls) {
+		struct pull *p = list_entry(n, struct pull, node);
+		for (size_t i = 0; p->resolved && p->layers && i < p->resolved->n_layers; i++) {
+			struct layer *l = model_find_layer(&m->model, p->layers[i].chain_id);
+			if (l)
+				l->marked = true;
+		}
+	}
+}
+
+bool pulls_need_blob(struct metadata *m, const char *digest) {
+	list_for_each(n, &m->pulls) {
+		const Bulkhead__ImageResolveReply *a = list_entry(n, struct pull, node)->resolved;
+		if (!a)
+			continue;
+		if (strcmp(a->target->digest, digest) == 0 || strcmp(a->manifest->digest, digest) == 0 ||
+		    strcmp(a->config->digest, digest) == 0)
+			return true;
+		for (size_t i = 0; i < a->n_layers; i++)
+			if (strcmp(a->layers[i]->blob->digest, digest) == 0)
+				return true;
+	}
+	return false;
+}

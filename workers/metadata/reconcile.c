@@ -1,0 +1,141 @@
+#include "workers/metadata/reconcile.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "workers/metadata/lifecycle.h"
+#include "workers/metadata/sweep.h"
+
+#include <string.h>
+
+#define UP BULKHEAD__SANDBOX_PHASE__SANDBOX_UP
+#define STARTING BULKHEAD__SANDBOX_PHASE__SANDBOX_STARTING
+#define CONTAINER_UP BULKHEAD__CONTAINER_PHASE__CONTAINER_UP
+#define CONTAINER_MADE BULKHEAD__CONTAINER_PHASE__CONTAINER_MADE
+
+/* --- containers ------------------------------------------------------------- */
+
+static int take_over(struct metadata *m, struct container *c, const Bulkhead__TaskInfo *t) {
+	Bulkhead__TaskCreateReply a = BULKHEAD__TASK_CREATE_REPLY__INIT;
+	a.pid = t->pid;
+	a.created_at = t->created_at;
+	a.started_at = t->started_at;
+	a.user = t->user;
+	a.n_warnings = t->n_warnings;
+	a.warnings = t->warnings;
+	log_event(LOG_INFO, "container taken over", "container", c->record->id, NULL);
+	return container_started(m, c, &a);
+}
+
+static void reconcile_task(struct metadata *m, struct sandbox *s, const Bulkhead__TaskInfo *t) {
+	struct map_node *n = map_find(&m->model.container_ids, t->container_id);
+	struct container *c = n ? container_of(n, struct container, by_id) : NULL;
+	if (c && c->op)
+		return;
+	if (!c || c->sandbox != s) {
+		log_event(LOG_WARN, "process without a record is deleted", "container", t->container_id, NULL);
+		sweep_task(m, s->record->id, t->container_id);
+		return;
+	}
+	if (c->record->phase == CONTAINER_MADE && t->state == BULKHEAD__TASK_STATE__TASK_CREATED) {
+		/* A start that nobody finished: the next one makes it anew. */
+		sweep_task(m, s->record->id, t->container_id);
+		return;
+	}
+	if (c->record->phase == CONTAINER_MADE && take_over(m, c, t) < 0)
+		return;
+	if (c->record->phase == CONTAINER_UP && t->state == BULKHEAD__TASK_STATE__TASK_EXITED)
+		container_ended(m, c, t->exit);
+}
+
+static bool listed(const Bulkhead__SandboxInfo *info, const char *container_id) {
+	for (size_t i = 0; i < info->n_tasks; i++)
+		if (strcmp(info->tasks[i]->container_id, container_id) == 0)
+			return true;
+	return false;
+}
+
+static void reconcile_containers(struct metadata *m, struct sandbox *s, const Bulkhead__SandboxInfo *info) {
+	for (size_t i = 0; i < info->n_tasks; i++)
+		reconcile_task(m, s, info->tasks[i]);
+	list_for_each_safe(n, &s->containers) {
+		struct container *c = list_entry(n, struct container, in_sandbox);
+		if (!c->op && c->record->phase == CONTAINER_UP && !listed(info, c->record->id))
+			container_ended(m, c, NULL);
+	}
+}
+
+/* --- pod sandboxes ---------------------------------------------------------- */
+
+/* The intent of a start that came to nothing. */
+static void forget_start(struct metadata *m, struct sandbox *s) {
+	char key[KEY_SIZE];
+	sandbox_key(s->record->id, key);
+	log_event(LOG_INFO, "unfinished start undone", "sandbox", s->record->id, NULL);
+	if (store_delete(m->store, STORE_PODS, key) < 0)
+		log_event(LOG_WARN, "record not deleted", "sandbox", s->record->id, NULL);
+	sweep_sandbox(m, s->record->id);
+	model_free_sandbox(&m->model, s);
+}
+
+static void reconcile_sandbox(struct metadata *m, const Bulkhead__SandboxInfo *info) {
+	struct map_node *n = map_find(&m->model.sandbox_ids, info->id);
+	struct sandbox *s = n ? container_of(n, struct sandbox, by_id) : NULL;
+	if (!s) {
+		log_event(LOG_WARN, "pod without a record is stopped", "sandbox", info->id, NULL);
+		sweep_sandbox(m, info->id);
+		return;
+	}
+	if (s->op)
+		return;
+	if (s->record->phase == STARTING && (!info->started || !info->network_ready)) {
+		forget_start(m, s);
+		return;
+	}
+	if (s->record->phase == STARTING) {
+		s->record->started = message_copy(&s->arena, &info->started->base);
+		sandbox_run_resume(m, s);
+	} else if (s->record->phase != UP || !info->network_ready)
+		sandbox_stop_begin(m, s, NULL);
+	if (!info->unreachable)
+		reconcile_containers(m, s, info);
+}
+
+static bool sandbox_listed(const Bulkhead__TaskListReply *l, const char *id) {
+	for (size_t i = 0; i < l->n_sandboxes; i++)
+		if (strcmp(l->sandboxes[i]->id, id) == 0)
+			return true;
+	return false;
+}
+
+static void reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *l) {
+	list_for_each_safe(n, &m->model.sandboxes) {
+		struct sandbox *s = list_entry(n, struct sandbox, node);
+		if (s->op || sandbox_listed(l, s->record->id))
+			continue;
+		if (s->record->phase == STARTING)
+			forget_start(m, s);
+		else
+			sandbox_went_down(m, s);
+	}
+}
+
+static void listed_done(void *ctx, const struct msg_answer *answer) {
+	struct metadata *m = ctx;
+	m->reconcile_calls--;
+	if (answer->fault)
+		log_event(LOG_ERROR, "running pods not compared", "error", answer->fault->text, NULL);
+	else if (m->reconcile_calls == 0) {
+		/* An older answer than the latest question says nothing. */
+		const Bulkhead__TaskListReply *l = task_list_answer(answer);
+		for (size_t i = 0; i < l->n_sandboxes; i++)
+			reconcile_sandbox(m, l->sandboxes[i]);
+		reconcile_absent(m, l);
+		metadata_open_gate(m);
+	}
+}
+
+void reconcile_begin(struct metadata *m) {
+	Bulkhead__Empty q = BULKHEAD__EMPTY__INIT;
+	m->reconcile_calls++;
+	task_list_send(m->task, NULL, &q, NULL, 0, listed_done, m);
+}

@@ -1,0 +1,188 @@
+/* Status, RuntimeConfig, UpdateRuntimeConfig, and the command line's Inspect. */
+#include "workers/metadata/cri.h"
+
+#include "base/clock.h"
+#include "workers/metadata/json.h"
+#include "workers/metadata/lifecycle.h"
+#include "workers/metadata/view.h"
+
+#include <string.h>
+
+/* An answer of the task worker is good for so long. */
+#define RUNTIME_FRESH_NS (1 * NS_PER_SEC)
+#define RUNTIME_TIMEOUT_NS (2 * NS_PER_SEC)
+
+struct asking {
+	struct metadata *m;
+	struct msg_request *r;
+	const ProtobufCMessage *request;
+	/* fault NULL: m->runtime is fresh. */
+	void (*answer)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+		       const struct fault *fault);
+};
+
+static void runtime_done(void *ctx, const struct msg_answer *answer) {
+	struct asking *k = ctx;
+	if (!answer->fault) {
+		arena_deinit(&k->m->runtime_arena);
+		arena_init(&k->m->runtime_arena, 0);
+		k->m->runtime = message_copy(&k->m->runtime_arena, answer->reply);
+		k->m->runtime_at = clock_mono();
+	}
+	k->answer(k->m, k->r, k->request, answer->fault);
+}
+
+static void ask_runtime(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+			void (*answer)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+				       const struct fault *fault)) {
+	if (m->runtime && link_attached(m->task) && clock_mono() - m->runtime_at < RUNTIME_FRESH_NS) {
+		answer(m, r, request, NULL);
+		return;
+	}
+	struct asking *k = arena_alloc(&r->arena, sizeof(*k));
+	if (!k) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "runtime status: out of memory");
+		return;
+	}
+	*k = (struct asking){ .m = m, .r = r, .request = request, .answer = answer };
+	struct msg_context c = r->context;
+	int64_t limit = clock_mono() + RUNTIME_TIMEOUT_NS;
+	c.deadline = c.deadline ? MIN(c.deadline, limit) : limit;
+	Bulkhead__Empty q = BULKHEAD__EMPTY__INIT;
+	runtime_info_send(m->task, &c, &q, NULL, 0, runtime_done, k);
+}
+
+/* --- Status ----------------------------------------------------------------- */
+
+/* Which workers a pod needs; the sentence says which of them is away. */
+static const char *missing_worker(const struct metadata *m, const struct fault *fault) {
+	if (fault)
+		return fault->text;
+	if (!link_attached(m->snapshot))
+		return "the snapshot worker is being restarted";
+	if (!link_attached(m->image))
+		return "the image worker is being restarted";
+	return NULL;
+}
+
+static char *status_info(struct metadata *m, struct arena *a) {
+	struct json j = { 0 };
+	const Bulkhead__RuntimeInfoReply *i = m->runtime;
+	json_open(&j, NULL, '{');
+	json_text(&j, "stateRoot", m->config->state_root);
+	json_text(&j, "runRoot", m->config->run_root);
+	json_text(&j, "cniConfDir", m->config->cni_conf_dir);
+	json_text(&j, "cniBinDirs", m->config->cni_bin_dirs);
+	json_text(&j, "cgroupParent", m->config->cgroup_parent);
+	json_text(&j, "cgroupDriver", i ? i->cgroup_driver : "");
+	json_text(&j, "cgroupVersion", i ? i->cgroup_version : "");
+	json_text(&j, "cniConfig", i ? i->cni_config : "");
+	json_text(&j, "snapshotDriver", m->info ? m->info->driver : "");
+	json_number(&j, "operations", m->n_ops);
+	json_open(&j, "warnings", '[');
+	for (size_t n = 0; i && n < i->n_warnings; n++)
+		json_text(&j, NULL, i->warnings[n]);
+	json_close(&j, ']');
+	json_close(&j, '}');
+	CLEANUP_FREE char *text = buffer_take_text(&j.text);
+	return text ? arena_strdup(a, text) : NULL;
+}
+
+static void status_answer(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+			  const struct fault *fault) {
+	const Runtime__V1__StatusRequest *q = (const Runtime__V1__StatusRequest *)request;
+	Runtime__V1__StatusResponse a = RUNTIME__V1__STATUS_RESPONSE__INIT;
+	Runtime__V1__RuntimeStatus status = RUNTIME__V1__RUNTIME_STATUS__INIT;
+	Runtime__V1__RuntimeCondition runtime = RUNTIME__V1__RUNTIME_CONDITION__INIT, network = runtime;
+	Runtime__V1__RuntimeCondition *conditions[] = { &runtime, &network };
+	Runtime__V1__RuntimeHandlerFeatures native = RUNTIME__V1__RUNTIME_HANDLER_FEATURES__INIT;
+	Runtime__V1__RuntimeHandler handler = RUNTIME__V1__RUNTIME_HANDLER__INIT, *handlers[] = { &handler };
+	Runtime__V1__RuntimeFeatures features = RUNTIME__V1__RUNTIME_FEATURES__INIT;
+	Runtime__V1__StatusResponse__InfoEntry info = RUNTIME__V1__STATUS_RESPONSE__INFO_ENTRY__INIT, *infos[] = { &info };
+	const char *missing = missing_worker(m, fault);
+
+	runtime.type = (char *)"RuntimeReady";
+	runtime.status = !missing;
+	runtime.reason = (char *)(missing ? "WorkerUnavailable" : "");
+	runtime.message = (char *)(uintptr_t)(missing ? missing : "");
+	network.type = (char *)"NetworkReady";
+	network.status = m->runtime && m->runtime->network_ready && !fault;
+	if (!network.status) {
+		bool known = m->runtime && !fault;
+		network.reason = known && *m->runtime->network_reason ? m->runtime->network_reason :
+									(char *)"NetworkPluginNotReady";
+		network.message = known ? m->runtime->network_message : runtime.message;
+	}
+	status.n_conditions = 2;
+	status.conditions = conditions;
+	a.status = &status;
+	native.recursive_read_only_mounts = true;
+	handler.features = &native;
+	a.n_runtime_handlers = 1;
+	a.runtime_handlers = handlers;
+	a.features = &features;
+	if (q->verbose) {
+		info.key = (char *)"config";
+		info.value = status_info(m, &r->arena);
+		a.n_info = info.value ? 1 : 0;
+		a.info = infos;
+	}
+	cri_status_reply(r, &a, NULL, 0);
+}
+
+void cri_status(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	ask_runtime(m, r, request, status_answer);
+}
+
+/* --- configuration ---------------------------------------------------------- */
+
+static void config_answer(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+			  const struct fault *fault) {
+	Runtime__V1__RuntimeConfigResponse a = RUNTIME__V1__RUNTIME_CONFIG_RESPONSE__INIT;
+	Runtime__V1__LinuxRuntimeConfiguration l = RUNTIME__V1__LINUX_RUNTIME_CONFIGURATION__INIT;
+	if (!m->runtime) {
+		msg_fail(r, fault);
+		return;
+	}
+	l.cgroup_driver = strcmp(m->runtime->cgroup_driver, "systemd") == 0 ? RUNTIME__V1__CGROUP_DRIVER__SYSTEMD :
+									       RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
+	a.linux = &l;
+	cri_runtime_config_reply(r, &a, NULL, 0);
+}
+
+void cri_runtime_config(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	/* The driver doesn't change while the daemon runs. */
+	if (m->runtime)
+		config_answer(m, r, request, NULL);
+	else
+		ask_runtime(m, r, request, config_answer);
+}
+
+/* The pod's addresses come from the CNI configuration, whose owner writes it:
+ * the range that kubelet tells is taken note of by nobody, as elsewhere. */
+void cri_update_runtime_config(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	Runtime__V1__UpdateRuntimeConfigResponse a = RUNTIME__V1__UPDATE_RUNTIME_CONFIG_RESPONSE__INIT;
+	cri_update_runtime_config_reply(r, &a, NULL, 0);
+}
+
+/* --- Inspect ---------------------------------------------------------------- */
+
+void admin_inspect(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	Bulkhead__V1__InspectReply a = BULKHEAD__V1__INSPECT_REPLY__INIT;
+	const struct aside *aside = store_aside(m->store);
+	a.sandboxes = (uint32_t)m->model.sandbox_ids.n_nodes;
+	a.containers = (uint32_t)m->model.container_ids.n_nodes;
+	a.images = (uint32_t)m->model.image_ids.n_nodes;
+	a.set_aside = arena_zalloc(&r->arena, (aside->n_entries + 1) * sizeof(*a.set_aside));
+	list_for_each(n, &aside->entries) {
+		const struct aside_entry *e = list_entry(n, struct aside_entry, node);
+		Bulkhead__V1__InspectReply__SetAside *v = VIEW_NEW(&r->arena, Bulkhead__V1__InspectReply__SetAside,
+								   BULKHEAD__V1__INSPECT_REPLY__SET_ASIDE__INIT);
+		if (!a.set_aside || !v)
+			break;
+		v->key = e->key ? e->key : (char *)"";
+		v->reason = e->reason ? e->reason : (char *)"";
+		a.set_aside[a.n_set_aside++] = v;
+	}
+	admin_inspect_reply(r, &a, NULL, 0);
+}

@@ -1,0 +1,24 @@
+/* Objects as the CRI shows them. Everything that a view points to belongs to
+ * the object or to the arena, so a view lives as long as the request. */
+#pragma once
+
+#include "workers/metadata/metadata.h"
+
+/* NULL when out of memory, all of them. */
+Runtime__V1__PodSandbox *view_sandbox(struct arena *a, const struct sandbox *s);
+Runtime__V1__PodSandboxStatus *view_sandbox_status(struct arena *a, const struct sandbox *s);
+Runtime__V1__Container *view_container(struct arena *a, const struct container *c);
+Runtime__V1__ContainerStatus *view_container_status(struct metadata *m, struct arena *a, const struct container *c);
+Runtime__V1__Image *view_image(struct metadata *m, struct arena *a, const struct image *i);
+
+Runtime__V1__ContainerState container_state(const struct container *c);
+Runtime__V1__PodSandboxState sandbox_state(const struct sandbox *s);
+
+/* A message of a type in an arena, initialised: NULL when out of memory. */
+#define VIEW_NEW(a, type, INIT)                                       \
+	({                                                            \
+		type *view_ = arena_alloc((a), sizeof(type));         \
+		if (view_)                                            \
+			*view_ = (type)INIT;                          \
+		view_;                                                \
+	})
