@@ -1,0 +1,282 @@
+/*
+ * A successor takes over the pod of a killed keeper: what it was, from the
+ * state in the run folder; what it held, from the vault. Its containers are not
+ * our children: their end is seen by pidfd, and their exit code is what the
+ * kernel keeps with the pidfd once their reaper has reaped them.
+ */
+#include "workers/keeper/container.h"
+#include "workers/keeper/vault.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "workers/keeper/exitcode.h"
+#include "workers/keeper/sys.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What the vault says of one container in the end. */
+struct held {
+	struct list node;
+	char id[80];
+	int fds[VAULT_FDS_MAX];
+};
+
+struct adoption {
+	struct keeper *keeper;
+	int pod[VAULT_FDS_MAX];
+	struct list held;
+};
+
+static void fds_close(int fds[VAULT_FDS_MAX]) {
+	for (size_t i = 0; i < VAULT_FDS_MAX; i++)
+		fd_replace(&fds[i], -1);
+}
+
+static struct held *held_find(struct adoption *a, const char *id) {
+	list_for_each(n, &a->held) {
+		struct held *h = list_entry(n, struct held, node);
+		if (strcmp(h->id, id) == 0)
+			return h;
+	}
+	return NULL;
+}
+
+static void held_put(struct adoption *a, const struct vault_packet *p, int fds[VAULT_FDS_MAX]) {
+	struct held *h = held_find(a, p->id);
+	if (!h && (h = calloc(1, sizeof(*h)))) {
+		snprintf(h->id, sizeof(h->id), "%s", p->id);
+		memset(h->fds, -1, sizeof(h->fds));
+		list_append(&a->held, &h->node);
+	}
+	if (!h) {
+		fds_close(fds);
+		return;
+	}
+	fds_close(h->fds);
+	memcpy(h->fds, fds, sizeof(h->fds));
+}
+
+static void vault_read(struct adoption *a, int vault) {
+	struct vault_packet p;
+	int fds[VAULT_FDS_MAX];
+	while (vault_take(vault, &p, fds) == 1) {
+		struct held *h;
+		switch (p.kind) {
+		case VAULT_POD:
+			fds_close(a->pod);
+			memcpy(a->pod, fds, sizeof(a->pod));
+			break;
+		case VAULT_CONTAINER:
+			held_put(a, &p, fds);
+			break;
+		default:
+			fds_close(fds);
+			h = held_find(a, p.id);
+			if (h)
+				fds_close(h->fds);
+		}
+	}
+}
+
+/* --- the pod --- */
+
+static int namespaces_join(struct keeper *k, int fds[VAULT_FDS_MAX], struct fault *fault) {
+	static const int kinds[] = { CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS };
+	int r = network_host_open(&k->pod.host, fault);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (fds[i] >= 0 && setns(fds[i], kinds[i]) < 0)
+			return fault_errno(fault, errno, "join the pod's namespaces");
+	return 0;
+}
+
+static int pod_adopt(struct keeper *k, struct adoption *a, const Bulkhead__KeeperSaved *s, struct fault *fault) {
+	struct pod *p = &k->pod;
+	p->used = true;
+	p->network = s->network;
+	p->pid = s->pid;
+	p->ipc = s->ipc;
+	p->host_uts = s->host_uts;
+	p->network_ready = s->network_ready;
+	p->cgroup_owned = s->cgroup_owned;
+	snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%s", s->cgroup_path);
+	p->init_pid = s->init_pid;
+	p->shm = take_fd(&a->pod[3]);
+	p->init = take_fd(&a->pod[4]);
+	char init[CGROUP_PATH_MAX];
+	pod_init_group(k, init);
+	cgroup_adopt(k->config.cgroups, init, &p->init_cgroup);
+	int r = namespaces_join(k, a->pod, fault);
+	if (r < 0)
+		return r;
+	size_t size = bulkhead__sandbox_start_reply__get_packed_size(s->started);
+	CLEANUP_FREE uint8_t *packed = malloc(size + 1);
+	if (packed) {
+		bulkhead__sandbox_start_reply__pack(s->started, packed);
+		p->started = bulkhead__sandbox_start_reply__unpack(NULL, size, packed);
+	}
+	if (!p->started)
+		return fault_errno(fault, ENOMEM, "remember the pod");
+	p->started->keeper_pid = getpid();
+	return 0;
+}
+
+/* The namespace's old path is the dead keeper's. */
+static int netns_path_renew(struct pod *p) {
+	char path[64];
+	if (!p->started->netns_path[0])
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)getpid());
+	char *copy = strdup(path);
+	if (!copy)
+		return -ENOMEM;
+	free(p->started->netns_path);
+	p->started->netns_path = copy;
+	return 0;
+}
+
+/* --- containers --- */
+
+static int record_restore(struct container *c, const Bulkhead__ContainerSaved *s) {
+	const Bulkhead__TaskInfo *t = s->info;
+	buffer_add(&c->process, s->process.data, s->process.len);
+	buffer_add(&c->seccomp, s->seccomp_program.data, s->seccomp_program.len);
+	c->seccomp_flags = s->seccomp_flags;
+	c->log_path = strdup(s->log_path);
+	c->pid_mode = s->pid_mode;
+	c->terminal = s->terminal;
+	c->stop_signal = s->stop_signal;
+	c->n_execs = s->execs;
+	c->pid = t->pid;
+	c->created_at = t->created_at;
+	c->started_at = t->started_at;
+	for (size_t i = 0; i < t->n_warnings; i++)
+		container_warn(c, t->warnings[i]);
+	if (t->user && (c->user = calloc(1, sizeof(*c->user)))) {
+		c->user->uid = t->user->uid;
+		c->user->gid = t->user->gid;
+		c->user->n_groups = MIN(t->user->n_additionalgids, (size_t)USER_GROUPS_MAX);
+		memcpy(c->user->groups, t->user->additionalgids, c->user->n_groups * sizeof(gid_t));
+		strcpy(c->user->home, "/");
+	}
+	return c->process.failed || c->seccomp.failed || !c->log_path ? -ENOMEM : 0;
+}
+
+static void exit_restore(struct container *c, const Bulkhead__TaskExit *exit) {
+	c->state = CONTAINER_EXITED;
+	c->exit_code = exit->exit_code;
+	c->finished_at = exit->finished_at;
+	c->oom_killed = exit->oom_killed;
+	/* Its group went with its end, or goes now. */
+	keeper_bury(c->keeper, &c->cgroup);
+	c->cgroup.made = 0;
+}
+
+static int streams_restore(struct container *c, struct held *h, struct fault *fault) {
+	int r = log_new(c->keeper->loop, c->log_path, c->keeper->config.log_line_max, take_fd(&h->fds[3]), &c->log, fault);
+	/* A log whose folder is gone costs the log, not the container. */
+	if (r < 0)
+		r = log_new(c->keeper->loop, "", c->keeper->config.log_line_max, -1, &c->log, fault);
+	for (int i = 0; r == 0 && i < LOG_STREAMS; i++)
+		if (h->fds[1 + i] >= 0 && (r = log_attach(c->log, (enum log_stream_kind)i, take_fd(&h->fds[1 + i]))) < 0)
+			fault_errno(fault, r, "read the output of container \"%s\"", c->id);
+	return r;
+}
+
+static int container_adopt(struct adoption *a, const Bulkhead__ContainerSaved *s, struct fault *fault) {
+	struct keeper *k = a->keeper;
+	struct held nothing = { .fds = { -1, -1, -1, -1, -1, -1, -1, -1 } };
+	struct container *c;
+	if (!s->info)
+		return 0;
+	struct held *h = held_find(a, s->info->container_id);
+	int r = container_new(k, s->info->container_id, &c);
+	if (r == 0)
+		r = record_restore(c, s);
+	if (r < 0)
+		return fault_errno(fault, r, "remember container \"%s\"", s->info->container_id);
+	cgroup_adopt(k->config.cgroups, s->cgroup_path, &c->cgroup);
+	h = h ? h : &nothing;
+	if (s->info->state == BULKHEAD__TASK_STATE__TASK_EXITED && s->info->exit) {
+		exit_restore(c, s->info->exit);
+		return streams_restore(c, h, fault);
+	}
+	c->adopted = true;
+	c->pidfd = take_fd(&h->fds[0]);
+	c->stdin_fd = take_fd(&h->fds[4]);
+	c->status = take_fd(&h->fds[5]);
+	/* A container whose creation was never answered has no one to miss it. */
+	if (c->pidfd < 0) {
+		container_free(c);
+		return 0;
+	}
+	/* The status socket left the vault when the program ran. */
+	c->state = c->status < 0 ? CONTAINER_RUNNING : s->starting ? CONTAINER_STARTING : CONTAINER_CREATED;
+	if (c->state == CONTAINER_RUNNING && !c->started_at)
+		c->started_at = c->created_at;
+	r = streams_restore(c, h, fault);
+	return r < 0 ? r : container_watch(c);
+}
+
+static int containers_adopt(struct adoption *a, const Bulkhead__KeeperSaved *s, struct fault *fault) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < s->n_containers; i++)
+		r = container_adopt(a, s->containers[i], fault);
+	return r;
+}
+
+/* --- the handler --- */
+
+static int adopt(struct keeper *k, struct adoption *a, const Bulkhead__KeeperAdoptRequest *m, struct msg_request *req,
+		 struct fault *fault) {
+	Bulkhead__KeeperSaved *s = NULL;
+	if (k->pod.used)
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "this keeper has a pod already");
+	int r = m->run_dir[0] ? keeper_run_dir(k, m->run_dir, fault) : 0;
+	if (r < 0)
+		return r;
+	r = state_load(k->run_dir, &req->arena, &s);
+	if (r < 0)
+		return fault_errno(fault, r, "read the state of pod sandbox \"%s\"", k->id);
+	if (strcmp(s->sandbox_id, k->id) != 0 || !s->started)
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "pod sandbox \"%s\" was never set up", k->id);
+	if (s->log_line_max)
+		k->config.log_line_max = s->log_line_max;
+	r = pod_adopt(k, a, s, fault);
+	if (r == 0)
+		r = netns_path_renew(&k->pod);
+	if (r == 0)
+		r = containers_adopt(a, s, fault);
+	return r < 0 ? r : keeper_listen(k, fault);
+}
+
+void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperAdoptRequest *m) {
+	struct fault fault = { 0 };
+	struct adoption a = { .keeper = k };
+	Bulkhead__KeeperStateReply reply = BULKHEAD__KEEPER_STATE_REPLY__INIT;
+	memset(a.pod, -1, sizeof(a.pod));
+	list_init(&a.held);
+	vault_read(&a, r->fds[0]);
+	int e = adopt(k, &a, m, r, &fault);
+	if (e == 0) {
+		k->pod.up = true;
+		vault_put_pod(k);
+		list_for_each(n, &k->containers) container_vault(list_entry(n, struct container, node));
+		state_save(k);
+	}
+	fds_close(a.pod);
+	list_for_each_safe(n, &a.held) {
+		struct held *h = list_entry(n, struct held, node);
+		fds_close(h->fds);
+		list_unlink(n);
+		free(h);
+	}
+	if (e == 0 && !(reply.info = state_info(k, &r->arena)))
+		e = fault_errno(&fault, ENOMEM, "describe the pod");
+	if (e < 0)
+		msg_fail(r, &fault);
+	else
+		keeper_adopt_reply(r, &reply, NULL, 0);
+}

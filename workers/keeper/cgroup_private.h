@@ -1,0 +1,50 @@
+/* What the files of the cgroup module share. */
+#pragma once
+
+#include "workers/keeper/cgroup.h"
+
+/* Where a value goes, said by the version's own file (v1.c, v2.c). */
+struct cgroup_setting {
+	unsigned controller;
+	const char *file;
+	char value[64];
+	bool needed; /* failing is an error, not a warning */
+};
+
+#define CGROUP_SETTINGS_MAX 24
+
+struct cgroup_settings {
+	struct cgroup_setting list[CGROUP_SETTINGS_MAX];
+	size_t n;
+};
+
+void cgroup_settings_add(struct cgroup_settings *s, unsigned controller, bool needed, const char *file,
+			 const char *format, ...) PRINTF(5, 6);
+/* Only settings whose controller is in one hierarchy of that version are used. */
+void cgroup_v1_settings(const Grpc__LinuxResources *r, struct cgroup_settings *ret);
+void cgroup_v2_settings(const Grpc__LinuxResources *r, struct cgroup_settings *ret);
+
+/* One rule of the device controller; -1 is any. */
+struct device_rule {
+	bool allow;
+	char type; /* 'a', 'b' or 'c' */
+	int64_t major, minor;
+	unsigned access; /* DEVICE_READ, ... */
+};
+enum { DEVICE_READ = 4, DEVICE_WRITE = 2, DEVICE_MKNOD = 1 };
+#define DEVICE_RULES_MAX 96
+
+struct device_rules {
+	struct device_rule list[DEVICE_RULES_MAX];
+	size_t n;
+};
+
+/* The rules in the order in which they are to be applied: deny all, what the
+ * specification says, and the few devices that every container has. */
+int device_rules_make(const Grpc__LinuxResources *r, struct device_rules *ret, struct fault *fault);
+int device_rules_v1(const struct cgroup *c, int h, const struct device_rules *rules);
+/* Loads a program and attaches it to the v2 group, which owns it. */
+int device_rules_v2(int cgroup_fd, const struct device_rules *rules);
+/* The program itself, for tests; returns the number of instructions. */
+struct bpf_insn;
+size_t device_program(const struct device_rules *rules, struct bpf_insn *ret, size_t room);

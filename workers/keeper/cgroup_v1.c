@@ -1,0 +1,64 @@
+/* cgroup v1: resource limits and device rules. */
+#include "workers/keeper/cgroup_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static void memory(const Grpc__LinuxMemory *m, struct cgroup_settings *s) {
+	if (m->limit)
+		cgroup_settings_add(s, CGROUP_MEMORY, true, "memory.limit_in_bytes", "%" PRId64, m->limit);
+	if (m->reservation)
+		cgroup_settings_add(s, CGROUP_MEMORY, false, "memory.soft_limit_in_bytes", "%" PRId64, m->reservation);
+	if (m->swap)
+		cgroup_settings_add(s, CGROUP_MEMORY, false, "memory.memsw.limit_in_bytes", "%" PRId64, m->swap);
+	if (m->swappiness)
+		cgroup_settings_add(s, CGROUP_MEMORY, false, "memory.swappiness", "%" PRIu64, m->swappiness);
+	if (m->disableoomkiller)
+		cgroup_settings_add(s, CGROUP_MEMORY, false, "memory.oom_control", "1");
+}
+
+static void cpu(const Grpc__LinuxCPU *c, struct cgroup_settings *s) {
+	if (c->shares)
+		cgroup_settings_add(s, CGROUP_CPU, false, "cpu.shares", "%" PRIu64, c->shares);
+	if (c->period)
+		cgroup_settings_add(s, CGROUP_CPU, false, "cpu.cfs_period_us", "%" PRIu64, c->period);
+	if (c->quota)
+		cgroup_settings_add(s, CGROUP_CPU, false, "cpu.cfs_quota_us", "%" PRId64, c->quota);
+	if (c->cpus[0])
+		cgroup_settings_add(s, CGROUP_CPUSET, true, "cpuset.cpus", "%s", c->cpus);
+	if (c->mems[0])
+		cgroup_settings_add(s, CGROUP_CPUSET, true, "cpuset.mems", "%s", c->mems);
+}
+
+void cgroup_v1_settings(const Grpc__LinuxResources *r, struct cgroup_settings *ret) {
+	if (r->memory)
+		memory(r->memory, ret);
+	if (r->cpu)
+		cpu(r->cpu, ret);
+	if (r->pids && r->pids->limit > 0)
+		cgroup_settings_add(ret, CGROUP_PIDS, true, "pids.max", "%" PRId64, r->pids->limit);
+	if (r->blockio && r->blockio->weight)
+		cgroup_settings_add(ret, CGROUP_BLKIO, false, "blkio.bfq.weight", "%u", r->blockio->weight);
+}
+
+int device_rules_v1(const struct cgroup *c, int h, const struct device_rules *rules) {
+	for (size_t i = 0; i < rules->n; i++) {
+		const struct device_rule *d = &rules->list[i];
+		char major[24] = "*", minor[24] = "*", text[80];
+		if (d->major >= 0)
+			snprintf(major, sizeof(major), "%" PRId64, d->major);
+		if (d->minor >= 0)
+			snprintf(minor, sizeof(minor), "%" PRId64, d->minor);
+		if (d->type == 'a')
+			snprintf(text, sizeof(text), "a");
+		else
+			snprintf(text, sizeof(text), "%c %s:%s %s%s%s", d->type, major, minor,
+				 d->access & DEVICE_READ ? "r" : "", d->access & DEVICE_WRITE ? "w" : "",
+				 d->access & DEVICE_MKNOD ? "m" : "");
+		int r = cgroup_write(c, h, d->allow ? "devices.allow" : "devices.deny", text);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}

@@ -1,0 +1,172 @@
+#include "workers/keeper/container.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <string.h>
+
+#define WARNINGS_MAX 32
+
+struct container *container_find(const struct keeper *k, const char *id) {
+	list_for_each(n, &k->containers) {
+		struct container *c = list_entry(n, struct container, node);
+		if (strcmp(c->id, id) == 0)
+			return c;
+	}
+	return NULL;
+}
+
+int container_new(struct keeper *k, const char *id, struct container **ret_container) {
+	struct container *c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->id = strdup(id);
+	if (!c->id) {
+		free(c);
+		return -ENOMEM;
+	}
+	c->keeper = k;
+	c->pidfd = c->status = c->stdin_fd = -1;
+	list_init(&c->waits);
+	list_init(&c->execs);
+	list_append(&k->containers, &c->node);
+	*ret_container = c;
+	return 0;
+}
+
+void container_free(struct container *c) {
+	if (!c)
+		return;
+	list_unlink(&c->node);
+	exec_free_all(c);
+	loop_source_free(c->exit_source);
+	loop_source_free(c->exit_timer);
+	loop_source_free(c->status_source);
+	log_free(c->log);
+	fd_close(c->pidfd);
+	fd_close(c->status);
+	fd_close(c->stdin_fd);
+	keeper_bury(c->keeper, &c->cgroup);
+	buffer_deinit(&c->process);
+	buffer_deinit(&c->seccomp);
+	for (size_t i = 0; i < c->n_warnings; i++)
+		free(c->warnings[i]);
+	free(c->warnings);
+	free(c->failed);
+	free(c->user);
+	free(c->log_path);
+	free(c->id);
+	free(c);
+}
+
+void container_warn(void *container, const char *text) {
+	struct container *c = container;
+	if (c->n_warnings == WARNINGS_MAX)
+		return;
+	char **more = realloc(c->warnings, (c->n_warnings + 1) * sizeof(*more));
+	if (!more)
+		return;
+	c->warnings = more;
+	char *copy = strdup(text);
+	if (copy)
+		c->warnings[c->n_warnings++] = copy;
+}
+
+struct container *container_of_request(struct keeper *k, struct msg_request *r, const char *id) {
+	struct container *c = container_find(k, id);
+	if (!c)
+		msg_failf(r, FAULT_NOT_FOUND, "no container \"%.80s\" in pod sandbox \"%.80s\"", id, k->id);
+	return c;
+}
+
+bool container_shares_pids(const struct container *c) {
+	return c->pid_mode != BULKHEAD__NAMESPACE_MODE__CONTAINER;
+}
+
+void container_exit(const struct container *c, Bulkhead__TaskExit *ret_exit) {
+	*ret_exit = (Bulkhead__TaskExit)BULKHEAD__TASK_EXIT__INIT;
+	ret_exit->sandbox_id = c->keeper->id;
+	ret_exit->container_id = c->id;
+	ret_exit->pid = c->pid;
+	ret_exit->exit_code = c->exit_code;
+	ret_exit->finished_at = c->finished_at;
+	ret_exit->oom_killed = c->oom_killed;
+}
+
+void container_created_reply(struct msg_request *r, struct container *c) {
+	Bulkhead__TaskCreateReply created = BULKHEAD__TASK_CREATE_REPLY__INIT;
+	Bulkhead__ContainerCreateReply reply = BULKHEAD__CONTAINER_CREATE_REPLY__INIT;
+	Grpc__User user = GRPC__USER__INIT;
+	created.pid = c->pid;
+	created.created_at = c->created_at;
+	created.started_at = c->started_at;
+	created.warnings = c->warnings;
+	created.n_warnings = c->n_warnings;
+	created.cgroup_path = c->cgroup.path;
+	if (c->user) {
+		user.uid = c->user->uid;
+		user.gid = c->user->gid;
+		user.additionalgids = c->user->groups;
+		user.n_additionalgids = c->user->n_groups;
+		created.user = &user;
+	}
+	reply.created = &created;
+	/* Both rows answer with the same message. */
+	container_create_reply(r, &reply, NULL, 0);
+}
+
+void container_vault(struct container *c) {
+	int fds[VAULT_FDS_MAX] = { c->pidfd, -1, -1, -1, c->stdin_fd, c->status, -1, -1 };
+	if (c->log) {
+		fds[1] = log_fd(c->log, LOG_STDOUT);
+		fds[2] = log_fd(c->log, LOG_STDERR);
+		fds[3] = log_tail(c->log);
+	}
+	vault_put(c->keeper, VAULT_CONTAINER, c->id, fds);
+}
+
+void on_container_reopen_log(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m) {
+	struct fault fault = { 0 };
+	struct container *c = container_of_request(k, r, m->container_id);
+	if (!c)
+		return;
+	if (c->state == CONTAINER_EXITED || !c->log) {
+		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" does not run", c->id);
+		return;
+	}
+	if (log_reopen(c->log, &fault) < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	container_reopen_log_reply(r, &done, NULL, 0);
+}
+
+static bool wanted(const Bulkhead__TaskStatsRequest *m, const char *id) {
+	for (size_t i = 0; i < m->n_container_ids; i++)
+		if (strcmp(m->container_ids[i], id) == 0)
+			return true;
+	return m->n_container_ids == 0;
+}
+
+void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStatsRequest *m) {
+	Bulkhead__TaskStatsReply reply = BULKHEAD__TASK_STATS_REPLY__INIT;
+	size_t n = 0;
+	list_for_each(node, &k->containers) n++;
+	reply.stats = arena_zalloc(&r->arena, (n + 1) * sizeof(*reply.stats));
+	list_for_each(node, &k->containers) {
+		struct container *c = list_entry(node, struct container, node);
+		if (c->state == CONTAINER_CREATING || !wanted(m, c->id))
+			continue;
+		Bulkhead__TaskStats *s = reply.stats ? arena_alloc(&r->arena, sizeof(*s)) : NULL;
+		if (!s) {
+			msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "out of memory for the pod's statistics");
+			return;
+		}
+		*s = (Bulkhead__TaskStats)BULKHEAD__TASK_STATS__INIT;
+		s->container_id = c->id;
+		cgroup_stats(&c->cgroup, s);
+		reply.stats[reply.n_stats++] = s;
+	}
+	keeper_stats_reply(r, &reply, NULL, 0);
+}

@@ -1,0 +1,102 @@
+/*
+ * One container of the pod. Its states:
+ *
+ *   CREATING  the child prepares itself; the create request waits
+ *   CREATED   it waits for the word to go
+ *   STARTING  told to go, not known to have executed; the start request waits
+ *   RUNNING   until its pidfd says otherwise
+ *   EXITED    its exit is known and kept until container_delete
+ *
+ * A create that fails leaves nothing; a start that fails leaves an EXITED
+ * container with exit code 128.
+ */
+#pragma once
+
+#include "workers/keeper/keeper.h"
+#include "workers/keeper/log.h"
+#include "workers/keeper/process.h"
+
+enum container_state {
+	CONTAINER_CREATING,
+	CONTAINER_CREATED,
+	CONTAINER_STARTING,
+	CONTAINER_RUNNING,
+	CONTAINER_EXITED,
+};
+
+struct container {
+	struct list node; /* in keeper->containers */
+	struct keeper *keeper;
+	char *id;
+	enum container_state state;
+	pid_t pid;
+	int pidfd;
+	struct loop_source *exit_source;
+	bool adopted;           /* not our child: its exit code is the kernel's to tell */
+	unsigned exit_tries;
+	struct loop_source *exit_timer;
+
+	/* until it has executed */
+	int status;
+	struct loop_source *status_source;
+	struct msg_request *pending; /* create or start */
+	bool start_at_once;
+	struct fault *failed; /* why it is being killed before it ran */
+
+	struct log *log;
+	char *log_path;
+	int stdin_fd; /* our end; -1 */
+	bool terminal;
+	struct cgroup cgroup;
+	Bulkhead__NamespaceMode pid_mode;
+	uint32_t stop_signal;
+	struct buffer process; /* packed grpc.Process */
+	struct buffer seccomp;
+	uint32_t seccomp_flags;
+	struct user_ids *user; /* from malloc; NULL until ready */
+	char **warnings;
+	size_t n_warnings;
+
+	int64_t created_at, started_at, finished_at;
+	uint32_t exit_code;
+	bool oom_killed;
+
+	struct list waits; /* struct wait: stop and delete requests */
+	struct list execs; /* struct exec */
+	unsigned n_execs;  /* so far, for their groups' names */
+};
+
+/* --- container.c --- */
+
+struct container *container_find(const struct keeper *k, const char *id);
+int container_new(struct keeper *k, const char *id, struct container **ret_container);
+/* Ends its sources, closes its descriptors; its process must be gone. */
+void container_free(struct container *c);
+void container_warn(void *container, const char *text);
+/* Fails the request and returns NULL when there is no such container. */
+struct container *container_of_request(struct keeper *k, struct msg_request *r, const char *id);
+/* May others live on when its first process has ended? */
+bool container_shares_pids(const struct container *c);
+void container_exit(const struct container *c, Bulkhead__TaskExit *ret_exit);
+/* Warnings as of now, those of the log included; from the arena. */
+void container_created_reply(struct msg_request *r, struct container *c);
+void container_vault(struct container *c);
+
+/* --- container_start.c --- */
+
+/* Handles what the child has said so far; the process may have ended. */
+void container_status_drain(struct container *c);
+int container_watch(struct container *c);
+
+/* --- container_end.c --- */
+
+void container_signal(struct container *c, int sig);
+/* Its first process is gone; code as the CRI counts (128 + signal). */
+void container_ended(struct container *c, uint32_t code);
+/* An open exec has ended or was given up. */
+void container_kill_now(struct container *c);
+
+/* --- exec.c --- */
+
+void exec_free_all(struct container *c);
+bool exec_any(const struct container *c);

@@ -1,0 +1,439 @@
+/*
+ * container_create and container_start: everything that needs no namespace of
+ * the container (log, streams, control group) is made here, then a child is
+ * cloned that prepares itself (become.c, rootfs.c) and reports through its
+ * status socket. Each failure kills the child and is answered when it is gone.
+ */
+#include "workers/keeper/container.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "workers/keeper/exitcode.h"
+#include "workers/keeper/rootfs.h"
+#include "workers/keeper/sys.h"
+#include "workers/keeper/sysctl.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define UNKNOWN_EXIT 255
+#define EXIT_PAUSE (5 * NS_PER_MS)
+#define EXIT_TRIES 400
+
+/* --- the child --- */
+
+struct birth {
+	struct container *container;
+	const Bulkhead__TaskCreateRequest *task;
+	struct rootfs rootfs;
+	struct become become;
+	bool cgroup_namespace;
+};
+
+static int sysctls_set(const struct birth *b, struct fault *fault) {
+	const struct pod *p = &b->container->keeper->pod;
+	const Grpc__Linux *l = b->task->spec->linux;
+	struct sysctl_scope scope = {
+		.net = p->network != BULKHEAD__NAMESPACE_MODE__NODE,
+		.ipc = p->ipc != BULKHEAD__NAMESPACE_MODE__NODE,
+		.uts = !p->host_uts,
+	};
+	for (size_t i = 0; l && i < l->n_sysctl; i++) {
+		int r = sysctl_write(&scope, l->sysctl[i]->key, l->sysctl[i]->value, fault);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void birth_body(void *ctx) {
+	struct birth *b = ctx;
+	struct container *c = b->container;
+	struct fault fault = { 0 };
+	int keep[] = { b->become.status, b->rootfs.root, b->rootfs.shm, b->become.stdio[0], b->become.stdio[1],
+		       b->become.stdio[2] };
+	become_close_others(keep, ARRAY_SIZE(keep));
+	int r = become_prepare(&b->become, &fault);
+	if (r == 0 && (r = cgroup_enter_v1(&c->cgroup)) < 0)
+		r = fault_errno(&fault, r, "enter the cgroup \"%s\"", c->cgroup.path);
+	if (r == 0 && b->cgroup_namespace && unshare(CLONE_NEWCGROUP) < 0)
+		r = fault_errno(&fault, errno, "make a cgroup namespace");
+	if (r == 0)
+		r = sysctls_set(b, &fault);
+	if (r == 0)
+		r = rootfs_enter(&b->rootfs, &fault);
+	if (r < 0)
+		become_failed(b->become.status, &fault);
+	if (b->rootfs.terminal >= 0) {
+		become_send_terminal(b->become.status, b->rootfs.terminal);
+		for (int i = 0; i < 3; i++)
+			b->become.stdio[i] = b->rootfs.terminal_peer;
+	}
+	become_program(&b->become);
+}
+
+/* --- checks --- */
+
+static int namespace_check(const struct keeper *k, const Grpc__LinuxNamespace *n, struct fault *fault) {
+	static const char *const known[] = { "pid", "network", "ipc", "uts", "mount", "cgroup" };
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (strcmp(n->type, known[i]) == 0)
+			return 0;
+	return fault_set(fault, FAULT_UNIMPLEMENTED, "a namespace of type \"%s\" is not supported", n->type);
+}
+
+static int create_check(const struct keeper *k, const Bulkhead__TaskCreateRequest *t, struct fault *fault) {
+	if (!t || !t->spec || !t->spec->process)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the container has no process to run");
+	if (!k->pod.up || k->pod.ending)
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "pod sandbox \"%s\" is not running", k->id);
+	if (!id_valid(t->container_id))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.80s\" is no id of a container", t->container_id);
+	if (container_find(k, t->container_id))
+		return fault_set(fault, FAULT_ALREADY_EXISTS, "container \"%s\" exists already", t->container_id);
+	const Grpc__Linux *l = t->spec->linux;
+	if (l && (l->n_uidmappings || l->n_gidmappings))
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "user namespaces are not supported");
+	for (size_t i = 0; l && i < l->n_namespaces; i++) {
+		int r = namespace_check(k, l->namespaces[i], fault);
+		if (r < 0)
+			return r;
+	}
+	if (t->spec->hooks && (t->spec->hooks->n_prestart || t->spec->hooks->n_poststart || t->spec->hooks->n_poststop))
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "hooks of the runtime specification are not supported");
+	return 0;
+}
+
+static bool has_namespace(const Grpc__Spec *spec, const char *type) {
+	for (size_t i = 0; spec->linux && i < spec->linux->n_namespaces; i++)
+		if (strcmp(spec->linux->namespaces[i]->type, type) == 0)
+			return true;
+	return false;
+}
+
+/* --- the parts --- */
+
+static int streams_make(struct container *c, const Bulkhead__TaskCreateRequest *t, int stdio[3], struct fault *fault) {
+	int ends[2];
+	if (t->spec->process->terminal)
+		return 0;
+	if (t->stdin) {
+		if (pipe2(ends, O_CLOEXEC) < 0)
+			return fault_errno(fault, errno, "make a pipe for stdin");
+		stdio[0] = ends[0];
+		c->stdin_fd = ends[1];
+	}
+	for (int i = 0; t->log_path[0] && i < LOG_STREAMS; i++) {
+		if (pipe2(ends, O_CLOEXEC) < 0)
+			return fault_errno(fault, errno, "make a pipe for output");
+		stdio[1 + i] = ends[1];
+		int r = log_attach(c->log, (enum log_stream_kind)i, ends[0]);
+		if (r < 0)
+			return fault_errno(fault, r, "read the container's output");
+	}
+	return 0;
+}
+
+static int cgroup_make(struct container *c, const Grpc__Spec *spec, struct fault *fault) {
+	struct keeper *k = c->keeper;
+	char path[CGROUP_PATH_MAX];
+	const char *given = spec->linux ? spec->linux->cgroupspath : "";
+	if (given[0])
+		snprintf(path, sizeof(path), "%s", given);
+	else
+		snprintf(path, sizeof(path), "%s/%s", k->pod.cgroup_path, c->id);
+	/* A successor finds the usual place by the id alone. */
+	if (given[0]) {
+		snprintf(c->cgroup.path, sizeof(c->cgroup.path), "%s", given);
+		state_save(k);
+	}
+	return cgroup_create(k->config.cgroups, path, spec->linux ? spec->linux->resources : NULL, true, container_warn, c,
+			     &c->cgroup, fault);
+}
+
+static int pid_namespace(struct container *c, const Bulkhead__TaskCreateRequest *t, struct spawn *s,
+			 struct fault *fault) {
+	s->pid_namespace_of = -1;
+	if (c->pid_mode == BULKHEAD__NAMESPACE_MODE__CONTAINER)
+		s->namespaces |= CLONE_NEWPID;
+	if (c->pid_mode == BULKHEAD__NAMESPACE_MODE__POD) {
+		int r = pod_init_ensure(c->keeper, fault);
+		s->pid_namespace_of = c->keeper->pod.init;
+		return r;
+	}
+	if (c->pid_mode == BULKHEAD__NAMESPACE_MODE__TARGET) {
+		struct container *target = container_find(c->keeper, t->target_container_id);
+		if (!target || (target->state != CONTAINER_RUNNING && target->state != CONTAINER_CREATED))
+			return fault_set(fault, FAULT_FAILED_PRECONDITION,
+					 "the target container \"%s\" of the pid namespace does not run",
+					 t->target_container_id);
+		s->pid_namespace_of = target->pidfd;
+	}
+	return 0;
+}
+
+static int remember(struct container *c, const Bulkhead__ContainerCreateRequest *m) {
+	const Grpc__Process *p = m->task->spec->process;
+	size_t size = grpc__process__get_packed_size(p);
+	uint8_t *room = buffer_reserve(&c->process, size);
+	if (!room)
+		return -ENOMEM;
+	grpc__process__pack(p, room);
+	c->process.size = size;
+	buffer_add(&c->seccomp, m->seccomp_program.data, m->seccomp_program.len);
+	c->seccomp_flags = m->seccomp_flags;
+	c->log_path = strdup(m->task->log_path);
+	c->pid_mode = m->task->pid_mode;
+	c->terminal = p->terminal;
+	c->stop_signal = m->task->stop_signal;
+	c->start_at_once = m->task->start;
+	return c->seccomp.failed || !c->log_path ? -ENOMEM : 0;
+}
+
+static int spawn_container(struct container *c, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m,
+			   struct fault *fault) {
+	struct keeper *k = c->keeper;
+	const Grpc__Spec *spec = m->task->spec;
+	CLEANUP_FD int child_status = -1;
+	struct birth b = {
+		.container = c,
+		.task = m->task,
+		.cgroup_namespace = has_namespace(spec, "cgroup"),
+		.rootfs = { .spec = spec, .root = r->fds[0], .shm = k->pod.shm, .run_dir = k->run_dir,
+			    .cgroup = &c->cgroup },
+		.become = { .process = spec->process, .args = spec->process->args, .n_args = spec->process->n_args,
+			    .seccomp = c->seccomp.data, .seccomp_size = c->seccomp.size,
+			    .seccomp_flags = c->seccomp_flags, .stdio = { -1, -1, -1 }, .wait = true },
+	};
+	struct spawn s = { .namespaces = CLONE_NEWNS, .cgroup = &c->cgroup, .body = birth_body, .ctx = &b };
+	b.rootfs.cgroup_namespace = b.cgroup_namespace;
+	int e = streams_make(c, m->task, b.become.stdio, fault);
+	if (e == 0)
+		e = cgroup_make(c, spec, fault);
+	if (e == 0)
+		e = pid_namespace(c, m->task, &s, fault);
+	if (e == 0 && (e = process_status_pair(&c->status, &child_status)) < 0)
+		e = fault_errno(fault, e, "make a status socket");
+	b.become.status = child_status;
+	if (e == 0)
+		e = process_spawn(&s, &c->pid, &c->pidfd, fault);
+	for (int i = 0; i < 3; i++)
+		fd_close(b.become.stdio[i]);
+	return e;
+}
+
+/* --- what the child says --- */
+
+static void abort_with(struct container *c, const struct fault *fault) {
+	if (!c->failed && (c->failed = malloc(sizeof(*c->failed))))
+		*c->failed = *fault;
+	container_kill_now(c);
+}
+
+static void started(struct container *c) {
+	loop_source_free_p(&c->status_source);
+	fd_replace(&c->status, -1);
+	c->state = CONTAINER_RUNNING;
+	c->started_at = clock_real();
+	container_vault(c);
+	state_save(c->keeper);
+	struct msg_request *r = take_ptr(c->pending);
+	if (r)
+		container_created_reply(r, c);
+}
+
+static void go(struct container *c) {
+	struct fault fault;
+	c->state = CONTAINER_STARTING;
+	int r = process_go(c->status);
+	if (r < 0) {
+		fault_errno(&fault, r, "start container \"%s\"", c->id);
+		abort_with(c, &fault);
+	}
+}
+
+static void prepared(struct container *c, const struct status *s) {
+	c->user = malloc(sizeof(*c->user));
+	if (c->user)
+		*c->user = s->user;
+	c->state = CONTAINER_CREATED;
+	c->created_at = clock_real();
+	container_vault(c);
+	if (c->start_at_once) {
+		go(c);
+		return;
+	}
+	state_save(c->keeper);
+	struct msg_request *r = take_ptr(c->pending);
+	if (r)
+		container_created_reply(r, c);
+}
+
+static void terminal_arrived(struct container *c, int fd) {
+	struct fault fault;
+	if (fd < 0)
+		return;
+	int r = log_attach(c->log, LOG_STDOUT, fd);
+	if (r < 0) {
+		fault_errno(&fault, r, "read the container's terminal");
+		abort_with(c, &fault);
+	}
+}
+
+static void status_handle(struct container *c, const struct status *s, int fd) {
+	struct fault fault = { .code = (enum fault_code)s->code };
+	switch (s->kind) {
+	case STATUS_WARNING:
+		container_warn(c, s->text);
+		break;
+	case STATUS_TERMINAL:
+		terminal_arrived(c, fd);
+		return;
+	case STATUS_READY:
+		if (c->state == CONTAINER_CREATING)
+			prepared(c, s);
+		break;
+	case STATUS_FAULT:
+		snprintf(fault.text, sizeof(fault.text), "%s", s->text);
+		abort_with(c, &fault);
+		break;
+	}
+	fd_close(fd);
+}
+
+void container_status_drain(struct container *c) {
+	struct status s;
+	int fd;
+	while (c->status >= 0) {
+		int r = process_status_receive(c->status, &s, &fd);
+		if (r == -EAGAIN)
+			return;
+		if (r == 1) {
+			status_handle(c, &s, fd);
+			continue;
+		}
+		if (c->state == CONTAINER_STARTING && !c->failed) {
+			started(c);
+			return;
+		}
+		/* It died before; its pidfd tells how. */
+		loop_source_free_p(&c->status_source);
+		fd_replace(&c->status, -1);
+	}
+}
+
+static void status_ready(void *ctx, uint32_t events) {
+	container_status_drain(ctx);
+}
+
+static void exit_ready(void *ctx, uint32_t events);
+
+static void exit_again(void *ctx) {
+	struct container *c = ctx;
+	loop_source_free_p(&c->exit_timer);
+	exit_ready(c, POLLIN);
+}
+
+/* Not our child: whoever it fell to has to reap it before its code is known,
+ * which takes a moment. A kernel that doesn't keep the code leaves us without;
+ * it has certainly not ended well for us, so it doesn't count as success. */
+static void foreign_ended(struct container *c) {
+	uint32_t code = UNKNOWN_EXIT;
+	int r = exitcode_of(c->pidfd, &code);
+	if (r == -EAGAIN && c->exit_tries++ < EXIT_TRIES &&
+	    loop_timer(c->keeper->loop, clock_mono() + EXIT_PAUSE, exit_again, c, &c->exit_timer) == 0)
+		return;
+	if (r < 0)
+		log_event(LOG_WARN, "the exit code of a container is not known", "container", c->id, NULL);
+	container_ended(c, code);
+}
+
+static void exit_ready(void *ctx, uint32_t events) {
+	struct container *c = ctx;
+	siginfo_t info = { 0 };
+	if (c->adopted) {
+		loop_source_free_p(&c->exit_source);
+		foreign_ended(c);
+		return;
+	}
+	if (waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+		return;
+	container_ended(c, (uint32_t)(info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status));
+}
+
+int container_watch(struct container *c) {
+	int r = c->status >= 0 ? loop_poll(c->keeper->loop, c->status, POLLIN, status_ready, c, &c->status_source) : 0;
+	if (r == 0)
+		r = loop_poll(c->keeper->loop, c->pidfd, POLLIN, exit_ready, c, &c->exit_source);
+	return r;
+}
+
+/* --- handlers --- */
+
+static void pending_cancelled(struct msg_request *r, void *ctx) {
+	struct container *c = ctx;
+	struct fault fault;
+	/* A start that has been told to go can't be taken back. */
+	if (c->state == CONTAINER_CREATING) {
+		fault_set(&fault, FAULT_CANCELLED, "the caller gave up");
+		abort_with(c, &fault);
+	}
+}
+
+static void pending_set(struct container *c, struct msg_request *r) {
+	c->pending = r;
+	r->cancelled = pending_cancelled;
+	r->cancelled_ctx = c;
+}
+
+void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m) {
+	struct fault fault = { 0 };
+	struct container *c = NULL;
+	if (create_check(k, m->task, &fault) < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
+	int e = container_new(k, m->task->container_id, &c);
+	if (e == 0)
+		e = remember(c, m);
+	if (e < 0)
+		fault_errno(&fault, e, "create container \"%s\"", m->task->container_id);
+	if (e == 0)
+		e = log_new(k->loop, m->task->log_path, k->config.log_line_max, -1, &c->log, &fault);
+	if (e == 0)
+		e = spawn_container(c, r, m, &fault);
+	if (e < 0) {
+		container_free(c);
+		msg_fail(r, &fault);
+		return;
+	}
+	fd_replace(&r->fds[0], -1);
+	pending_set(c, r);
+	e = container_watch(c);
+	if (e < 0) {
+		fault_errno(&fault, e, "watch container \"%s\"", c->id);
+		abort_with(c, &fault);
+	}
+}
+
+void on_container_start(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m) {
+	struct container *c = container_of_request(k, r, m->container_id);
+	if (!c)
+		return;
+	/* Asked again after an answer that got lost. */
+	if (c->state == CONTAINER_RUNNING || (c->state == CONTAINER_EXITED && c->started_at)) {
+		container_created_reply(r, c);
+		return;
+	}
+	if (c->state != CONTAINER_CREATED || c->pending) {
+		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" %s", c->id,
+			  c->state == CONTAINER_EXITED ? "has ended before it was started" : "is being started");
+		return;
+	}
+	pending_set(c, r);
+	go(c);
+}

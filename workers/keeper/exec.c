@@ -1,0 +1,363 @@
+/*
+ * Commands run in a container and waited for. Each is born in a group of its
+ * own below the container's, so that a time-out finds all that it has started,
+ * however it hid. Output is read up to a limit and thrown away beyond; what
+ * others still hold open of it when the command has ended is not waited for.
+ */
+#include "workers/keeper/container.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "workers/keeper/sys.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define OUTPUT_MAX (16 * 1024 * 1024)
+#define READS_PER_TURN 16
+
+struct exec;
+
+struct output {
+	struct exec *exec;
+	int fd;
+	struct loop_source *ready, *again;
+	struct buffer data;
+};
+
+struct exec {
+	struct list node;
+	struct container *container;
+	struct msg_request *request; /* NULL: the caller has given up */
+	pid_t pid;
+	int pidfd, status;
+	struct loop_source *exit_source, *status_source, *timer;
+	struct output outputs[2];
+	struct cgroup group;
+	bool timed_out, failed;
+	uint64_t timeout_ns;
+	struct fault fault;
+};
+
+/* --- the child --- */
+
+struct exec_birth {
+	const struct exec *exec;
+	struct become become;
+	int pidfd; /* of the container's first process */
+};
+
+static void exec_body(void *ctx) {
+	struct exec_birth *b = ctx;
+	struct fault fault = { 0 };
+	int keep[] = { b->become.status, b->pidfd, b->become.stdio[1], b->become.stdio[2] };
+	become_close_others(keep, ARRAY_SIZE(keep));
+	int r = become_prepare(&b->become, &fault);
+	if (r == 0) {
+		r = cgroup_enter_v1(&b->exec->container->cgroup);
+		if (r == 0)
+			r = cgroup_enter_v1(&b->exec->group);
+		if (r < 0)
+			fault_errno(&fault, r, "enter the container's cgroup");
+	}
+	if (r == 0 && setns(b->pidfd, CLONE_NEWNS | CLONE_NEWCGROUP) < 0)
+		r = fault_errno(&fault, errno, "enter the container");
+	if (r < 0)
+		become_failed(b->become.status, &fault);
+	become_program(&b->become);
+}
+
+/* --- output --- */
+
+static void output_end(struct output *o) {
+	loop_source_free_p(&o->ready);
+	loop_source_free_p(&o->again);
+	fd_replace(&o->fd, -1);
+}
+
+/* false when there is nothing more for now. */
+static bool output_read(struct output *o) {
+	uint8_t discard[4096];
+	bool full = o->data.size >= OUTPUT_MAX || o->data.failed;
+	size_t room = full ? sizeof(discard) : MIN((size_t)OUTPUT_MAX - o->data.size, (size_t)65536);
+	/* Small output is the rule: no large buffer before there is need. */
+	if (!full && o->data.size == 0)
+		room = sizeof(discard);
+	uint8_t *to = full || o->data.size == 0 ? discard : buffer_reserve(&o->data, room);
+	if (!to) {
+		to = discard;
+		room = sizeof(discard);
+	}
+	ssize_t n = read(o->fd, to, room);
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return errno == EINTR;
+	if (n <= 0) {
+		output_end(o);
+		return false;
+	}
+	if (!full && to == discard && !o->data.failed)
+		buffer_add(&o->data, discard, (size_t)n);
+	else if (to != discard)
+		o->data.size += (size_t)n;
+	return true;
+}
+
+static void output_again(void *ctx);
+
+static void output_ready(void *ctx, uint32_t events) {
+	struct output *o = ctx;
+	for (int i = 0; i < READS_PER_TURN; i++)
+		if (!output_read(o))
+			return;
+	if (!o->again && loop_defer(o->exec->container->keeper->loop, output_again, o, &o->again) < 0)
+		output_end(o);
+}
+
+static void output_again(void *ctx) {
+	struct output *o = ctx;
+	loop_source_free_p(&o->again);
+	output_ready(o, POLLIN);
+}
+
+/* --- life --- */
+
+static void exec_free(struct exec *e) {
+	list_unlink(&e->node);
+	loop_source_free(e->exit_source);
+	loop_source_free(e->status_source);
+	loop_source_free(e->timer);
+	for (int i = 0; i < 2; i++) {
+		output_end(&e->outputs[i]);
+		buffer_deinit(&e->outputs[i].data);
+	}
+	fd_close(e->pidfd);
+	fd_close(e->status);
+	free(e);
+}
+
+/* Those whose process is there belong to their pidfd's callback; this is for a
+ * container that goes before them. */
+void exec_free_all(struct container *c) {
+	list_for_each_safe(n, &c->execs) {
+		struct exec *e = list_entry(n, struct exec, node);
+		if (e->request)
+			msg_failf(e->request, FAULT_ABORTED, "container \"%.80s\" was removed", c->id);
+		exec_free(e);
+	}
+}
+
+bool exec_any(const struct container *c) {
+	return !list_empty(&c->execs);
+}
+
+static void exec_kill(struct exec *e) {
+	sys_pidfd_send_signal(e->pidfd, SIGKILL);
+	/* Without a group of its own its session is all that we know of. */
+	if (e->group.made)
+		cgroup_kill(&e->group);
+	else
+		kill(-e->pid, SIGKILL);
+}
+
+static void exec_reply(struct exec *e, struct msg_request *r, uint32_t code) {
+	Bulkhead__ExecSyncReply reply = BULKHEAD__EXEC_SYNC_REPLY__INIT;
+	r->cancelled = NULL;
+	if (e->failed) {
+		msg_fail(r, &e->fault);
+		return;
+	}
+	if (e->timed_out) {
+		msg_failf(r, FAULT_DEADLINE_EXCEEDED, "the command ran longer than %.3f s and was killed",
+			  (double)e->timeout_ns / 1e9);
+		return;
+	}
+	if (e->outputs[0].data.failed || e->outputs[1].data.failed) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "out of memory for the command's output");
+		return;
+	}
+	reply.stdout_data.data = e->outputs[0].data.data;
+	reply.stdout_data.len = e->outputs[0].data.size;
+	reply.stderr_data.data = e->outputs[1].data.data;
+	reply.stderr_data.len = e->outputs[1].data.size;
+	reply.exit_code = (int32_t)code;
+	keeper_exec_reply(r, &reply, NULL, 0);
+}
+
+static void status_drain(struct exec *e) {
+	struct status s;
+	int fd;
+	while (e->status >= 0) {
+		int r = process_status_receive(e->status, &s, &fd);
+		fd_close(fd);
+		if (r == -EAGAIN)
+			return;
+		if (r == 1 && s.kind == STATUS_FAULT) {
+			e->failed = true;
+			e->fault.code = (enum fault_code)s.code;
+			snprintf(e->fault.text, sizeof(e->fault.text), "%s", s.text);
+		}
+		if (r == 1)
+			continue;
+		loop_source_free_p(&e->status_source);
+		fd_replace(&e->status, -1);
+	}
+}
+
+static void ended(struct exec *e, uint32_t code) {
+	struct keeper *k = e->container->keeper;
+	status_drain(e);
+	for (int i = 0; i < 2; i++)
+		for (size_t n = 0; e->outputs[i].fd >= 0 && n < OUTPUT_MAX / 4096 && output_read(&e->outputs[i]); n++)
+			;
+	struct msg_request *r = take_ptr(e->request);
+	if (r)
+		exec_reply(e, r, code);
+	/* What it left running on purpose lives on, in a group that goes with
+	 * the container's. */
+	if (e->timed_out || !cgroup_populated(&e->group))
+		keeper_bury(k, &e->group);
+	exec_free(e);
+	pod_teardown_continue(k);
+}
+
+static void exit_ready(void *ctx, uint32_t events) {
+	struct exec *e = ctx;
+	siginfo_t info = { 0 };
+	if (waitid(P_PIDFD, (id_t)e->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+		return;
+	ended(e, (uint32_t)(info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status));
+}
+
+static void timed_out(void *ctx) {
+	struct exec *e = ctx;
+	loop_source_free_p(&e->timer);
+	e->timed_out = true;
+	exec_kill(e);
+}
+
+static void cancelled(struct msg_request *r, void *ctx) {
+	struct exec *e = ctx;
+	e->request = NULL;
+	e->timed_out = true;
+	msg_failf(r, FAULT_CANCELLED, "the caller gave up");
+	exec_kill(e);
+}
+
+/* --- start --- */
+
+static int process_load(const struct container *c, struct arena *a, const Bulkhead__ExecSyncRequest *m,
+			Grpc__Process **ret, struct fault *fault) {
+	Grpc__Process *p = (Grpc__Process *)msg_decode(&grpc__process__descriptor, a, c->process.data, c->process.size);
+	if (!p)
+		return fault_errno(fault, ENOMEM, "read the container's process");
+	p->args = m->args;
+	p->n_args = m->n_args;
+	p->terminal = false;
+	*ret = p;
+	return 0;
+}
+
+static int outputs_make(struct exec *e, int stdio[3], struct fault *fault) {
+	for (int i = 0; i < 2; i++) {
+		int ends[2];
+		if (pipe2(ends, O_CLOEXEC) < 0)
+			return fault_errno(fault, errno, "make a pipe for output");
+		stdio[1 + i] = ends[1];
+		struct output *o = &e->outputs[i];
+		o->fd = ends[0];
+		if (fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
+			return fault_errno(fault, errno, "make a pipe for output");
+		int r = loop_poll(e->container->keeper->loop, ends[0], POLLIN, output_ready, o, &o->ready);
+		if (r < 0)
+			return fault_errno(fault, r, "read the command's output");
+	}
+	return 0;
+}
+
+static void status_ready(void *ctx, uint32_t events) {
+	status_drain(ctx);
+}
+
+static int exec_spawn(struct exec *e, const Grpc__Process *p, struct fault *fault) {
+	struct container *c = e->container;
+	CLEANUP_FD int child_status = -1;
+	char name[32];
+	struct exec_birth b = {
+		.exec = e,
+		.pidfd = c->pidfd,
+		.become = { .process = p, .args = p->args, .n_args = p->n_args, .user = c->user,
+			    .seccomp = c->seccomp.data, .seccomp_size = c->seccomp.size,
+			    .seccomp_flags = c->seccomp_flags, .stdio = { -1, -1, -1 } },
+	};
+	struct spawn s = { .pid_namespace_of = c->pidfd, .body = exec_body, .ctx = &b, .cgroup = &e->group };
+	snprintf(name, sizeof(name), "exec-%u", c->n_execs++);
+	int r = outputs_make(e, b.become.stdio, fault);
+	if (r == 0 && (r = process_status_pair(&e->status, &child_status)) < 0)
+		fault_errno(fault, r, "make a status socket");
+	b.become.status = child_status;
+	if (r == 0 && cgroup_create_sub(&c->cgroup, name, &e->group) < 0)
+		s.cgroup = &c->cgroup;
+	if (r == 0)
+		r = process_spawn(&s, &e->pid, &e->pidfd, fault);
+	for (int i = 0; i < 3; i++)
+		fd_close(b.become.stdio[i]);
+	if (r < 0)
+		cgroup_remove(&e->group);
+	return r;
+}
+
+static int exec_watch(struct exec *e, uint64_t timeout_ns) {
+	struct loop *l = e->container->keeper->loop;
+	int r = loop_poll(l, e->status, POLLIN, status_ready, e, &e->status_source);
+	if (r == 0)
+		r = loop_poll(l, e->pidfd, POLLIN, exit_ready, e, &e->exit_source);
+	e->timeout_ns = MIN(timeout_ns, (uint64_t)INT64_MAX / 4);
+	if (r == 0 && timeout_ns > 0)
+		r = loop_timer(l, clock_mono() + (int64_t)e->timeout_ns, timed_out, e, &e->timer);
+	return r;
+}
+
+static struct exec *exec_new(struct container *c, struct msg_request *r) {
+	struct exec *e = calloc(1, sizeof(*e));
+	if (!e)
+		return NULL;
+	e->container = c;
+	e->pidfd = e->status = -1;
+	for (int i = 0; i < 2; i++)
+		e->outputs[i] = (struct output){ .exec = e, .fd = -1 };
+	list_append(&c->execs, &e->node);
+	return e;
+}
+
+void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperExecRequest *m) {
+	struct fault fault = { 0 };
+	Grpc__Process *p = NULL;
+	const char *id = m->exec ? m->exec->container_id : "";
+	struct container *c = container_of_request(k, r, id);
+	if (!c)
+		return;
+	if (c->state != CONTAINER_RUNNING) {
+		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" does not run", c->id);
+		return;
+	}
+	struct exec *e = exec_new(c, r);
+	int result = e ? process_load(c, &r->arena, m->exec, &p, &fault) : fault_errno(&fault, ENOMEM, "execute");
+	if (result == 0)
+		result = exec_spawn(e, p, &fault);
+	if (result < 0) {
+		if (e)
+			exec_free(e);
+		msg_fail(r, &fault);
+		return;
+	}
+	e->request = r;
+	r->cancelled = cancelled;
+	r->cancelled_ctx = e;
+	if (exec_watch(e, m->exec->timeout_ns) < 0) {
+		e->failed = true;
+		fault_errno(&e->fault, ENOMEM, "watch the command");
+		exec_kill(e);
+	}
+}

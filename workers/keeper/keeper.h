@@ -1,0 +1,137 @@
+/*
+ * A keeper: the process that one pod's containers are children of. It lives in
+ * the pod's namespaces, does all kernel work of the pod, and survives the death
+ * of everything above it.
+ *
+ * Single-threaded, one loop. Its handlers may block for the time of a few
+ * mounts or one CNI plugin: nobody waits for this process but its own pod.
+ * What waits for foreign code (a container's set-up, its end) is a child or a
+ * pidfd.
+ *
+ *   keeper.c     the process: birth from the zygote, link, listening, end
+ *   pod.c        namespaces and files of the pod; its end
+ *   container.c  the containers and how each is made, started, stopped
+ *   exec.c       commands run in a container
+ *   state.c      what a successor reads; vault.c: the descriptors it gets
+ */
+#pragma once
+
+#include "base/list.h"
+#include "msg/typed.h"
+#include "workers/keeper/cgroup.h"
+#include "workers/keeper/network/network.h"
+
+#include <sys/types.h>
+
+/* What the zygote knows and each keeper needs. */
+struct keeper_config {
+	const struct cgroup_system *cgroups;
+	char cgroup_parent[CGROUP_PATH_MAX]; /* of pods that name none */
+	size_t log_line_max;
+};
+
+struct pod {
+	bool up;      /* set up, and not torn down */
+	bool used;    /* a set-up was tried: this process can't be another pod's */
+	Bulkhead__NamespaceMode network, pid, ipc;
+	bool host_uts;
+	bool network_ready;
+	Bulkhead__SandboxStartReply *started; /* from malloc */
+	struct network_host host;
+	int shm;       /* detached mount; -1: the host's */
+	int init;      /* pidfd of the shared pid namespace's init; -1 */
+	pid_t init_pid;
+	struct cgroup init_cgroup;
+	char cgroup_path[CGROUP_PATH_MAX];
+	bool cgroup_owned;
+	struct msg_request *teardown; /* waits for the containers' ends */
+	bool ending;
+	unsigned teardown_tries;
+	struct loop_source *teardown_timer;
+};
+
+struct keeper {
+	struct loop *loop;
+	struct link *link;
+	struct keeper_config config;
+	char *id;
+	char *run_dir;
+	uid_t task_uid; /* who may connect, besides root */
+	int listener;
+	struct loop_source *listening;
+	struct pod pod;
+	struct list containers;
+	struct list graves; /* control groups whose processes aren't gone yet */
+	struct loop_source *grave_timer;
+	int vault[2]; /* [0] ours to write, [1] the queue itself */
+	unsigned vault_used;
+	bool quitting;
+	struct loop_source *quit_timer;
+};
+
+/* In the child that the zygote forked, with nothing open but the standard
+ * streams and link_fd. Doesn't return. */
+_Noreturn void keeper_main(const struct keeper_config *config, const char *id, const char *run_dir, int link_fd);
+/* Ends the process once what was sent has had time to go out. */
+void keeper_quit(struct keeper *k);
+int keeper_run_dir(struct keeper *k, const char *path, struct fault *fault);
+int keeper_listen(struct keeper *k, struct fault *fault);
+void keeper_unlisten(struct keeper *k);
+/* A group that may still be in use: killed and removed, again and again. Takes
+ * over *c. */
+void keeper_bury(struct keeper *k, struct cgroup *c);
+bool keeper_graves_empty(const struct keeper *k);
+
+/* --- pod.c --- */
+
+void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSetupRequest *m);
+void on_pod_teardown(struct keeper *k, struct msg_request *r, const Bulkhead__SandboxStopRequest *m);
+/* Called at each end of a container or exec while the pod is ending. */
+void pod_teardown_continue(struct keeper *k);
+/* pod_files.c: hosts, hostname and resolv.conf in the run folder. */
+int pod_files_write(const struct keeper *k, const Bulkhead__SandboxStartRequest *s, const char *const *ips, size_t n_ips,
+		    struct fault *fault);
+void pod_files_remove(const struct keeper *k);
+/* init.c: the init of a shared pid namespace, made when first needed. */
+int pod_init_ensure(struct keeper *k, struct fault *fault);
+void pod_init_end(struct keeper *k);
+/* Its control group, made or not. */
+void pod_init_group(const struct keeper *k, char ret_path[CGROUP_PATH_MAX]);
+
+/* --- container.c, container_start.c, container_end.c, exec.c --- */
+
+void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m);
+void on_container_start(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
+void on_container_kill(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKillRequest *m);
+void on_container_stop(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStopRequest *m);
+void on_container_delete(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
+void on_container_reopen_log(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
+void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperExecRequest *m);
+void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
+void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
+
+/* --- state.c, vault.c, adopt.c --- */
+
+/* Writes <run_dir>/state; a failure is logged, and costs a successor what it
+ * doesn't know. */
+void state_save(const struct keeper *k);
+/* From the arena; -ENOENT when there is none. */
+int state_load(const char *run_dir, struct arena *a, Bulkhead__KeeperSaved **ret_saved);
+/* The pod as the task worker sees it, in the arena; NULL when out of memory. */
+Bulkhead__SandboxInfo *state_info(const struct keeper *k, struct arena *a);
+
+/* What a packet of the vault holds. Later packets of the same kind and
+ * container replace earlier ones. */
+enum vault_kind {
+	VAULT_POD = 1,   /* netns, ipcns, utsns, shm, init: those that the mask says */
+	VAULT_CONTAINER, /* pidfd, stdout, stderr, tail, stdin, status: likewise */
+	VAULT_GONE,      /* the container's descriptors aren't needed any more */
+};
+#define VAULT_FDS_MAX 8
+
+int vault_init(struct keeper *k);
+/* fds[i] < 0 is absent. Duplicates go into the vault. */
+void vault_put(struct keeper *k, enum vault_kind kind, const char *id, const int fds[VAULT_FDS_MAX]);
+void vault_put_pod(struct keeper *k);
+void on_keeper_vault(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
+void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperAdoptRequest *m);

@@ -1,0 +1,325 @@
+/*
+ * pod_setup and pod_teardown. The set-up leaves the keeper inside the pod's
+ * namespaces for good, so a keeper whose set-up failed is good for a teardown
+ * only. The teardown needs nothing but the run folder: a fresh keeper can do it
+ * for one that was killed.
+ */
+#include "workers/keeper/container.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "workers/keeper/rootfs.h"
+#include "workers/keeper/mountopt.h"
+#include "workers/keeper/sys.h"
+#include "workers/keeper/sysctl.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SHM_OPTIONS "size=65536k"
+#define TEARDOWN_RETRY (20 * NS_PER_MS)
+
+/* --- set-up --- */
+
+static int hostname_check(const char *name, struct fault *fault) {
+	size_t n = strlen(name);
+	bool good = n <= HOST_NAME_MAX;
+	for (const char *p = name; good && *p; p++)
+		good = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '-' ||
+		       *p == '.' || *p == '_';
+	return good ? 0 : fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.80s\" is not a host name", name);
+}
+
+static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fault *fault) {
+	const Bulkhead__SandboxStartRequest *s = m->sandbox;
+	if (k->pod.used)
+		return fault_set(fault, FAULT_ALREADY_EXISTS, "the keeper of pod sandbox \"%s\" has a pod already", k->id);
+	if (!s || strcmp(s->id, k->id) != 0)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the set-up is for another pod sandbox");
+	if (s->n_uid_mappings || s->n_gid_mappings)
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "user namespaces are not supported");
+	if (s->cgroup_parent[0] && !cgroup_path_valid(s->cgroup_parent))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" is not a path of a cgroup", s->cgroup_parent);
+	return hostname_check(s->hostname, fault);
+}
+
+static int namespaces_enter(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct fault *fault) {
+	struct pod *p = &k->pod;
+	int flags = 0;
+	p->network = s->network;
+	p->ipc = s->ipc;
+	p->pid = s->pid;
+	/* The CRI has no word for it: the host's network brings the host's name. */
+	p->host_uts = s->network == BULKHEAD__NAMESPACE_MODE__NODE && !s->hostname[0];
+	if (p->network != BULKHEAD__NAMESPACE_MODE__NODE)
+		flags |= CLONE_NEWNET;
+	if (p->ipc != BULKHEAD__NAMESPACE_MODE__NODE)
+		flags |= CLONE_NEWIPC;
+	if (!p->host_uts)
+		flags |= CLONE_NEWUTS;
+	int r = network_host_open(&p->host, fault);
+	if (r < 0)
+		return r;
+	if (unshare(flags) < 0)
+		return fault_errno(fault, errno, "make the pod's namespaces");
+	if (s->hostname[0] && sethostname(s->hostname, strlen(s->hostname)) < 0)
+		return fault_errno(fault, errno, "set the host name \"%s\"", s->hostname);
+	return 0;
+}
+
+static int sysctls_set(const struct pod *p, const Bulkhead__SandboxStartRequest *s, struct fault *fault) {
+	struct sysctl_scope scope = {
+		.net = p->network != BULKHEAD__NAMESPACE_MODE__NODE,
+		.ipc = p->ipc != BULKHEAD__NAMESPACE_MODE__NODE,
+		.uts = !p->host_uts,
+	};
+	for (size_t i = 0; i < s->n_sysctls; i++) {
+		int r = sysctl_write(&scope, s->sysctls[i]->key, s->sysctls[i]->value, fault);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Nobody's mount table has it: it lives as a descriptor. */
+static int shm_make(struct pod *p, struct fault *fault) {
+	static const struct mount_options o = { .data = { "mode=1777", SHM_OPTIONS }, .n_data = 2 };
+	if (p->ipc == BULKHEAD__NAMESPACE_MODE__NODE)
+		return 0;
+	int r = rootfs_new_fs("tmpfs", "shm", &o, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, &p->shm,
+			      fault);
+	return r < 0 ? fault_prefix(fault, r, "make the pod's shared memory") : 0;
+}
+
+static void setup_warn(void *ctx, const char *text) {
+	log_event(LOG_WARN, text, "pod", ((struct keeper *)ctx)->id, NULL);
+}
+
+static int group_make(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct fault *fault) {
+	struct cgroup c;
+	/* A parent that the client names has the client's limits. */
+	if (!k->pod.cgroup_owned || !s->resources)
+		return 0;
+	return cgroup_create(k->config.cgroups, k->pod.cgroup_path, s->resources, false, setup_warn, k, &c, fault);
+}
+
+static void group_choose(struct keeper *k, const Bulkhead__SandboxStartRequest *s) {
+	struct pod *p = &k->pod;
+	p->cgroup_owned = !s->cgroup_parent[0];
+	if (p->cgroup_owned)
+		snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%.*s/%s", CGROUP_PATH_MAX - 80, k->config.cgroup_parent,
+			 k->id);
+	else
+		snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%s", s->cgroup_parent);
+}
+
+/* A copy of what the caller is told, for later questions. */
+static int started_make(struct keeper *k, const struct network_attached *a, struct fault *fault) {
+	Bulkhead__SandboxStartReply reply = BULKHEAD__SANDBOX_START_REPLY__INIT;
+	char path[64] = "", *ips[NETWORK_IPS_MAX], *warnings[NETWORK_WARNINGS_MAX];
+	for (size_t i = 0; i < a->n_ips; i++)
+		ips[i] = (char *)a->ips[i];
+	for (size_t i = 0; i < a->n_warnings; i++)
+		warnings[i] = (char *)a->warnings[i];
+	if (k->pod.network != BULKHEAD__NAMESPACE_MODE__NODE)
+		snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)getpid());
+	reply.keeper_pid = getpid();
+	reply.netns_path = path;
+	reply.ips = ips;
+	reply.n_ips = a->n_ips;
+	reply.warnings = warnings;
+	reply.n_warnings = a->n_warnings;
+	CLEANUP_BUFFER struct buffer b = { 0 };
+	size_t size = bulkhead__sandbox_start_reply__get_packed_size(&reply);
+	if (!buffer_reserve(&b, size + 1))
+		return fault_errno(fault, ENOMEM, "remember the pod");
+	bulkhead__sandbox_start_reply__pack(&reply, b.data);
+	k->pod.started = bulkhead__sandbox_start_reply__unpack(NULL, size, b.data);
+	return k->pod.started ? 0 : fault_errno(fault, ENOMEM, "remember the pod");
+}
+
+static int network_up(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct network_attached *ret,
+		      struct fault *fault) {
+	struct network_pod pod = { .id = k->id, .run_dir = k->run_dir };
+	if (k->pod.network == BULKHEAD__NAMESPACE_MODE__NODE)
+		return 0;
+	int r = network_attach(m->network, &pod, &k->pod.host, ret, fault);
+	k->pod.network_ready = r == 0;
+	return r;
+}
+
+static int setup(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fault *fault) {
+	struct network_attached attached = { 0 };
+	const char *ips[NETWORK_IPS_MAX];
+	group_choose(k, m->sandbox);
+	int r = namespaces_enter(k, m->sandbox, fault);
+	/* From here on a successor must be able to take it all back. */
+	if (r == 0)
+		state_save(k);
+	if (r == 0)
+		r = network_up(k, m, &attached, fault);
+	if (r == 0)
+		r = sysctls_set(&k->pod, m->sandbox, fault);
+	if (r == 0)
+		r = shm_make(&k->pod, fault);
+	for (size_t i = 0; i < attached.n_ips; i++)
+		ips[i] = attached.ips[i];
+	if (r == 0)
+		r = pod_files_write(k, m->sandbox, ips, attached.n_ips, fault);
+	if (r == 0)
+		r = group_make(k, m->sandbox, fault);
+	return r < 0 ? r : started_make(k, &attached, fault);
+}
+
+static void network_down(struct keeper *k, bool in_pod, struct fault *fault);
+
+void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSetupRequest *m) {
+	struct fault fault = { 0 }, ignored = { 0 };
+	if (setup_check(k, m, &fault) < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
+	k->pod.used = true;
+	int e = m->run_dir[0] ? keeper_run_dir(k, m->run_dir, &fault) : 0;
+	if (e == 0)
+		e = keeper_listen(k, &fault);
+	if (e == 0)
+		e = setup(k, m, &fault);
+	if (e < 0) {
+		network_down(k, true, &ignored);
+		cgroup_remove_path(k->config.cgroups, k->pod.cgroup_owned ? k->pod.cgroup_path : "");
+		msg_fail(r, &fault);
+		return;
+	}
+	k->pod.up = true;
+	vault_put_pod(k);
+	state_save(k);
+	Bulkhead__PodSetupReply reply = BULKHEAD__POD_SETUP_REPLY__INIT;
+	reply.started = k->pod.started;
+	pod_setup_reply(r, &reply, NULL, 0);
+}
+
+/* --- teardown --- */
+
+static void network_down(struct keeper *k, bool in_pod, struct fault *fault) {
+	struct network_pod pod = { .id = k->id, .run_dir = k->run_dir };
+	fault->code = FAULT_NONE;
+	if (k->pod.host.netns < 0 && network_host_open(&k->pod.host, fault) < 0)
+		return;
+	if (network_detach(&pod, &k->pod.host, in_pod, fault) == 0)
+		k->pod.network_ready = false;
+}
+
+/* What a killed keeper left: its containers' groups, by their usual places and
+ * by its state. */
+static void leftovers_bury(struct keeper *k, struct msg_request *r, const Bulkhead__SandboxStopRequest *m) {
+	Bulkhead__KeeperSaved *saved = NULL;
+	struct cgroup c;
+	char path[CGROUP_PATH_MAX];
+	if (state_load(k->run_dir, &r->arena, &saved) < 0)
+		return;
+	snprintf(k->pod.cgroup_path, sizeof(k->pod.cgroup_path), "%s", saved->cgroup_path);
+	k->pod.cgroup_owned = saved->cgroup_owned;
+	for (size_t i = 0; i < saved->n_containers; i++) {
+		cgroup_adopt(k->config.cgroups, saved->containers[i]->cgroup_path, &c);
+		if (cgroup_path_valid(c.path))
+			keeper_bury(k, &c);
+	}
+	for (size_t i = 0; i < m->n_container_ids; i++) {
+		snprintf(path, sizeof(path), "%.*s/%s", CGROUP_PATH_MAX - 80, k->pod.cgroup_path, m->container_ids[i]);
+		cgroup_adopt(k->config.cgroups, path, &c);
+		if (cgroup_path_valid(c.path))
+			keeper_bury(k, &c);
+	}
+	pod_init_group(k, path);
+	cgroup_adopt(k->config.cgroups, path, &c);
+	if (cgroup_path_valid(path))
+		keeper_bury(k, &c);
+	if (k->pod.cgroup_owned && cgroup_path_valid(k->pod.cgroup_path)) {
+		cgroup_adopt(k->config.cgroups, k->pod.cgroup_path, &c);
+		keeper_bury(k, &c);
+	}
+}
+
+static bool all_ended(const struct keeper *k) {
+	list_for_each(n, &k->containers) {
+		struct container *c = list_entry(n, struct container, node);
+		if (c->state != CONTAINER_EXITED || exec_any(c))
+			return false;
+	}
+	return true;
+}
+
+static void teardown_timer(void *ctx) {
+	struct keeper *k = ctx;
+	loop_source_free_p(&k->pod.teardown_timer);
+	pod_teardown_continue(k);
+}
+
+static void teardown_later(struct keeper *k) {
+	if (!k->pod.teardown_timer &&
+	    loop_timer(k->loop, clock_mono() + TEARDOWN_RETRY, teardown_timer, k, &k->pod.teardown_timer) < 0)
+		k->pod.teardown_timer = NULL;
+}
+
+static void teardown_finish(struct keeper *k) {
+	struct pod *p = &k->pod;
+	struct fault fault = { 0 };
+	struct msg_request *r = take_ptr(p->teardown);
+	network_down(k, p->used && p->network != BULKHEAD__NAMESPACE_MODE__NODE, &fault);
+	if (fault.code != FAULT_NONE) {
+		/* Everything else waits with it: the record is in the run folder. */
+		p->ending = false;
+		if (r)
+			msg_fail(r, &fault);
+		return;
+	}
+	if (p->cgroup_owned && cgroup_path_valid(p->cgroup_path))
+		cgroup_remove_path(k->config.cgroups, p->cgroup_path);
+	p->up = false;
+	keeper_unlisten(k);
+	pod_files_remove(k);
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	if (r)
+		pod_teardown_reply(r, &done, NULL, 0);
+	keeper_quit(k);
+}
+
+void pod_teardown_continue(struct keeper *k) {
+	struct pod *p = &k->pod;
+	if (!p->ending || k->quitting || !all_ended(k))
+		return;
+	pod_init_end(k);
+	if (!keeper_graves_empty(k)) {
+		teardown_later(k);
+		return;
+	}
+	teardown_finish(k);
+}
+
+static void teardown_cancelled(struct msg_request *r, void *ctx) {
+	struct keeper *k = ctx;
+	k->pod.teardown = NULL;
+	msg_failf(r, FAULT_CANCELLED, "the caller gave up");
+}
+
+void on_pod_teardown(struct keeper *k, struct msg_request *r, const Bulkhead__SandboxStopRequest *m) {
+	struct pod *p = &k->pod;
+	if (p->teardown) {
+		msg_failf(r, FAULT_ABORTED, "pod sandbox \"%.80s\" is being stopped", k->id);
+		return;
+	}
+	p->teardown = r;
+	r->cancelled = teardown_cancelled;
+	r->cancelled_ctx = k;
+	p->ending = true;
+	if (!p->used)
+		leftovers_bury(k, r, m);
+	list_for_each_safe(n, &k->containers) {
+		struct container *c = list_entry(n, struct container, node);
+		container_kill_now(c);
+	}
+	pod_teardown_continue(k);
+}

@@ -1,0 +1,81 @@
+/*
+ * Making a process of a container, from both sides of the clone.
+ *
+ *   keeper                                     child
+ *   process_spawn ───────────── clone3 ──────▶ closes, namespaces, mounts, ...
+ *     status socket, packets ◀──────────────── STATUS_WARNING*, STATUS_READY
+ *     "go" ──────────────────────────────────▶ seccomp, execve
+ *     end of file: it is the program now   ◀── (close-on-exec)
+ *     or STATUS_FAULT, then it exits        ◀── with PROCESS_FAILED
+ *
+ * The child is a copy of the keeper, which is small, and so may use the heap
+ * and everything that the request decoded to. It never returns from its body.
+ */
+#pragma once
+
+#include "base/fault.h"
+#include "oci/oci.pb-c.h"
+#include "workers/keeper/cgroup.h"
+#include "workers/keeper/user.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum status_kind { STATUS_WARNING = 1, STATUS_READY, STATUS_FAULT, STATUS_TERMINAL };
+
+struct status {
+	uint32_t kind;
+	int32_t code; /* enum fault_code */
+	union {
+		char text[FAULT_TEXT_MAX];
+		struct user_ids user; /* STATUS_READY */
+	};
+};
+
+/* What a container's life begins with when it fails before its program: the
+ * exit code that the field uses for it. */
+#define PROCESS_FAILED 128
+
+struct spawn {
+	uint64_t namespaces;         /* CLONE_NEW* */
+	int pid_namespace_of;        /* pidfd; -1: the keeper's, or a new one by namespaces */
+	const struct cgroup *cgroup; /* born in its v2 group, when it has one */
+	void (*body)(void *ctx);     /* runs in the child; must not return */
+	void *ctx;
+};
+
+int process_spawn(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct fault *fault);
+/* The keeper's end and the child's end of a status socket. */
+int process_status_pair(int *ret_keeper, int *ret_child);
+/* One packet: 1, 0 at the end of file, -EAGAIN, or a negative errno. *ret_fd is
+ * the descriptor that came with it or -1. */
+int process_status_receive(int fd, struct status *ret_status, int *ret_fd);
+int process_go(int fd);
+
+/* --- in the child --- */
+
+/* What it becomes. */
+struct become {
+	const Grpc__Process *process;
+	char **args; /* n_args of them; those of process unless an exec's */
+	size_t n_args;
+	const struct user_ids *user; /* NULL: resolve in the root */
+	const void *seccomp;         /* struct sock_filter[] */
+	size_t seccomp_size;
+	uint32_t seccomp_flags;
+	int stdio[3];                /* -1: /dev/null */
+	int status;
+	bool wait; /* for process_go, after STATUS_READY */
+};
+
+/* Sends the fault and exits. */
+_Noreturn void become_failed(int status, const struct fault *fault);
+void become_warn(int status, const char *format, ...) PRINTF(2, 3);
+void become_send_terminal(int status, int terminal);
+/* The first steps, while /proc is still the host's: session, signals, oom
+ * score, the security module's label. */
+int become_prepare(const struct become *b, struct fault *fault);
+/* The last steps, inside the root; doesn't come back. */
+_Noreturn void become_program(struct become *b);
+/* Closes everything above 2 but these n descriptors (-1 is ignored). */
+void become_close_others(const int *keep, size_t n);

@@ -1,0 +1,51 @@
+/*
+ * The file system that a container sees. Runs in the process that becomes the
+ * container, in a mount namespace of its own that is still a copy of the
+ * host's; afterwards the root is the container's and nothing of the host's is
+ * left.
+ *
+ * Sources are paths of the host, opened before anything changes. Targets are
+ * paths inside a foreign root: each is resolved once, by the kernel, with that
+ * root as "/", and mounted on by descriptor. No path is resolved twice.
+ */
+#pragma once
+
+#include "base/fault.h"
+#include "oci/oci.pb-c.h"
+#include "workers/keeper/cgroup.h"
+
+#include <stdbool.h>
+
+struct rootfs {
+	const Grpc__Spec *spec;
+	int root;            /* the detached root mount */
+	int shm;             /* the pod's shared memory, a detached mount; -1: the host's */
+	const char *run_dir; /* holds hosts, resolv.conf and hostname */
+	const struct cgroup *cgroup;
+	bool cgroup_namespace;
+	/* set by rootfs_enter when the process wants a terminal; else -1 */
+	int terminal, terminal_peer;
+};
+
+int rootfs_enter(struct rootfs *r, struct fault *fault);
+
+/* --- between rootfs.c and its neighbours --- */
+
+struct mount_options;
+
+/* Mounts tree (a detached mount) on path inside root. directory: what to make
+ * when there is nothing at path. */
+int rootfs_attach(int root, int tree, const char *path, bool directory, struct fault *fault);
+/* A new instance of a file system as a detached mount. */
+int rootfs_new_fs(const char *type, const char *source, const struct mount_options *o, uint64_t attributes,
+		  int *ret_tree, struct fault *fault);
+/* A detached copy of what is mounted at path of the host. */
+int rootfs_clone(const char *path, bool recursive, int *ret_tree);
+bool rootfs_is_directory(int fd);
+
+/* rootfs_dev.c: nodes, links and the terminal below /dev. */
+int rootfs_dev(struct rootfs *r, struct fault *fault);
+/* rootfs_hide.c: masked and read-only paths, the read-only root. */
+int rootfs_hide(const struct rootfs *r, struct fault *fault);
+/* rootfs_cgroup.c: a mount of type "cgroup". */
+int rootfs_cgroup(const struct rootfs *r, const Grpc__Mount *m, const struct mount_options *o, struct fault *fault);
