@@ -31,6 +31,11 @@ static const struct standard standards[] = {
 	  .type = "devpts",
 	  .source = "devpts",
 	  .options = { "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5" } },
+	/* By this source the keeper knows that the pod's is meant. */
+	{ .destination = "/dev/shm",
+	  .type = "tmpfs",
+	  .source = "shm",
+	  .options = { "nosuid", "noexec", "nodev", "mode=1777", "size=65536k" } },
 	{ .destination = "/dev/mqueue",
 	  .type = "mqueue",
 	  .source = "mqueue",
@@ -125,10 +130,6 @@ static void add_pods(struct builder *b, char *const *theirs, size_t n) {
 			add_bind(b, files[i].destination,
 				 builder_text(b, "%s/%s/%s", b->in->pods_dir, id, files[i].file),
 				 b->security->readonly_rootfs);
-	if (taken(b, "/dev/shm", theirs, n))
-		return;
-	bool host = sandbox_namespaces(b->pod)->ipc == RUNTIME__V1__NAMESPACE_MODE__NODE;
-	add_bind(b, "/dev/shm", host ? "/dev/shm" : builder_text(b, "%s/%s/shm", b->in->pods_dir, id), false);
 }
 
 static int check_mount(struct builder *b, const Runtime__V1__Mount *m) {
