@@ -1,0 +1,342 @@
+"""kill -9 at each step of a pod's life, of each process that bulkhead is made of.
+
+For every step (pull, run, create, start, exec, stop, remove, stop pod, remove pod), every process and two moments
+(just before the call, and in the middle of it): the process is killed, the call is made again until it succeeds as the
+kubelet would, the life goes on to its end, and then
+
+  - the pod's container has its exit code and its whole log, written before, during and after the outage,
+  - a witness pod has run on through all of it, and its log has no gap,
+  - the daemon is complete again,
+  - mounts, cgroups, links, nft elements, network namespaces, addresses, folders and processes are what they were
+    before the pod.
+
+BULKHEAD_CRASH_STEPS and BULKHEAD_CRASH_VICTIMS (comma-separated) pick some of the cases."""
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import bulkhead as bh
+
+import grpc
+
+STEPS = ["pull", "run", "create", "start", "exec", "stop", "remove", "stop-pod", "remove-pod"]
+VICTIMS = ["supervisor", "api", "metadata", "image", "snapshot", "task", "keeper", "pod-keeper"]
+# Where in the middle a call is hit, as a part of the time that it usually takes.
+PARTS = [0.15, 0.5, 0.85, 0.3, 0.7]
+# A call is made again for so long. A worker that dies often is restarted with a pause that grows to 5 s.
+PATIENCE = 25.0
+
+SCRIPT = 'trap "echo bye; exit 3" TERM; echo hello; while :; do sleep 0.05; done'
+BRIEF = "sleep 0.15; echo brief; exit 5"
+TICKER = 'n=0; while :; do echo $n; n=$((n+1)); sleep 0.02; done'
+
+
+class Impatient(Exception):
+    pass
+
+
+def again(call):
+    """Makes the call until it succeeds; whoever makes it must be able to repeat it."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except grpc.RpcError as e:
+            if e.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED) or time.monotonic() > end:
+                raise Impatient("%s: %s" % (e.code().name, e.details()))
+            time.sleep(0.02)
+
+
+class Life:
+    """One pod from the image to nothing, step by step."""
+
+    def __init__(self, world, name):
+        self.world, self.client, self.name = world, world.client, name
+        self.pb = world.client.pb
+        self.pod = self.container = self.brief = None
+        self.config = bh.sandbox_config(self.client, name, log_directory=world.daemon.logs)
+
+    def step_pull(self):
+        again(lambda: self.client.images.PullImage(self.pb.PullImageRequest(
+            image=self.pb.ImageSpec(image=self.world.image)), timeout=20))
+
+    def step_run(self):
+        self.pod = again(lambda: self.client.runtime.RunPodSandbox(
+            self.pb.RunPodSandboxRequest(config=self.config), timeout=20)).pod_sandbox_id
+
+    def _create(self, name, script):
+        config = bh.container_config(self.client, name, self.world.image, ["sh", "-c", script],
+                                     log_path="%s-%s.log" % (self.name, name))
+        return again(lambda: self.client.runtime.CreateContainer(self.pb.CreateContainerRequest(
+            pod_sandbox_id=self.pod, config=config, sandbox_config=self.config), timeout=20)).container_id
+
+    def _start(self, container):
+        again(lambda: self.client.runtime.StartContainer(
+            self.pb.StartContainerRequest(container_id=container), timeout=20))
+
+    def step_create(self):
+        self.container = self._create("main", SCRIPT)
+
+    def step_start(self):
+        self._start(self.container)
+
+    def before_exec(self):
+        """A container that ends by itself while somebody is dead."""
+        self.brief = self._create("brief", BRIEF)
+        self._start(self.brief)
+
+    def step_exec(self):
+        r = again(lambda: self.client.runtime.ExecSync(self.pb.ExecSyncRequest(
+            container_id=self.container, cmd=["sh", "-c", "echo out; exit 4"], timeout=10), timeout=15))
+        if r.exit_code != 4 or r.stdout != b"out\n":
+            raise Impatient("exec said %r" % r)
+
+    def step_stop(self):
+        again(lambda: self.client.runtime.StopContainer(
+            self.pb.StopContainerRequest(container_id=self.container, timeout=5), timeout=20))
+        self.check_end(self.container, "main", 3, ["hello", "bye"])
+        if self.brief:
+            self.check_end(self.brief, "brief", 5, ["brief"])
+
+    def step_remove(self):
+        for c in filter(None, (self.container, self.brief)):
+            again(lambda: self.client.runtime.RemoveContainer(self.pb.RemoveContainerRequest(container_id=c), timeout=20))
+
+    def step_stop_pod(self):
+        again(lambda: self.client.runtime.StopPodSandbox(
+            self.pb.StopPodSandboxRequest(pod_sandbox_id=self.pod), timeout=20))
+
+    def step_remove_pod(self):
+        again(lambda: self.client.runtime.RemovePodSandbox(
+            self.pb.RemovePodSandboxRequest(pod_sandbox_id=self.pod), timeout=20))
+
+    def forget_image(self):
+        again(lambda: self.client.images.RemoveImage(self.pb.RemoveImageRequest(
+            image=self.pb.ImageSpec(image=self.world.image)), timeout=20))
+
+    def check_end(self, container, name, code, lines):
+        def status():
+            s = again(lambda: self.client.runtime.ContainerStatus(
+                self.pb.ContainerStatusRequest(container_id=container), timeout=10)).status
+            return s if s.state == self.pb.CONTAINER_EXITED else None
+        s = bh.wait_for(status, 5)
+        if not s:
+            raise Impatient("container %s doesn't end" % name)
+        if s.exit_code != code:
+            raise Impatient("container %s: exit code %d (%s %s), not %d" % (name, s.exit_code, s.reason, s.message, code))
+        found = log_lines(os.path.join(self.world.daemon.logs, "%s-%s.log" % (self.name, name)))
+        if found != lines:
+            raise Impatient("container %s: its log has %r" % (name, found))
+
+    def step(self, name):
+        getattr(self, "step_" + name.replace("-", "_"))()
+
+
+def log_lines(path):
+    with open(path, errors="replace") as f:
+        return [line.rstrip("\n").split(" ", 3)[3] for line in f]
+
+
+class World:
+    def __init__(self, folder):
+        self.folder = folder
+        self.registry = bh.Registry(folder)
+        bh.push(bh.make_image(folder, "busybox"), self.registry, "busybox:v1")
+        bh.push(bh.make_image(folder, "witness", config=["--config.env", "WITNESS=1"]), self.registry, "witness:v1")
+        self.image = self.registry.host + "/busybox:v1"
+        self.daemon = bh.Daemon(folder)
+        self.daemon.start()
+        self.client = self.daemon.client()
+        self.usual = {}
+
+    # --- the witness ---
+
+    def witness_begin(self):
+        image = self.registry.host + "/witness:v1"
+        pb = self.client.pb
+        self.client.images.PullImage(pb.PullImageRequest(image=pb.ImageSpec(image=image)))
+        self.witness = bh.Pod(self.daemon, self.client, "witness")
+        self.ticker = self.witness.run("ticker", image, ["sh", "-c", TICKER])
+        self.ticker_log = os.path.join(self.daemon.logs, "ticker.log")
+        bh.wait_for(lambda: os.path.exists(self.ticker_log) and len(log_lines(self.ticker_log)) > 2)
+        self.ticker_pid = [p for p in bh.pids() if b"n=$((n+1))" in read(p, "cmdline") and
+                           not read(p, "comm").startswith(b"bulkhead")][0]
+
+    def witness_complaint(self):
+        """What is wrong with the witness, or None."""
+        if b"n=$((n+1))" not in read(self.ticker_pid, "cmdline"):
+            return "its process is gone"
+        lines = log_lines(self.ticker_log)
+        if lines != [str(i) for i in range(len(lines))]:
+            gap = next(i for i, line in enumerate(lines) if line != str(i))
+            return "its log has a gap: %r" % lines[max(0, gap - 3):gap + 3]
+        before = len(lines)
+        if not bh.wait_for(lambda: len(log_lines(self.ticker_log)) > before, 5):
+            return "its log doesn't grow any more"
+        s = again(lambda: self.client.runtime.ContainerStatus(
+            self.client.pb.ContainerStatusRequest(container_id=self.ticker), timeout=10)).status
+        if s.state != self.client.pb.CONTAINER_RUNNING:
+            return "its status says %s (%s %s)" % (s.state, s.reason, s.message)
+        return None
+
+    # --- the truth ---
+
+    def truth(self):
+        t = bh.kernel_truth(self.daemon)
+        # Namespaces and keepers are counted: a successor has others.
+        t["netns"] = ["%d of them" % len(t["netns"])]
+        t["keepers"] = ["%d of them" % len(t["keepers"])]
+        t["processes"] = sorted("%s %d" % (name, len(pids)) for name, pids in self.daemon.processes().items())
+        t["zombies"] = sorted(read(p, "comm").decode().strip() for p in bh.pids() if b" Z " in read(p, "stat"))
+        # What a pull in progress leaves is told apart from whole blobs, which an image may share.
+        state = self.daemon.state
+        t["state"] = sorted(os.path.join(d, f)[len(state):] for d, _, files in os.walk(state) for f in files
+                            if "/layers/" not in d and not f.endswith(".tdb") and ".tdb" not in f)
+        return t
+
+    def settled(self, before, seconds=10):
+        """Nothing, or what differs after all there was time for."""
+        rest = [None]
+
+        def same():
+            reap()
+            now = self.truth()
+            rest[0] = bh.differences(before, now)
+            return not rest[0]
+        return None if bh.wait_for(same, seconds, 0.05) else rest[0]
+
+    # --- killing ---
+
+    def victims(self, kind, life):
+        """Pids of a kind; a pod's keeper is the one of the life under test."""
+        if kind != "pod-keeper":
+            return self.daemon.processes().get(kind, [])
+        known = self.witness_keepers
+        return [p for p in self.daemon.processes().get("pod-keeper", []) if p not in known]
+
+    def kill(self, kind, life):
+        """How many were there to be killed."""
+        pids = self.victims(kind, life)
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        if kind == "supervisor" and pids:
+            self.daemon.process.wait()
+            reap()
+            self.daemon.start(wait=False)
+        return len(pids)
+
+
+def read(pid, name):
+    try:
+        with open("/proc/%d/%s" % (pid, name), "rb") as f:
+            return f.read()
+    except OSError:
+        return b""
+
+
+def reap():
+    """This program is pid 1 of its namespace: what the daemon's dead left behind comes to it."""
+    children = {w.process.pid for w in (world.daemon, world.registry)} if world else set()
+    for pid in bh.pids():
+        stat = read(pid, "stat")
+        if b" Z " in stat and pid not in children:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                pass
+
+
+def run_case(w, tap, step, victim, middle, number):
+    """One life with one death; a sentence about what went wrong, or None. "skip" when nobody was there to die."""
+    life = Life(w, "crash%d" % number)
+    before = w.truth()
+    w.witness_keepers = set(w.daemon.processes().get("pod-keeper", []))
+    killed = 0
+    for name in STEPS:
+        if name == "exec":
+            life.before_exec()
+        if name != step:
+            life.step(name)
+            continue
+        if middle:
+            delay = w.usual[name] * PARTS[number % len(PARTS)]
+            deaths = []
+            killer = threading.Timer(delay, lambda: deaths.append(w.kill(victim, life)))
+            killer.start()
+            life.step(name)
+            killer.join()
+            killed = sum(deaths)
+        else:
+            killed = w.kill(victim, life)
+            life.step(name)
+    life.forget_image()
+    rest = w.settled(before)
+    if rest:
+        return "left behind:\n" + rest
+    complaint = w.witness_complaint()
+    if complaint:
+        return "the witness: " + complaint
+    return None if killed else "skip"
+
+
+def measure(w):
+    """How long each step usually takes."""
+    for i in range(2):
+        life = Life(w, "usual%d" % i)
+        for name in STEPS:
+            if name == "exec":
+                life.before_exec()
+            begin = time.monotonic()
+            life.step(name)
+            w.usual[name] = time.monotonic() - begin
+        life.forget_image()
+
+
+def picked(variable, all_of_them):
+    wanted = os.environ.get(variable)
+    return [x for x in all_of_them if not wanted or x in wanted.split(",")]
+
+
+def main(w, tap):
+    w.witness_begin()
+    measure(w)
+    print("# " + ", ".join("%s %.1f ms" % (k, v * 1000) for k, v in w.usual.items()))
+    number = 0
+    for middle in (False, True):
+        for step in picked("BULKHEAD_CRASH_STEPS", STEPS):
+            for victim in picked("BULKHEAD_CRASH_VICTIMS", VICTIMS):
+                number += 1
+                name = "%s killed %s %s" % (victim, "during" if middle else "before", step)
+                begin = time.monotonic()
+                try:
+                    wrong = run_case(w, tap, step, victim, middle, number)
+                except Impatient as e:
+                    wrong = str(e)
+                if wrong == "skip":
+                    continue
+                print("# %.2f s" % (time.monotonic() - begin))
+                if not tap.check(wrong is None, name, "%s\n%s" % (wrong, w.daemon.log_tail(30))):
+                    if not w.daemon.ready(20):
+                        return
+
+
+bh.isolate()
+tap = bh.Tap()
+world = None
+with bh.Scratch() as folder:
+    world = World(folder)
+    try:
+        main(world, tap)
+    finally:
+        world.daemon.stop()
+        world.registry.stop()
+        world.daemon.remove_cgroups()
+tap.done()
