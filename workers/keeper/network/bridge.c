@@ -56,15 +56,26 @@ static bool conflicts(const struct address *have, const struct address *want) {
 	return address_within(&a, &b) || address_within(&b, &a);
 }
 
+/* The kernel forwards IPv6 to a link only once the link's own fe80:: address is
+ * through duplicate detection, two seconds after the first pod. The same
+ * address, put there by us, counts at once. */
+static void put_link_local(struct nl_batch *b, const struct rtnl_link *bridge) {
+	const uint8_t *m = bridge->mac;
+	struct address a = { .size = 16, .prefix = 64, .bytes = { 0xfe, 0x80 } };
+	const uint8_t eui64[8] = { m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5] };
+	memcpy(a.bytes + 8, eui64, sizeof(eui64));
+	rtnl_put_address(b, bridge->index, &a);
+}
+
 /* The bridge has the gateway's address, and no other in its place. */
-static int gateway_ensure(const Bulkhead__NativeBridge *config, unsigned index, const struct pod_address *pod,
-			  struct netlink *nl, struct fault *fault) {
+static int gateway_ensure(const Bulkhead__NativeBridge *config, const struct rtnl_link *bridge,
+			  const struct pod_address *pod, struct netlink *nl, struct fault *fault) {
 	struct address have[BRIDGE_ADDRESSES_MAX], want = pod->gateway;
 	struct nl_batch b;
 	char text[ADDRESS_TEXT], other[ADDRESS_TEXT];
 	size_t n;
 	want.prefix = pod->address.prefix;
-	int r = rtnl_addresses(nl, index, address_family(&want), have, BRIDGE_ADDRESSES_MAX, &n);
+	int r = rtnl_addresses(nl, bridge->index, address_family(&want), have, BRIDGE_ADDRESSES_MAX, &n);
 	if (r < 0)
 		return fault_errno(fault, r, "list addresses of bridge \"%s\"", config->bridge);
 	for (size_t i = 0; i < n; i++)
@@ -80,9 +91,11 @@ static int gateway_ensure(const Bulkhead__NativeBridge *config, unsigned index, 
 					 "forceAddress in the network's configuration",
 					 config->bridge, address_text(&have[i], other), have[i].prefix,
 					 address_text(&want, text), want.prefix);
-		rtnl_put_address_delete(&b, index, &have[i]);
+		rtnl_put_address_delete(&b, bridge->index, &have[i]);
 	}
-	rtnl_put_address(&b, index, &want);
+	rtnl_put_address(&b, bridge->index, &want);
+	if (want.size == 16)
+		put_link_local(&b, bridge);
 	r = netlink_send(nl, &b, NULL);
 	if (r < 0 && r != -EEXIST)
 		return fault_errno(fault, r, "give bridge \"%s\" the address %s/%u", config->bridge, address_text(&want, text),
@@ -90,13 +103,13 @@ static int gateway_ensure(const Bulkhead__NativeBridge *config, unsigned index, 
 	return 0;
 }
 
-static int gateway_ensure_all(const Bulkhead__NativeBridge *config, unsigned index, const struct bridge_port *port,
-			      struct network_host *host, struct fault *fault) {
+static int gateway_ensure_all(const Bulkhead__NativeBridge *config, const struct rtnl_link *bridge,
+			      const struct bridge_port *port, struct network_host *host, struct fault *fault) {
 	for (size_t i = 0; i < port->n_addresses; i++) {
 		const struct pod_address *a = &port->addresses[i];
 		if (!a->gateway.size)
 			continue;
-		int r = gateway_ensure(config, index, a, &host->route, fault);
+		int r = gateway_ensure(config, bridge, a, &host->route, fault);
 		if (r == 0)
 			r = hostns_forward(host, address_family(&a->address), fault);
 		if (r < 0)
@@ -192,23 +205,35 @@ static int pod_configure(const Bulkhead__NativeBridge *config, const struct brid
 	return 0;
 }
 
+/* A pod that asks for its own published port: when bridged packets pass
+ * netfilter (br_netfilter), its request is translated on the bridge and must
+ * leave by the port that it came in by. */
+static bool wants_hairpin(const Bulkhead__NativeBridge *config, const struct bridge_port *port) {
+	return config->hairpin || (port->published && !config->promiscuous);
+}
+
+static int hairpin_set(const struct bridge_port *port, struct network_host *host, struct fault *fault) {
+	struct rtnl_link link;
+	int r = rtnl_link_get(&host->route, port->host_ifname, &link);
+	if (r == 0)
+		r = rtnl_bridge_port_hairpin(&host->route, link.index);
+	return r < 0 ? fault_errno(fault, r, "set hairpin mode of \"%s\"", port->host_ifname) : 0;
+}
+
 int bridge_attach(const Bulkhead__NativeBridge *config, const struct bridge_port *port, struct network_host *host,
 		  struct fault *fault) {
-	struct rtnl_link bridge, link;
+	struct rtnl_link bridge;
 	if (!rtnl_name_valid(config->bridge) || !rtnl_name_valid(port->ifname))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.32s\" or \"%.32s\" can't be the name of a link",
 				 config->bridge, port->ifname);
 	int r = bridge_get(config, &host->route, &bridge, fault);
 	if (r == 0 && config->is_gateway)
-		r = gateway_ensure_all(config, bridge.index, port, host, fault);
+		r = gateway_ensure_all(config, &bridge, port, host, fault);
 	if (r == 0)
 		r = veth_add(config, bridge.index, port, host, fault);
 	if (r == 0)
 		r = pod_configure(config, port, fault);
-	if (r < 0 || !config->hairpin)
-		return r;
-	r = rtnl_link_get(&host->route, port->host_ifname, &link);
-	if (r == 0)
-		r = rtnl_bridge_port_hairpin(&host->route, link.index);
-	return r < 0 ? fault_errno(fault, r, "set hairpin mode of \"%s\"", port->host_ifname) : 0;
+	if (r == 0 && wants_hairpin(config, port))
+		r = hairpin_set(port, host, fault);
+	return r;
 }

@@ -13,6 +13,7 @@ struct bridge_port {
 	const char *ifname;      /* its end in the pod */
 	const struct pod_address *addresses;
 	size_t n_addresses;
+	bool published;      /* ports of the pod are; it may ask for them itself */
 	struct netlink *pod; /* rtnetlink in the pod's namespace */
 };
 

@@ -139,6 +139,7 @@ static void put_subnet_chain(struct nl_batch *b, const struct address *a, bool m
 	nft_put_chain(b, name, -1, 0, NLM_F_EXCL);
 
 	struct nft_rule r = nft_rule_open(b, name);
+	nft_if_family(&r, address_family(a));
 	nft_if_within(&r, NFT_DESTINATION, &network);
 	nft_if_dnat(&r);
 	nft_masquerade(&r);
@@ -148,6 +149,7 @@ static void put_subnet_chain(struct nl_batch *b, const struct address *a, bool m
 	const struct address *stay[] = { &network, &multicast };
 	for (size_t i = 0; i < ARRAY_SIZE(stay); i++) {
 		r = nft_rule_open(b, name);
+		nft_if_family(&r, address_family(a));
 		nft_if_within(&r, NFT_DESTINATION, stay[i]);
 		nft_verdict(&r, NFT_RETURN, NULL);
 		nft_rule_close(&r);

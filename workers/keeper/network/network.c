@@ -117,6 +117,7 @@ static int native_bridge_add(struct work *w, const Bulkhead__NetworkPlan__Plugin
 		.ifname = w->plan->ifname,
 		.addresses = w->addresses,
 		.n_addresses = w->n_addresses,
+		.published = publish_has_ports(w->plan),
 		.pod = &w->inside,
 	};
 	return bridge_attach(p->bridge, &port, w->host, fault);

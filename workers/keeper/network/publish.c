@@ -31,6 +31,10 @@ static bool has_native(const Bulkhead__NetworkPlan *plan, int which) {
 	return false;
 }
 
+bool publish_has_ports(const Bulkhead__NetworkPlan *plan) {
+	return plan->n_port_mappings > 0 && has_native(plan, BULKHEAD__NETWORK_PLAN__PLUGIN__NATIVE_PORTMAP);
+}
+
 static bool masquerades(const Bulkhead__NetworkPlan *plan) {
 	for (size_t i = 0; i < plan->n_plugins; i++)
 		if (plan->plugins[i]->native_case == BULKHEAD__NETWORK_PLAN__PLUGIN__NATIVE_BRIDGE &&
@@ -70,7 +74,7 @@ static size_t port_entries(const struct publish *p, const Bulkhead__PortMapping 
 static int entries_of(const struct publish *p, struct nat_entry **ret_entries, size_t *ret_n) {
 	bool portmap = has_native(p->plan, BULKHEAD__NETWORK_PLAN__PLUGIN__NATIVE_PORTMAP);
 	bool bridge = has_native(p->plan, BULKHEAD__NETWORK_PLAN__PLUGIN__NATIVE_BRIDGE);
-	bool masquerade = masquerades(p->plan), ports = portmap && p->plan->n_port_mappings > 0;
+	bool masquerade = masquerades(p->plan), ports = publish_has_ports(p->plan);
 	struct nat_entry *entries = calloc(2 * (p->n_addresses + p->plan->n_port_mappings) + 1, sizeof(*entries));
 	size_t n = 0;
 	if (!entries)

@@ -11,6 +11,9 @@
  * is taken. */
 int publish_check(const Bulkhead__NetworkPlan *plan, struct fault *fault);
 
+/* Will there be published ports? */
+bool publish_has_ports(const Bulkhead__NetworkPlan *plan);
+
 struct publish {
 	const Bulkhead__NetworkPlan *plan;
 	const struct pod_address *addresses;
