@@ -398,6 +398,9 @@ int main(int argc, char **argv) {
 	link_free(us);
 	link_free(them);
 	content_free(content);
+	/* What was taken back from the ring is freed when the ring says so. */
+	loop_turn(loop, 10 * NS_PER_MS);
+	loop_turn(loop, 10 * NS_PER_MS);
 	loop_free(loop);
 	return 0;
 }

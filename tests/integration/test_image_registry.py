@@ -1,7 +1,6 @@
 """The image worker's code against registries: Debian's docker-registry with real images, and one that breaks off, lies,
 stalls and redirects. The driver plays the metadata worker; what is in the store is checked from the file system."""
 
-import crypt
 import gzip
 import hashlib
 import json
@@ -14,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
@@ -197,6 +197,9 @@ def test_real(folder):
 
 
 def test_htpasswd(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import crypt
     d = Driver(folder)
     path = os.path.join(folder, "htpasswd")
     with open(path, "w") as f:
@@ -243,7 +246,7 @@ def test_token(folder):
     tap.check(not any((a or "").startswith("Basic") for a in authorization(reg.requests)),
               "the password went to the realm alone")
     q = realm.requests[0]
-    tap.check("scope=repository%3Aa%2Fb%3Apull" in q[1] and "service=the+service" in q[1].replace("%20", "+"),
+    tap.check("scope=repository%3aa%2fb%3apull" in q[1].lower() and "service=the+service" in q[1].replace("%20", "+"),
               "service and scope are asked for", q)
     d.ask("release", r["pull"])
     r = d.resolve(ref, user="bob", password="no")
@@ -295,8 +298,11 @@ def test_token(folder):
     realm.faults.pop(0)
     for x in (reg, realm, evil):
         x.stop()
-    r = d.resolve(ref)
-    tap.check(r.get("error") == "UNAVAILABLE" and reg.host in r["text"], "a registry that is away: " + r["text"], r)
+    gone = "127.0.0.1:%d" % bh.free_port()
+    r = d.resolve(gone + "/a/b:1")
+    tap.check(r.get("error") == "UNAVAILABLE" and gone in r["text"], "a registry that is away: " + r["text"], r)
+    r = d.resolve("no-such-host.invalid/a/b:1")
+    tap.check(r.get("error") == "UNAVAILABLE" and "no-such-host.invalid" in r["text"], "no such host: " + r["text"], r)
     tap.check(d.stop() == 0, "the driver ends well")
 
 
@@ -494,7 +500,7 @@ def test_documents(folder):
     r = d.resolve(ref + ":big")
     tap.check(r.get("error") == "RESOURCE_EXHAUSTED" and "4194304" in r["text"], "a manifest of 4 MiB and more: " + r["text"], r)
     def endless(h, path):
-        if "/manifests/" not in path:
+        if "/manifests/" not in path or h.command == "HEAD":
             return False
         h.send_response(200)
         h.end_headers()
@@ -507,10 +513,10 @@ def test_documents(folder):
         return True
     reg.faults = [endless]
     r = d.resolve(ref + ":index2")
-    tap.check(r.get("error") == "RESOURCE_EXHAUSTED", "a manifest without end: " + r["text"], r)
+    tap.check(r.get("error") == "RESOURCE_EXHAUSTED" and "4194304" in r["text"], "a manifest without end: " + r["text"], r)
     reg.faults = [lambda h, p: h.answer(200, b"{}", [("X-%d" % i, "y" * 1000) for i in range(90)]) or True]
     r = d.resolve(ref + ":index3")
-    tap.check("error" in r, "90 kilobytes of headers: " + r.get("text", ""), r)
+    tap.check("headers" in r.get("text", ""), "90 kilobytes of headers: " + r.get("text", ""), r)
     reg.reset()
 
     # What isn't an image.
@@ -695,6 +701,7 @@ def test_layers(folder):
         h.close_connection = True
         return True
     reg.faults = [half]
+    os.unlink(d.out(blob["digest"]))
     d.say("fetch", r["pull"], blob["digest"], blob["size"], d.out(blob["digest"]))
     bh.wait_for(lambda: os.path.exists(d.out(blob["digest"])) and os.path.getsize(d.out(blob["digest"])) >= 1 << 20, 5)
     a = d.ask("cancel")
@@ -778,6 +785,7 @@ def test_death(folder):
     d.process.wait()
     gate.set()
     d.start()
+    d.ask("stats")
     tap.check(d.ingest() == [blob["digest"][7:]], "after kill -9 the layer's begin is there, half a document isn't",
               d.ingest())
     r = d.resolve(reg.host + "/a/b:1")

@@ -60,12 +60,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = handle_one
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """Clients that end a connection are what the tests are about."""
+
+
 class FakeRegistry:
     def __init__(self, address="127.0.0.1", tls=None):
         self.blobs, self.manifests, self.requests, self.faults = {}, {}, [], []
         self.lock = threading.Lock()
-        self.server = http.server.ThreadingHTTPServer((address, 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server((address, 0), Handler)
         self.server.registry = self
         self.host = "%s:%d" % (address, self.server.server_address[1])
         self.scheme = "http"

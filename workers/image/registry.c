@@ -239,8 +239,13 @@ static void no_answer(struct query *q, const struct transfer_response *response)
 	host_failed(q);
 }
 
-/* A body that broke off: nobody else is asked, part of it may have been used. */
+/* A body that broke off. Of a collected one nothing was used, so the next host
+ * may have it whole; of a stream part was: its receiver goes on from there. */
 static void broke_off(struct query *q, struct transfer_response *response) {
+	if (!q->request.data && response->failure != TRANSFER_TOO_LARGE) {
+		no_answer(q, response);
+		return;
+	}
 	static const enum fault_code codes[] = {
 		[TRANSFER_STALLED] = FAULT_DEADLINE_EXCEEDED,
 		[TRANSFER_CUT] = FAULT_UNAVAILABLE,
@@ -253,9 +258,8 @@ static void broke_off(struct query *q, struct transfer_response *response) {
 		fault_set(&fault, FAULT_DEADLINE_EXCEEDED, "%s: no progress for too long (%s)", host_of(q)->label,
 			  response->error);
 	else if (response->failure == TRANSFER_TOO_LARGE)
-		fault_set(&fault, FAULT_RESOURCE_EXHAUSTED,
-			  "%s: its answer has more than the %zu bytes that are accepted", host_of(q)->label,
-			  q->request.body_max);
+		fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "%s: its answer is too large (%s)", host_of(q)->label,
+			  response->error);
 	else
 		fault_set(&fault, codes[response->failure], "%s: %s", host_of(q)->label, response->error);
 	finish(q, response, &fault);

@@ -36,10 +36,13 @@ int session_new(struct image_worker *w, const Bulkhead__ImageResolveRequest *req
 	list_init(&s->node);
 	w->n_sessions++;
 	int r = reference_parse(request->reference, &s->reference, fault);
-	if (r == 0)
+	if (r == 0) {
 		r = hosts_load(w->config->certs_dir, s->reference.host, &s->hosts, fault);
-	if (r == 0)
-		r = credentials_init(&s->credentials, request->credentials, fault);
+		if (r == 0)
+			r = credentials_init(&s->credentials, request->credentials, fault);
+		if (r < 0)
+			fault_prefix(fault, r, "image \"%s\"", request->reference);
+	}
 	if (r < 0) {
 		session_unref(s);
 		return r;

@@ -201,9 +201,16 @@ static void head_reset(struct transfer_head *h) {
 }
 
 /* Ends the transfer from within a callback; TRANSFER_OK: what came is enough. */
-static size_t refuse(struct transfer *x, enum transfer_failure failure) {
+static size_t refuse(struct transfer *x, enum transfer_failure failure, const char *why) {
 	x->response.failure = failure;
+	snprintf(x->response.error, sizeof(x->response.error), "%s", why);
 	return 0;
+}
+
+static size_t refuse_size(struct transfer *x, size_t max, const char *of_what) {
+	char text[64];
+	snprintf(text, sizeof(text), "more than %zu bytes%s", max, of_what);
+	return refuse(x, TRANSFER_TOO_LARGE, text);
 }
 
 static size_t header_callback(char *data, size_t one, size_t n, void *ctx) {
@@ -212,7 +219,7 @@ static size_t header_callback(char *data, size_t one, size_t n, void *ctx) {
 	char line[TRANSFER_URL_MAX + 64];
 	x->header_bytes += n;
 	if (x->dead || x->header_bytes > HEADERS_MAX)
-		return refuse(x, TRANSFER_TOO_LARGE);
+		return refuse_size(x, HEADERS_MAX, " of headers");
 	if (n > 5 && strncasecmp(data, "HTTP/", 5) == 0) {
 		head_reset(h); /* the final answer is the last */
 		return n;
@@ -240,10 +247,10 @@ static size_t collect(struct transfer *x, const char *data, size_t n, bool succe
 	size_t max = success ? x->request.body_max : ERROR_BODY_MAX;
 	if (n <= max - body->size) {
 		buffer_add(body, data, n);
-		return body->failed ? refuse(x, TRANSFER_TOO_LARGE) : n;
+		return body->failed ? refuse(x, TRANSFER_TOO_LARGE, "out of memory") : n;
 	}
 	/* The begin of an error page is enough, and its end isn't waited for. */
-	return refuse(x, success ? TRANSFER_TOO_LARGE : TRANSFER_OK);
+	return success ? refuse_size(x, max, "") : refuse(x, TRANSFER_OK, "");
 }
 
 static size_t body_callback(char *data, size_t one, size_t n, void *ctx) {
@@ -260,7 +267,7 @@ static size_t body_callback(char *data, size_t one, size_t n, void *ctx) {
 	case TRANSFER_PAUSE:
 		return CURL_WRITEFUNC_PAUSE;
 	case TRANSFER_ABORT:
-		return refuse(x, TRANSFER_REFUSED);
+		return refuse(x, TRANSFER_REFUSED, "refused");
 	default:
 		return n;
 	}
@@ -300,7 +307,9 @@ static void finish(struct transfer *x, CURLcode code) {
 	bool ours = code == CURLE_WRITE_ERROR;
 	if (!ours)
 		r->failure = failure_of(code, status != 0);
-	if (r->failure != TRANSFER_OK)
+	if (r->failure == TRANSFER_TOO_LARGE && !ours)
+		refuse_size(x, x->request.body_max, "");
+	else if (r->failure != TRANSFER_OK && !ours)
 		snprintf(r->error, sizeof(r->error), "%s", x->error[0] ? x->error : curl_easy_strerror(code));
 	if (!x->dead)
 		x->request.done(x->request.ctx, r);
