@@ -81,10 +81,13 @@ static TDB_DATA tdb_key(const char *key) {
 	return (TDB_DATA){ .dptr = (unsigned char *)(uintptr_t)key, .dsize = strlen(key) };
 }
 
+/* With O_CREAT TDB would begin anew in a file whose head it doesn't know. */
 static struct tdb_context *tdb_open_at(const struct base_kind *k, const char *path) {
 	struct tdb_logging_context log = { .log_fn = tdb_said };
+	struct stat st;
+	bool there = stat(path, &st) == 0 && st.st_size > 0;
 	int flags = TDB_INCOMPATIBLE_HASH | TDB_DISALLOW_NESTING | (k->durable ? 0 : TDB_NOSYNC);
-	return tdb_open_ex(path, k->hash_size, flags, O_RDWR | O_CREAT | O_CLOEXEC, 0600, &log, NULL);
+	return tdb_open_ex(path, k->hash_size, flags, O_RDWR | O_CLOEXEC | (there ? 0 : O_CREAT), 0600, &log, NULL);
 }
 
 /* --- opening -------------------------------------------------------------- */
@@ -124,9 +127,9 @@ static int base_rebuild(struct base *b, const char *reason) {
 		return -errno;
 	char count[16];
 	snprintf(count, sizeof(count), "%d", n);
-	log_event(LOG_WARN, "database rebuilt", "file", b->path, "records_found", count, NULL);
+	log_event(LOG_WARN, "database rebuilt", "file", b->path, "copies_found", count, NULL);
 	b->tdb = tdb_open_at(b->kind, b->path);
-	return b->tdb ? 0 : -errno;
+	return b->tdb ? 0 : -EIO;
 }
 
 static int copy_record(struct tdb_context *tdb, TDB_DATA key, TDB_DATA value, void *ctx) {
@@ -161,16 +164,28 @@ static int base_compact(struct base *b) {
 		return r < 0 ? r : -errno;
 	tdb_close(b->tdb);
 	b->tdb = tdb_open_at(b->kind, b->path);
-	return b->tdb ? 0 : -errno;
+	return b->tdb ? 0 : -EIO;
+}
+
+/* An open that failed for what the file contains, not for what the system
+ * refuses. TDB doesn't always say which. */
+static bool content_to_blame(int e, const char *path) {
+	static const int systems[] = { EACCES, EPERM, ENOMEM, EMFILE, ENFILE, EROFS, ENOSPC, EDQUOT, EBUSY };
+	for (size_t i = 0; i < ARRAY_SIZE(systems); i++)
+		if (e == systems[i])
+			return false;
+	return access(path, F_OK) == 0;
 }
 
 static int base_open(struct base *b, struct fault *fault) {
 	int r = 0;
+	errno = 0;
 	b->tdb = tdb_open_at(b->kind, b->path);
-	if (!b->tdb && access(b->path, F_OK) == 0 && (errno == EIO || errno == EINVAL || errno == EBADF))
-		r = base_rebuild(b, "the file doesn't begin as a database");
+	int e = errno;
+	if (!b->tdb && content_to_blame(e, b->path))
+		r = base_rebuild(b, "the file can't be opened as a database");
 	else if (!b->tdb)
-		r = -errno;
+		r = -(e ? e : EIO);
 	else if (tdb_check(b->tdb, NULL, NULL) < 0) {
 		tdb_close(b->tdb);
 		b->tdb = NULL;
@@ -181,7 +196,7 @@ static int base_open(struct base *b, struct fault *fault) {
 	r = base_compact(b);
 	if (r < 0)
 		log_event(LOG_WARN, "database not compacted", "file", b->path, "error", strerrordesc_np(-r), NULL);
-	return b->tdb ? 0 : fault_errno(fault, r, "open database \"%s\"", b->path);
+	return b->tdb ? 0 : fault_errno(fault, r ? r : EIO, "open database \"%s\"", b->path);
 }
 
 int store_open(struct loop *loop, const char *dir, struct store **ret_store, struct fault *fault) {

@@ -1,0 +1,3 @@
+STORE_TEST_O := $(patsubst %,$(O)/workers/metadata/store/%.o,store record salvage aside)
+OBJ_test_store := $(STORE_TEST_O)
+LIBS_test_store := -ltdb
