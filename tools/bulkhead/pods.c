@@ -81,11 +81,13 @@ static int note(struct found *f, const char *id, bool is_pod, const char *name, 
 	return 1;
 }
 
-static int find(struct cli *c, const char *command, const char *name, bool pods_too, struct found *ret_found) {
+/* How many things it stands for, the last of them in ret_found; negative when
+ * the daemon doesn't say. */
+static int search(struct cli *c, const char *name, bool pods_too, struct found *ret_found) {
 	CLEANUP_REPLY ProtobufCMessage *m = (ProtobufCMessage *)containers(c);
 	CLEANUP_REPLY ProtobufCMessage *p = m && pods_too ? (ProtobufCMessage *)sandboxes(c) : NULL;
 	if (!m || (pods_too && !p))
-		return 1;
+		return -1;
 	int n = 0;
 	const Runtime__V1__ListContainersResponse *list = (Runtime__V1__ListContainersResponse *)m;
 	for (size_t i = 0; i < list->n_containers; i++)
@@ -93,6 +95,13 @@ static int find(struct cli *c, const char *command, const char *name, bool pods_
 	const Runtime__V1__ListPodSandboxResponse *pods = (Runtime__V1__ListPodSandboxResponse *)p;
 	for (size_t i = 0; n == 0 && pods && i < pods->n_items; i++)
 		n += note(ret_found, pods->items[i]->id, true, name, pods->items[i]->metadata->name);
+	return n;
+}
+
+static int find(struct cli *c, const char *command, const char *name, bool pods_too, struct found *ret_found) {
+	int n = search(c, name, pods_too, ret_found);
+	if (n < 0)
+		return 1;
 	if (n == 0)
 		return cli_fail(command, "there is no container%s \"%s\", see bulkhead ps -a", pods_too ? " or pod" : "",
 				name);
@@ -208,23 +217,28 @@ static int inspect_image(struct cli *c, const char *name) {
 }
 
 int command_inspect(struct cli *c, int argc, char **argv) {
+	struct found f;
 	if (argc != 2)
 		return cli_fail("inspect", "give one container, pod or image");
-	Runtime__V1__ContainerStatusRequest k = RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
-	Runtime__V1__PodSandboxStatusRequest p = RUNTIME__V1__POD_SANDBOX_STATUS_REQUEST__INIT;
-	ProtobufCMessage *m = NULL;
-	struct fault fault;
-	k.container_id = p.pod_sandbox_id = argv[1];
-	k.verbose = p.verbose = true;
-	if (cli_try(c, RUNTIME "ContainerStatus", &k.base, &runtime__v1__container_status_response__descriptor,
-		    30 * NS_PER_SEC, &m, &fault) == 0 ||
-	    (fault.code == FAULT_NOT_FOUND &&
-	     cli_try(c, RUNTIME "PodSandboxStatus", &p.base, &runtime__v1__pod_sandbox_status_response__descriptor,
-		     30 * NS_PER_SEC, &m, &fault) == 0))
-		return print_reply(m);
-	if (fault.code != FAULT_NOT_FOUND)
-		return cli_fail("inspect", "%s", fault.text);
-	return inspect_image(c, argv[1]);
+	int n = search(c, argv[1], true, &f);
+	if (n < 0)
+		return 1;
+	if (n == 0)
+		return inspect_image(c, argv[1]);
+	if (n > 1)
+		return cli_fail("inspect", "\"%s\" could be any of %d, give more of the id", argv[1], n);
+	if (f.is_pod) {
+		Runtime__V1__PodSandboxStatusRequest r = RUNTIME__V1__POD_SANDBOX_STATUS_REQUEST__INIT;
+		r.pod_sandbox_id = f.id;
+		r.verbose = true;
+		return print_reply(cli_call(c, RUNTIME "PodSandboxStatus", &r.base,
+					    &runtime__v1__pod_sandbox_status_response__descriptor, 30 * NS_PER_SEC));
+	}
+	Runtime__V1__ContainerStatusRequest r = RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
+	r.container_id = f.id;
+	r.verbose = true;
+	return print_reply(cli_call(c, RUNTIME "ContainerStatus", &r.base,
+				    &runtime__v1__container_status_response__descriptor, 30 * NS_PER_SEC));
 }
 
 int command_stats(struct cli *c, int argc, char **argv) {
