@@ -3,7 +3,7 @@
 #include <string.h>
 
 bool tar_block_is_zero(const uint8_t *block) {
-	return block[0] == 0 && memcmp(block, block + 1, TAR_BLOCK - 1) == 0;
+	return block[0] == 0 && memcmp(block, block + 1, TAR_BLOCK_SIZE - 1) == 0;
 }
 
 bool tar_number(const char *field, size_t size, int64_t *ret_value) {
@@ -39,7 +39,7 @@ bool tar_header_valid(const struct tar_header *h) {
 
 	if (!tar_number(h->checksum, sizeof(h->checksum), &want))
 		return false;
-	for (size_t i = 0; i < TAR_BLOCK; i++) {
+	for (size_t i = 0; i < TAR_BLOCK_SIZE; i++) {
 		uint8_t b = i >= at && i < at + sizeof(h->checksum) ? ' ' : bytes[i];
 		sum += b;
 		sum_signed += (int8_t)b;

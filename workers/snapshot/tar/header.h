@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TAR_BLOCK 512
+#define TAR_BLOCK_SIZE 512
 
 /* POSIX ustar; GNU uses prefix for its own fields. */
 struct tar_header {
@@ -21,7 +21,7 @@ struct tar_header {
 	char prefix[155];
 	char pad[12];
 };
-_Static_assert(sizeof(struct tar_header) == TAR_BLOCK, "a tar block");
+_Static_assert(sizeof(struct tar_header) == TAR_BLOCK_SIZE, "a tar block");
 
 struct tar_sparse_field {
 	char offset[12], size[12];
@@ -39,7 +39,7 @@ struct tar_gnu_sparse_block {
 	char extended;
 	char pad[7];
 };
-_Static_assert(sizeof(struct tar_gnu_sparse_block) == TAR_BLOCK, "a tar block");
+_Static_assert(sizeof(struct tar_gnu_sparse_block) == TAR_BLOCK_SIZE, "a tar block");
 
 bool tar_block_is_zero(const uint8_t *block);
 /* Whether the checksum fits, as unsigned or as signed bytes. */

@@ -90,7 +90,7 @@ static int read_exact(struct tar *t, void *out, size_t size, struct fault *fault
 
 /* A block that must be there. */
 static int read_block(struct tar *t, void *out, struct fault *fault) {
-	int r = read_exact(t, out, TAR_BLOCK, fault);
+	int r = read_exact(t, out, TAR_BLOCK_SIZE, fault);
 	return r == 0 ? cut_short(t, fault) : r;
 }
 
@@ -107,7 +107,7 @@ static int skip(struct tar *t, uint64_t size, struct fault *fault) {
 }
 
 static uint64_t padding_of(uint64_t size) {
-	return (TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK;
+	return (TAR_BLOCK_SIZE - size % TAR_BLOCK_SIZE) % TAR_BLOCK_SIZE;
 }
 
 /* The payload of an extra header, NUL-terminated, into out of max + 1 bytes. */
@@ -164,7 +164,7 @@ static int read_extra_header(struct tar *t, const struct tar_header *h, int64_t 
 }
 
 static int not_a_header(struct tar *t, struct fault *fault) {
-	uint64_t at = t->position - TAR_BLOCK;
+	uint64_t at = t->position - TAR_BLOCK_SIZE;
 	if (at == 0)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "this is no tar archive");
 	return fault_set(fault, FAULT_DATA_LOSS, "no tar header at byte %llu of the archive", (unsigned long long)at);
@@ -198,7 +198,7 @@ static int type_of(const struct tar_header *h, const char *path, enum tar_type *
 		*ret_type = v7_dir ? TAR_DIR : types[i].type;
 		return 0;
 	}
-	return fault_set(fault, FAULT_UNIMPLEMENTED, "the entry \"%.256s\" has the unknown type '%c'", path, h->type);
+	return fault_set(fault, FAULT_UNIMPLEMENTED, "entries of type '%c' are unknown", h->type);
 }
 
 /* Mode, owner, time and device numbers: the header's, then pax's over them. */
@@ -280,19 +280,19 @@ struct number_lines {
 	struct tar *tar;
 	uint64_t *stored;
 	size_t at;
-	uint8_t block[TAR_BLOCK];
+	uint8_t block[TAR_BLOCK_SIZE];
 };
 
 static int next_number(struct number_lines *l, uint64_t *ret_value, struct fault *fault) {
 	char digits[24];
 	for (size_t n = 0; n < sizeof(digits); n++) {
-		if (l->at == TAR_BLOCK) {
-			if (*l->stored < TAR_BLOCK)
+		if (l->at == TAR_BLOCK_SIZE) {
+			if (*l->stored < TAR_BLOCK_SIZE)
 				break;
 			int r = read_block(l->tar, l->block, fault);
 			if (r < 0)
 				return r;
-			*l->stored -= TAR_BLOCK;
+			*l->stored -= TAR_BLOCK_SIZE;
 			l->at = 0;
 		}
 		digits[n] = (char)l->block[l->at++];
@@ -307,7 +307,7 @@ static int next_number(struct number_lines *l, uint64_t *ret_value, struct fault
 }
 
 static int read_sparse_1_0(struct tar *t, struct fault *fault) {
-	struct number_lines lines = { .tar = t, .stored = &t->stored, .at = TAR_BLOCK };
+	struct number_lines lines = { .tar = t, .stored = &t->stored, .at = TAR_BLOCK_SIZE };
 	uint64_t n, offset, size;
 	tar_sparse_clear(&t->map);
 	int r = next_number(&lines, &n, fault);
@@ -389,7 +389,7 @@ int tar_next(struct tar *t, struct tar_entry *ret_entry, struct fault *fault) {
 		/* With pax's size the header's own may be anything. */
 		if (t->has_pax && t->pax.has_size)
 			size = 0;
-		else if ((r = FIELD(&h, size, INT64_MAX - TAR_BLOCK, &size, fault)) < 0)
+		else if ((r = FIELD(&h, size, INT64_MAX - TAR_BLOCK_SIZE, &size, fault)) < 0)
 			return r;
 		r = read_extra_header(t, &h, size, fault);
 		if (r == 0)
