@@ -6,3 +6,5 @@ SNAP_UNPACK := $(SNAP_TAR) $(patsubst %,$(SNAP)/%.o,decode/decode decode/gzip de
 OBJ_test_unpack := $(SNAP_UNPACK)
 LIBS_test_unpack := $(LIBS_snapshot)
 OBJ_test_jail := $(SNAP)/jail.o $(SNAP)/child.o
+OBJ_test_snapshot := $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildcard workers/snapshot/*.c workers/snapshot/*/*.c)))
+LIBS_test_snapshot := $(LIBS_snapshot)

@@ -75,9 +75,12 @@ int rooms_open(struct rooms *r, const char *state_root, struct fault *fault) {
 		if (e < 0)
 			return e;
 	}
-	/* Of overlayfs's shown root the lowest folder's attributes don't count. */
-	if (mkdirat(r->layers, ROOM_EMPTY, 0755) < 0 && errno != EEXIST)
-		return fault_errno(fault, errno, "make the folder %s", ROOM_EMPTY);
+	static const char *const empty[] = { ROOM_EMPTY, ROOM_EMPTY_1, ROOM_EMPTY_2 };
+	for (size_t i = 0; i < ARRAY_SIZE(empty); i++) {
+		e = room_folder(r->layers, empty[i], 0755, 0, 0);
+		if (e < 0)
+			return fault_errno(fault, e, "make the folder %s", empty[i]);
+	}
 	if (fchdir(r->layers) < 0)
 		return fault_errno(fault, errno, "enter the folder of the layers");
 	e = part_clear(r, r->layers_staging, r->layers_trash, fault);

@@ -5,7 +5,7 @@
  *     <short name>/fs      a committed layer in overlayfs's form
  *     <short name>/layer   its chain id and size
  *     .staging/            layers being unpacked; gone after a restart
- *     .empty/              stands below a single layer: overlayfs wants two
+ *     .empty/1, .empty/2   stand below a single layer: overlayfs wants two
  *     .trash/
  *   <state root>/snapshots/
  *     <key>/fs, <key>/work a container's writable part
@@ -25,6 +25,8 @@
 #define ROOM_SNAPSHOTS "../snapshots"
 #define ROOM_STAGING ".staging"
 #define ROOM_EMPTY ".empty"
+#define ROOM_EMPTY_1 ".empty/1"
+#define ROOM_EMPTY_2 ".empty/2"
 #define ROOM_NEW ".new"
 #define ROOM_VIEWS ".views"
 

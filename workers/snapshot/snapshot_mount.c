@@ -30,9 +30,11 @@ static const char **lowers_of(struct msg_request *r, const struct layer *const *
 		if (!lowers[i])
 			return NULL;
 	}
+	if (n < 2 && !(n && upper))
+		lowers[n++] = ROOM_EMPTY_1;
+	if (n < 2 && !upper)
+		lowers[n++] = ROOM_EMPTY_2;
 	*ret_n = n;
-	while (*ret_n < (upper ? 1u : 2u))
-		lowers[(*ret_n)++] = ROOM_EMPTY;
 	return lowers;
 }
 

@@ -322,6 +322,7 @@ static int extract_finish(struct extract *x, struct fault *fault) {
 int extract_archive(struct tar *tar, int root, const struct extract_limits *limits, struct buffer *report,
 		    struct extract_result *ret_result, struct fault *fault) {
 	struct extract x = { .tar = tar, .root = root, .trash = -1, .report = report };
+	x.result = (struct extract_result){ .size = BLOCK, .inodes = 1 }; /* the root */
 	struct tar_entry e;
 	uint64_t entries = 0;
 
