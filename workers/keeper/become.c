@@ -164,7 +164,8 @@ static int stdio_set(struct become *b, struct fault *fault) {
 		if (from < 0 || dup2(from, i) < 0)
 			return fault_errno(fault, errno, "set up standard streams");
 	}
-	/* Fails for what is no terminal, which is nearly always. */
+	/* Its number may be the one that the status socket is about to get. */
+	fd_replace(&null, -1);
 	if (b->process->terminal)
 		ioctl(0, TIOCSCTTY, 0);
 	if (b->status != STATUS_FD && dup3(b->status, STATUS_FD, O_CLOEXEC) < 0)

@@ -1,0 +1,2 @@
+OBJ_test_keeper := $(O)/tests/integration/keeper_lab.o
+OBJ_test_keeper_adopt := $(O)/tests/integration/keeper_lab.o
