@@ -59,6 +59,7 @@ bool lab_soon(int milliseconds, const char *command) {
 
 bool lab_open(struct lab *lab, const char **ret_reason) {
 	*lab = (struct lab){ .root = "/tmp/bulkhead-network-XXXXXX" };
+	char bin_dirs[128];
 	if (geteuid() != 0) {
 		*ret_reason = "needs root";
 		return false;
@@ -71,9 +72,12 @@ bool lab_open(struct lab *lab, const char **ret_reason) {
 		err(1, "lab folder");
 	snprintf(lab->conf, sizeof(lab->conf), "%s/conf", lab->root);
 	snprintf(lab->cache, sizeof(lab->cache), "%s/cache", lab->root);
+	snprintf(lab->bin, sizeof(lab->bin), "%s/bin", lab->root);
+	snprintf(bin_dirs, sizeof(bin_dirs), "%s:/opt/cni/bin:/usr/lib/cni", lab->bin);
+	mkdir(lab->bin, 0755);
 	mkdir(lab->conf, 0755);
 	mkdir(lab->cache, 0755);
-	struct cni_options options = { .conf_dir = lab->conf, .bin_dirs = "/opt/cni/bin:/usr/lib/cni", .cache_dir = lab->cache };
+	struct cni_options options = { .conf_dir = lab->conf, .bin_dirs = bin_dirs, .cache_dir = lab->cache };
 	if (cni_new(&options, &lab->cni) < 0)
 		errx(1, "cni_new");
 	return lab_shell("ip link set lo up");

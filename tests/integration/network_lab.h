@@ -13,8 +13,8 @@
 #include <sys/types.h>
 
 struct lab {
-	char root[64];      /* on a tmpfs of its own; conf/, cache/, run/ below */
-	char conf[80], cache[80];
+	char root[64];      /* on a tmpfs of its own; conf/, cache/, bin/ below */
+	char conf[80], cache[80], bin[80]; /* bin: plugins of the test's own */
 	struct cni *cni;
 };
 

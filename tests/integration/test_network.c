@@ -20,6 +20,30 @@ static const char native_list[] =
 	" {\"type\": \"bridge\", \"bridge\": \"lab0\", \"isGateway\": true, \"ipMasq\": true, " DUAL_STACK "},"
 	" {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}}]}";
 
+/* What only Debian's own plugins can do, or with an option that isn't known to
+ * be native. */
+static const char ptp_list[] =
+	"{\"cniVersion\": \"0.4.0\", \"name\": \"point\", \"plugins\": ["
+	" {\"type\": \"ptp\", \"ipMasq\": true, \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.89.0.0/24\","
+	"  \"routes\": [{\"dst\": \"0.0.0.0/0\"}]}},"
+	" {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}},"
+	" {\"type\": \"tuning\", \"sysctl\": {\"net.core.somaxconn\": \"999\"}}]}";
+
+static const char executed_list[] =
+	"{\"cniVersion\": \"1.0.0\", \"name\": \"alien\", \"plugins\": ["
+	" {\"type\": \"bridge\", \"bridge\": \"alien0\", \"isDefaultGateway\": true, \"ipMasq\": true, \"enabledad\": true,"
+	"  \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.90.0.0/24\"}},"
+	" {\"type\": \"portmap\", \"snat\": true, \"markMasqBit\": 13, \"capabilities\": {\"portMappings\": true}},"
+	" {\"type\": \"firewall\"}]}";
+
+static const char mixed_list[] =
+	"{\"cniVersion\": \"1.0.0\", \"name\": \"mixed\", \"plugins\": ["
+	" {\"type\": \"bridge\", \"bridge\": \"mixed0\", \"isDefaultGateway\": true, \"ipMasq\": true,"
+	"  \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.91.0.0/24\"}},"
+	" {\"type\": \"firewall\", \"backend\": \"iptables\"},"
+	" {\"type\": \"tuning\", \"mac\": \"02:00:00:00:00:91\"},"
+	" {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}}]}";
+
 static Bulkhead__PortMapping port(unsigned protocol, unsigned host_port, const char *host_ip) {
 	Bulkhead__PortMapping m = BULKHEAD__PORT_MAPPING__INIT;
 	m.protocol = protocol;
@@ -126,6 +150,88 @@ static void test_native(struct lab *lab) {
 	lab_pod_end(&outside);
 }
 
+/* One pod of a network in which plugins are executed, asked as the native ones
+ * are, then taken down while it lives or after it was killed. */
+static void test_executed(struct lab *lab, const char *name, const char *list, const char *address, bool kill_it) {
+	struct lab_pod pod, outside;
+	struct lab_answer r;
+	lab_pod_start(lab, &outside, "outside");
+	outside_connect(&outside);
+	lab_serve(&outside, "out", IPPROTO_TCP, 80);
+	lab_pod_start(lab, &pod, "cccc");
+	lab_configure(lab, list);
+	Bulkhead__PortMapping published = port(IPPROTO_TCP, 8080, "");
+	lab_attach(lab, &pod, &published, 1, &r);
+	tap_check(r.result == 0 && r.attached.n_ips == 1 && strcmp(r.attached.ips[0], address) == 0, "%s: attach", name);
+	lab_serve(&pod, "c", IPPROTO_TCP, 80);
+	tap_check(says(NULL, IPPROTO_TCP, address, 80, "c "), "%s: the host reaches the pod", name);
+	tap_check(says(&pod, IPPROTO_TCP, "192.0.2.2", 80, "out 192.0.2.1"), "%s: the pod reaches the outside", name);
+	tap_check(says(&outside, IPPROTO_TCP, "192.0.2.1", 8080, "c 192.0.2.2"), "%s: its published port", name);
+	if (list == ptp_list)
+		tap_check(lab_run(&pod, "test $(cat /proc/sys/net/core/somaxconn) = 999") == 0, "%s: tuning was run", name);
+	if (list == mixed_list)
+		tap_check(lab_run(&pod, "ip link show eth0 | grep -q 02:00:00:00:00:91") == 0, "%s: tuning was run", name);
+
+	if (kill_it) {
+		lab_pod_kill(&pod);
+		lab_detach_gone(&pod, &r);
+	} else {
+		lab_detach(&pod, &r);
+	}
+	tap_check(r.result == 0, "%s: detach", name);
+	tap_check(lab_shell("! ls %s/networks/*/%s 2>/dev/null", lab->cache, address), "%s: no address is left", name);
+	tap_check(lab_shell("! (nft list ruleset; iptables-save) 2>/dev/null | grep '%s\\b\\|cccc\\|dport 8080'", address),
+		  "%s: no rule is left", name);
+	tap_check(access(pod.run_dir, F_OK) == 0 && lab_shell("test ! -e %s/network", pod.run_dir), "%s: no record is left",
+		  name);
+	if (!kill_it)
+		lab_pod_end(&pod);
+	tap_check(lab_soon(3000, "test -z \"$(ip -o link show type veth | grep -v out0)\""), "%s: no link is left", name);
+	lab_pod_end(&outside);
+	lab_soon(3000, "! ip link show out0 >/dev/null 2>&1");
+}
+
+/* A plugin that lies, dies, or hangs about gives a sentence, and nothing is
+ * left of the pod. */
+static void test_bad_plugins(struct lab *lab) {
+	static const struct {
+		const char *type, *script, *sentence;
+		enum fault_code code;
+	} bad[] = {
+		{ "bad-json", "echo nonsense", "its output is no CNI result", FAULT_DATA_LOSS },
+		{ "bad-exit", "echo broken pipe dream >&2; exit 3", "exit status 3: broken pipe dream", FAULT_UNKNOWN },
+		{ "bad-kill", "kill -9 $$", "killed by signal 9", FAULT_UNKNOWN },
+		{ "bad-error", "test $CNI_COMMAND = DEL && exit; echo '{\"cniVersion\": \"1.0.0\", \"code\": 11, \"msg\": \"come back\"}'; exit 1",
+		  "come back (code 11)", FAULT_UNAVAILABLE },
+		{ "bad-flood", "test $CNI_COMMAND = DEL && exit; exec yes", "bytes of output", FAULT_RESOURCE_EXHAUSTED },
+		{ "not-there", NULL, "is in none of", FAULT_FAILED_PRECONDITION },
+	};
+	struct lab_pod pod;
+	struct lab_answer r;
+	char list[512];
+	lab_pod_start(lab, &pod, "dddd");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		if (bad[i].script)
+			lab_shell("cat > %s/%s <<'END'\n#!/bin/sh\n%s\nEND\nchmod +x %s/%s", lab->bin, bad[i].type,
+				  bad[i].script, lab->bin, bad[i].type);
+		snprintf(list, sizeof(list), "{\"cniVersion\": \"1.0.0\", \"name\": \"bad\", \"plugins\": ["
+			 "{\"type\": \"bridge\", \"bridge\": \"bad0\", \"ipam\": {\"type\": \"host-local\", "
+			 "\"subnet\": \"10.92.0.0/24\"}}, {\"type\": \"%s\"}]}", bad[i].type);
+		lab_configure(lab, list);
+		lab_attach(lab, &pod, NULL, 0, &r);
+		tap_check(r.result < 0 && r.fault.code == bad[i].code && strstr(r.fault.text, bad[i].sentence) &&
+				  strstr(r.fault.text, bad[i].type), "%s: a sentence that names it", bad[i].type);
+		/* Its DEL fails the same way for some; then the record must stay. */
+		if (lab_shell("test -e %s/network", pod.run_dir)) {
+			lab_shell("printf '#!/bin/sh\\n' > %s/%s", lab->bin, bad[i].type);
+			lab_detach(&pod, &r);
+		}
+		tap_check(lab_shell("test ! -e %s/network && test $(ls %s/networks/bad | grep -c ^10) = 0", pod.run_dir,
+				    lab->cache), "%s: nothing is left", bad[i].type);
+	}
+	lab_pod_end(&pod);
+}
+
 int main(void) {
 	struct lab lab;
 	const char *reason = "";
@@ -134,6 +240,15 @@ int main(void) {
 		return tap_done();
 	}
 	test_native(&lab);
+	test_bad_plugins(&lab);
+	if (access("/usr/lib/cni/ptp", X_OK) < 0) {
+		tap_skip("executed plugins", "containernetworking-plugins isn't installed");
+	} else {
+		test_executed(&lab, "ptp, native portmap, tuning", ptp_list, "10.89.0.2", false);
+		test_executed(&lab, "executed bridge, portmap, firewall", executed_list, "10.90.0.2", false);
+		test_executed(&lab, "native bridge, firewall, tuning, native portmap", mixed_list, "10.91.0.2", false);
+		test_executed(&lab, "the same, killed", mixed_list, "10.91.0.3", true);
+	}
 	lab_close(&lab);
 	return tap_done();
 }

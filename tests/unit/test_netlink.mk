@@ -1,0 +1,1 @@
+OBJ_test_netlink := $(patsubst %,$(O)/workers/keeper/network/%.o,netlink address)
