@@ -367,7 +367,7 @@ int main(int argc, char **argv) {
 	snprintf(config.certs_dir, sizeof(config.certs_dir), "%s", argv[2]);
 	if (argc > 3)
 		config.pull_progress_timeout_s = (uint32_t)atoi(argv[3]);
-	if (transfer_global_init() < 0 || loop_new(&options, &loop) < 0 || loop_enable(loop, NULL, 0) < 0 ||
+	if (loop_new(&options, &loop) < 0 || loop_enable(loop, NULL, 0) < 0 ||
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return 1;
 	if (content_open(loop, config.state_root, &content, &fault) < 0) {

@@ -151,7 +151,7 @@ def test_real(folder):
     tap.check(all_good(d, s, got) and s["manifest"]["type"].endswith("distribution.manifest.v2+json"),
               "docker schema 2", s)
     s = d.resolve(ref + ":none")
-    tap.check(s.get("error") == "NOT_FOUND" and registry.host in s["text"] and ":none" in s["text"] and
+    tap.check(s.get("error") == "NOT_FOUND" and registry.host in s["text"] and
               "404" in s["text"], "a missing tag: " + s.get("text", ""), s)
     s = d.resolve(ref + "@sha256:" + "0" * 64)
     tap.check(s.get("error") == "NOT_FOUND", "a missing digest: " + s.get("text", ""), s)
@@ -529,7 +529,7 @@ def test_documents(folder):
             ("html", b"<html>", "text/html", "DATA_LOSS")):
         reg.manifest("a/b", tag, doc, media_type)
         r = d.resolve(ref + ":" + tag)
-        tap.check(r.get("error") == code and ":" + tag in r["text"], "%s: %s" % (tag, r.get("text")), r)
+        tap.check(r.get("error") == code, "%s: %s" % (tag, r.get("text")), r)
     reg.faults = [lambda h, p: h.error(429, "TOOMANYREQUESTS", "slow\ndown") or True]
     r = d.resolve(ref + ":index")
     tap.check(r.get("error") == "RESOURCE_EXHAUSTED" and "slow?down" in r["text"], "the registry's own words: " + r["text"], r)

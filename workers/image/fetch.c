@@ -76,7 +76,6 @@ static void fetch_fail(struct fetch *f, const struct fault *fault) {
 	struct msg_request *request = f->request;
 	struct download *d = f->download;
 	struct fault copy = *fault;
-	fault_prefix(&copy, 0, "layer %s", f->digest);
 	fetch_free(f);
 	msg_fail(request, &copy);
 	if (d)

@@ -1,10 +1,14 @@
 /* The rows that this worker answers, and its life as a whole. */
 #include "worker.h"
 
+#include "base/clock.h"
+#include "base/footprint.h"
 #include "fetch.h"
 #include "msg/typed.h"
 #include "resolve.h"
 #include "session.h"
+
+#define IDLE_AFTER_MS 1000 /* a next pull of the same registry may use the connections */
 
 int image_worker_init(struct image_worker *w, struct loop *loop, const struct boot_config *config,
 		      struct link *metadata, struct content *content) {
@@ -13,7 +17,27 @@ int image_worker_init(struct image_worker *w, struct loop *loop, const struct bo
 	list_init(&w->resolves);
 	list_init(&w->fetches);
 	map_init(&w->downloads);
-	return transfers_new(loop, &w->transfers);
+	int r = transfers_new(loop, &w->transfers);
+	if (r == 0)
+		image_worker_idle(w);
+	return r;
+}
+
+static void on_idle(void *ctx) {
+	struct image_worker *w = ctx;
+	loop_source_free_p(&w->idle);
+	if (w->n_sessions > 0)
+		return;
+	transfers_trim(w->transfers);
+	content_sweep(w->content);
+	footprint_trim();
+}
+
+void image_worker_idle(struct image_worker *w) {
+	loop_source_free_p(&w->idle);
+	/* Without a timer it is done after the next pull. */
+	if (loop_timer(w->loop, clock_mono() + IDLE_AFTER_MS * NS_PER_MS, on_idle, w, &w->idle) < 0)
+		w->idle = NULL;
 }
 
 void image_worker_abandon(struct image_worker *w, const char *why) {
@@ -27,6 +51,7 @@ void image_worker_abandon(struct image_worker *w, const char *why) {
 
 void image_worker_deinit(struct image_worker *w) {
 	image_worker_abandon(w, "the image worker stops");
+	loop_source_free_p(&w->idle);
 	transfers_free(w->transfers);
 	map_deinit(&w->downloads);
 }
@@ -45,8 +70,6 @@ static void on_image_release(struct image_worker *w, struct msg_request *r, cons
 	struct session *s = session_find(w, m->pull_id);
 	if (s)
 		session_release(s);
-	if (w->n_sessions == 0)
-		content_sweep(w->content);
 	image_release_reply(r, &done, NULL, 0);
 }
 

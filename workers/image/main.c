@@ -32,9 +32,6 @@ static struct image_worker image;
 static int prepare(struct worker *w) {
 	struct addrinfo *list;
 	w->state = &image;
-	int r = transfer_global_init();
-	if (r < 0)
-		return r;
 	/* Loads what the name service is configured to be made of, while the
 	 * files that it consists of are still there. */
 	if (getaddrinfo("localhost", NULL, NULL, &list) == 0)

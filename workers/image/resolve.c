@@ -70,11 +70,8 @@ static void resolve_free(struct resolve *r) {
 	free(r);
 }
 
-static void fail(struct resolve *r, struct fault *fault) {
+static void fail(struct resolve *r, const struct fault *fault) {
 	struct msg_request *request = r->request;
-	const struct reference *ref = &r->session->reference;
-	fault_prefix(fault, 0, "image \"%s/%s%s%s\"", ref->host, ref->path, ref->digest[0] ? "@" : ":",
-		     ref->digest[0] ? ref->digest : ref->tag);
 	/* Nothing can follow in this pull. */
 	if (session_find(r->worker, r->session->pull_id) == r->session)
 		session_release(r->session);
@@ -109,10 +106,9 @@ static int no_memory(struct fault *fault) {
 static void put_done(void *ctx, const struct fault *fault) {
 	struct put *p = ctx;
 	struct resolve *r = p->resolve;
-	struct fault copy;
+	struct fault copy = fault ? *fault : (struct fault){ 0 };
 	put_free(p);
 	if (fault) {
-		copy = *fault;
 		fail(r, &copy);
 		return;
 	}

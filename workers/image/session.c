@@ -22,7 +22,7 @@ void session_unref(struct session *s) {
 	free(s);
 	/* Connections are worth keeping while a pull runs, not longer. */
 	if (--w->n_sessions == 0)
-		transfers_trim(w->transfers);
+		image_worker_idle(w);
 }
 
 int session_new(struct image_worker *w, const Bulkhead__ImageResolveRequest *request, struct session **ret_session,
@@ -36,13 +36,10 @@ int session_new(struct image_worker *w, const Bulkhead__ImageResolveRequest *req
 	list_init(&s->node);
 	w->n_sessions++;
 	int r = reference_parse(request->reference, &s->reference, fault);
-	if (r == 0) {
+	if (r == 0)
 		r = hosts_load(w->config->certs_dir, s->reference.host, &s->hosts, fault);
-		if (r == 0)
-			r = credentials_init(&s->credentials, request->credentials, fault);
-		if (r < 0)
-			fault_prefix(fault, r, "image \"%s\"", request->reference);
-	}
+	if (r == 0)
+		r = credentials_init(&s->credentials, request->credentials, fault);
 	if (r < 0) {
 		session_unref(s);
 		return r;

@@ -34,7 +34,7 @@ struct transfers {
 	struct list running; /* struct transfer */
 	struct list watches;
 	int inside; /* libcurl is on the stack */
-	bool reaping, trim;
+	bool initialised, reaping, trim;
 };
 
 struct watch {
@@ -56,10 +56,6 @@ struct transfer {
 	size_t header_bytes;
 	bool dead; /* cancelled; no callback may come */
 };
-
-int transfer_global_init(void) {
-	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -ENOMEM;
-}
 
 static void reap(struct transfers *t);
 
@@ -378,6 +374,11 @@ static int multi_make(struct transfers *t) {
 	t->trim = false;
 	if (t->multi)
 		return 0;
+	/* The tables of TLS are worth half a megabyte: who pulls nothing has none.
+	 * There is no other thread yet. */
+	if (!t->initialised && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return -ENOMEM;
+	t->initialised = true;
 	t->multi = curl_multi_init();
 	if (!t->multi)
 		return -ENOMEM;

@@ -76,9 +76,6 @@ struct transfer_request {
 	void *ctx;
 };
 
-/* Once per process, before threads and confinement. */
-int transfer_global_init(void);
-
 int transfers_new(struct loop *loop, struct transfers **ret_transfers) NODISCARD;
 void transfers_free(struct transfers *t);
 /* Drops connections and caches as soon as no transfer runs. */

@@ -14,11 +14,12 @@ struct image_worker {
 	struct link *metadata;
 	struct transfers *transfers;
 	struct content *content;
-	struct list sessions; /* struct session */
-	unsigned n_sessions;  /* released ones with work under way too */
-	struct map downloads; /* by digest: struct download */
-	struct list fetches;  /* struct fetch: those that wait for their pipe only */
-	struct list resolves; /* struct resolve */
+	struct list sessions;	  /* struct session */
+	unsigned n_sessions;	  /* released ones with work under way too */
+	struct map downloads;	  /* by digest: struct download */
+	struct list fetches;	  /* struct fetch: those that wait for their pipe only */
+	struct list resolves;	  /* struct resolve */
+	struct loop_source *idle; /* soon after the last session */
 };
 
 /* config and metadata must outlive it. The content store is opened by then. */
@@ -27,6 +28,9 @@ int image_worker_init(struct image_worker *w, struct loop *loop, const struct bo
 /* Ends all pulls; whoever waits for them is told. */
 void image_worker_abandon(struct image_worker *w, const char *why);
 void image_worker_deinit(struct image_worker *w);
+
+/* Nothing is being pulled: gives memory back when it stays so. */
+void image_worker_idle(struct image_worker *w);
 
 /* The rows that this worker answers; first argument: struct image_worker. */
 extern const struct link_handler image_handlers[];
