@@ -362,7 +362,7 @@ def sandbox_config(client, name, network="pod", **more):
     pb = client.pb
     mode = pb.NODE if network == "host" else pb.POD
     options = pb.NamespaceOption(network=mode, pid=more.pop("pid", pb.CONTAINER), ipc=more.pop("ipc", pb.POD))
-    security = pb.LinuxSandboxSecurityContext(namespace_options=options)
+    security = pb.LinuxSandboxSecurityContext(namespace_options=options, privileged=more.pop("privileged", False))
     linux = pb.LinuxPodSandboxConfig(security_context=security, sysctls=more.pop("sysctls", {}),
                                      cgroup_parent=more.pop("cgroup_parent", ""))
     return pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(name=name, uid="uid-" + name, namespace="test"),

@@ -18,6 +18,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -90,8 +91,11 @@ void become_close_others(const int *keep, size_t n) {
 	}
 }
 
+/* exec keeps what is ignored and blocked; a program expects neither. */
 static void signals_reset(void) {
 	sigset_t none;
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL); /* fails for SIGKILL and its kind, rightly */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
