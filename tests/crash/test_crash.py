@@ -36,6 +36,10 @@ BRIEF = "sleep 0.15; echo brief; exit 5"
 TICKER = 'n=0; while :; do echo $n; n=$((n+1)); sleep 0.02; done'
 
 
+# Asked again, these say the same again.
+HOPELESS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.FAILED_PRECONDITION)
+
+
 class Impatient(Exception):
     pass
 
@@ -43,12 +47,16 @@ class Impatient(Exception):
 def again(call):
     """Makes the call until it succeeds; whoever makes it must be able to repeat it."""
     end = time.monotonic() + PATIENCE
+    said = []
     while True:
         try:
             return call()
         except grpc.RpcError as e:
-            if e.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED) or time.monotonic() > end:
-                raise Impatient("%s: %s" % (e.code().name, e.details()))
+            text = "%s: %s" % (e.code().name, e.details())
+            if text not in said:
+                said.append(text)
+            if e.code() in HOPELESS or time.monotonic() > end:
+                raise Impatient("\n".join(said))
             time.sleep(0.02)
 
 
@@ -154,6 +162,24 @@ class World:
         self.client = self.daemon.client()
         self.usual = {}
 
+    # --- the daemon's log of one case ---
+
+    def log_begin(self):
+        self.log_offset = os.path.getsize(self.daemon.log_path)
+
+    def log_end(self):
+        """What it says beside calls that went well; repetitions once."""
+        with open(self.daemon.log_path, errors="replace") as f:
+            f.seek(self.log_offset)
+            lines = [line.rstrip() for line in f if "code=OK" not in line]
+        seen, kept = set(), []
+        for line in lines:
+            text = re.sub(r"req=\S+|ms=\S+|^\S+", "", line)
+            if text not in seen:
+                seen.add(text)
+                kept.append(line)
+        return "\n".join(kept[-35:])
+
     # --- the witness ---
 
     def witness_begin(self):
@@ -199,16 +225,23 @@ class World:
                             if "/layers/" not in d and not f.endswith(".tdb") and ".tdb" not in f)
         return t
 
-    def settled(self, before, seconds=10):
-        """Nothing, or what differs after all there was time for."""
+    def settled(self, seconds=10):
+        """Nothing, or what still differs from the world with only the witness in it."""
         rest = [None]
 
         def same():
             reap()
             now = self.truth()
-            rest[0] = bh.differences(before, now)
+            rest[0] = bh.differences(self.baseline, now)
             return not rest[0]
         return None if bh.wait_for(same, seconds, 0.05) else rest[0]
+
+    def settle_baseline(self):
+        """The world with only the witness in it, once nothing moves any more."""
+        self.baseline = None
+        while self.baseline != self.truth():
+            self.baseline = self.truth()
+            time.sleep(0.5)
 
     # --- killing ---
 
@@ -257,7 +290,6 @@ def reap():
 def run_case(w, tap, step, victim, middle, number):
     """One life with one death; a sentence about what went wrong, or None. "skip" when nobody was there to die."""
     life = Life(w, "crash%d" % number)
-    before = w.truth()
     w.witness_keepers = set(w.daemon.processes().get("pod-keeper", []))
     killed = 0
     for name in STEPS:
@@ -278,13 +310,28 @@ def run_case(w, tap, step, victim, middle, number):
             killed = w.kill(victim, life)
             life.step(name)
     life.forget_image()
-    rest = w.settled(before)
+    rest = w.settled()
     if rest:
         return "left behind:\n" + rest
     complaint = w.witness_complaint()
     if complaint:
         return "the witness: " + complaint
     return None if killed else "skip"
+
+
+def clean_up(w):
+    """After a case that went wrong: what can still be removed is, so that the next one starts afresh."""
+    pb, c = w.client.pb, w.client
+    try:
+        for pod in again(lambda: c.runtime.ListPodSandbox(pb.ListPodSandboxRequest(), timeout=10)).items:
+            if pod.id != w.witness.id:
+                again(lambda: c.runtime.StopPodSandbox(pb.StopPodSandboxRequest(pod_sandbox_id=pod.id), timeout=20))
+                again(lambda: c.runtime.RemovePodSandbox(pb.RemovePodSandboxRequest(pod_sandbox_id=pod.id), timeout=20))
+        Life(w, "none").forget_image()
+    except Impatient as e:
+        print("# cleaning up: %s" % e)
+    if w.settled(3):
+        w.settle_baseline()
 
 
 def measure(w):
@@ -307,7 +354,10 @@ def picked(variable, all_of_them):
 
 def main(w, tap):
     w.witness_begin()
+    w.settle_baseline()
     measure(w)
+    rest = w.settled()
+    tap.check(not rest, "a life without a death leaves nothing", rest)
     print("# " + ", ".join("%s %.1f ms" % (k, v * 1000) for k, v in w.usual.items()))
     number = 0
     for middle in (False, True):
@@ -316,6 +366,7 @@ def main(w, tap):
                 number += 1
                 name = "%s killed %s %s" % (victim, "during" if middle else "before", step)
                 begin = time.monotonic()
+                w.log_begin()
                 try:
                     wrong = run_case(w, tap, step, victim, middle, number)
                 except Impatient as e:
@@ -323,9 +374,10 @@ def main(w, tap):
                 if wrong == "skip":
                     continue
                 print("# %.2f s" % (time.monotonic() - begin))
-                if not tap.check(wrong is None, name, "%s\n%s" % (wrong, w.daemon.log_tail(30))):
+                if not tap.check(wrong is None, name, "%s\n%s" % (wrong, w.log_end() if wrong else "")):
                     if not w.daemon.ready(20):
                         return
+                    clean_up(w)
 
 
 bh.isolate()

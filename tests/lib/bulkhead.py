@@ -272,20 +272,21 @@ class Daemon:
             return "".join(f.readlines()[-lines:])
 
     def processes(self):
-        """{worker name: [pid, ...]} of the daemon's own processes, keepers of pods under "pod-keeper"."""
+        """{worker name: [pid, ...]} of the daemon's own processes; the zygote is "keeper", pods' keepers, which are its
+        copies under the pod's name, are "pod-keeper"."""
         found = {}
         for pid in pids():
             try:
-                exe = os.path.basename(os.readlink("/proc/%d/exe" % pid)).replace(" (deleted)", "")
-                with open("/proc/%d/stat" % pid) as f:
-                    parent = int(f.read().rsplit(")", 1)[1].split()[1])
+                exe = os.path.basename(os.readlink("/proc/%d/exe" % pid)).replace(" (deleted)", "").replace("memfd:", "")
+                with open("/proc/%d/cmdline" % pid) as f:
+                    title = f.read().replace("\0", " ").split()
             except OSError:
                 continue
             if exe == "bulkheadd":
                 found.setdefault("supervisor", []).append(pid)
             elif exe.startswith("bulkhead-"):
                 name = exe[len("bulkhead-"):]
-                if name == "keeper" and parent != (self.process.pid if self.process else -1):
+                if name == "keeper" and len(title) > 1:
                     name = "pod-keeper"
                 found.setdefault(name, []).append(pid)
         return found
