@@ -7,4 +7,6 @@ OBJ_test_unpack := $(SNAP_UNPACK)
 LIBS_test_unpack := $(LIBS_snapshot)
 OBJ_test_jail := $(SNAP)/jail.o $(SNAP)/child.o
 OBJ_test_snapshot := $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildcard workers/snapshot/*.c workers/snapshot/*/*.c)))
-LIBS_test_snapshot := $(LIBS_snapshot)
+OBJ_test_snapshot += $(patsubst %,$(O)/%.o,supervisor/privileges supervisor/filter supervisor/config \
+	workers/skeleton/confine workers/skeleton/root)
+LIBS_test_snapshot := $(LIBS_snapshot) -lseccomp

@@ -5,7 +5,9 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "supervisor/privileges.h"
 #include "tap.h"
+#include "workers/skeleton/confine.h"
 #include "workers/snapshot/state.h"
 
 #include <dirent.h>
@@ -143,7 +145,7 @@ static struct answer call_mount(const char *key, char **parents, size_t n) {
 
 struct test_layer {
 	char chain[72], diff[72], file[128];
-	int fd; /* of the file while it goes into a pipe */
+	int fd; /* of the file, where it can't be opened by name; else -1 */
 	pid_t feeder;
 };
 
@@ -190,7 +192,7 @@ static int layer_pipe(struct test_layer *l, size_t limit) {
 	if (l->feeder == 0) {
 		char b[65536];
 		ssize_t n;
-		int fd = open(l->file, O_RDONLY);
+		int fd = l->fd >= 0 ? l->fd : open(l->file, O_RDONLY);
 		signal(SIGPIPE, SIG_DFL);
 		close(ends[0]);
 		while ((n = read(fd, b, MIN(sizeof(b), limit))) > 0 && fd_write_all(ends[1], b, (size_t)n) == 0)
@@ -223,9 +225,24 @@ static void on_down(void *w, struct link *l, bool violation, const char *text) {
 		printf("# violation: %s\n", text);
 }
 
+/* The supervisor makes a connection's ends; a confined worker can't. */
+static void ends_make(struct link_ends ends[2]) {
+	if (link_ends_new(&ends[0], &ends[1]) < 0)
+		abort();
+}
+
+static void links_make(struct link_ends ends[2]) {
+	struct link_options near_options = { .loop = loop, .self = ROLE_METADATA, .peer = ROLE_SNAPSHOT, .on_down = on_down };
+	struct link_options far_options = { .loop = loop, .self = ROLE_SNAPSHOT, .peer = ROLE_METADATA,
+					    .handlers = snapshot_handlers, .worker = &worker, .on_down = on_down };
+	if (link_new(&near_options, &near) < 0 || link_new(&far_options, &far) < 0 ||
+	    link_attach_ring(near, &ends[0]) < 0 || link_attach_ring(far, &ends[1]) < 0)
+		abort();
+}
+
 static void worker_start(bool overlay) {
+	struct link_ends ends[2];
 	struct fault fault;
-	struct link_ends a, b;
 	if (loop_new(&(struct loop_options){ 0 }, &loop) < 0 || loop_enable(loop, NULL, 0) < 0)
 		abort();
 	if (snapshot_worker_init(&worker, loop, base, &fault) < 0) {
@@ -234,12 +251,8 @@ static void worker_start(bool overlay) {
 	}
 	if (!overlay)
 		worker.overlay.usable = false;
-	struct link_options near_options = { .loop = loop, .self = ROLE_METADATA, .peer = ROLE_SNAPSHOT, .on_down = on_down };
-	struct link_options far_options = { .loop = loop, .self = ROLE_SNAPSHOT, .peer = ROLE_METADATA,
-					    .handlers = snapshot_handlers, .worker = &worker, .on_down = on_down };
-	if (link_new(&near_options, &near) < 0 || link_new(&far_options, &far) < 0 || link_ends_new(&a, &b) < 0 ||
-	    link_attach_ring(near, &a) < 0 || link_attach_ring(far, &b) < 0)
-		abort();
+	ends_make(ends);
+	links_make(ends);
 }
 
 /* As after kill -9: nothing is finished. Children die with the worker; here
@@ -373,8 +386,12 @@ static void test_layers(void) {
 	}
 	a = call_commit(chains[0], NULL, 0);
 	tap_check(ok(&a), "and once more, which changes nothing");
-	a = unpack(&layers[0]);
-	tap_check(ok(&a) && a.size > 0, "what is there needn't be unpacked again");
+	struct answer *again = call_unpack(chains[0], layers[0].diff, layer_pipe(&layers[0], SIZE_MAX));
+	int status;
+	wait_for(&again->done);
+	waitpid(layers[0].feeder, &status, 0);
+	tap_check(ok(again) && again->size > 0 && status == 0, "what is there isn't unpacked again, and the writer sees no broken pipe");
+	free(again);
 	a = call_empty(MSG_snapshot_list);
 	tap_check(ok(&a) && a.layers == LAYERS && a.snapshots == 0, "all are listed");
 	tap_check(entries("layers/.staging") == 0, "nothing is left in .staging");
@@ -487,6 +504,13 @@ static void test_refusals(void) {
 	free(u);
 	a = unpack(&l);
 	tap_check(ok(&a), "after failures the layer unpacks all the same");
+	a = unpack(&l);
+	tap_check(ok(&a), "and anew, as long as it isn't committed");
+	layers_abandon(&worker);
+	a = call_commit(l.chain, NULL, 0);
+	tap_check(a.fault.code == FAULT_FAILED_PRECONDITION && entries("layers/.staging") == 0,
+		  "when its caller is gone it goes");
+	a = unpack(&l);
 	a = call_key(MSG_layer_remove, l.chain);
 	tap_check(ok(&a) && entries("layers/.staging") == 0, "an unpacked layer is removed before its commit");
 }
@@ -631,6 +655,111 @@ static void test_removal(void) {
 	tap_check(a.layers == 0, "none is listed");
 }
 
+/* The same as a confined worker: its row of the privilege table, applied to a
+ * child, which goes through a layer's and a snapshot's life. */
+static int confined_life(const struct boot_privileges *p) {
+	struct fault fault = { 0 };
+	struct link_ends ends[2];
+	struct loop *confined;
+	ends_make(ends);
+	if (confine_surroundings(p, &fault) < 0 || loop_new(&(struct loop_options){ 0 }, &confined) < 0 ||
+	    confine_calls(p, confined, &fault) < 0) {
+		printf("# %s\n", fault.text);
+		return 1;
+	}
+	loop = confined;
+	if (snapshot_worker_init(&worker, loop, base, &fault) < 0) {
+		printf("# %s\n", fault.text);
+		return 1;
+	}
+	links_make(ends);
+	tap_check(worker.overlay.usable && worker.overlay.is_volatile, "confined: overlayfs is usable");
+	tap_check(geteuid() != 0 && access("/etc/passwd", F_OK) < 0, "confined: it isn't root and sees nothing");
+	for (size_t i = 0; i < LAYERS; i++) {
+		struct answer a = unpack(&layers[i]);
+		tap_check(ok(&a), "confined: layer %zu unpacks", i);
+		a = call_commit(chains[i], chains, i);
+		tap_check(ok(&a), "confined: it is committed");
+	}
+	struct answer a = call_prepare("c1", chains, LAYERS);
+	tap_check(ok(&a), "confined: prepare");
+	a = call_mount("c1", chains, LAYERS);
+	tap_check(ok(&a), "confined: mount");
+	check_view(a.fd, "confined");
+	tap_check(attributes(a.fd, ".", 0755, 0, 0) && attributes(a.fd, "dir", 0755, 0, 0) &&
+			  attributes(a.fd, "opq", 0755, 0, 0) && attributes(a.fd, "base", 0644, 0, 0),
+		  "confined: what belongs to root belongs to root");
+	tap_check(writes(a.fd, "base") && unlinkat(a.fd, "dir/b", 0) == 0, "confined: it can be written");
+	fd_close(a.fd);
+	a = call_key(MSG_snapshot_usage, "c1");
+	tap_check(ok(&a), "confined: usage");
+	a = call_empty(MSG_snapshot_info);
+	tap_check(ok(&a), "confined: info");
+	a = call_mount("", chains, LAYERS);
+	tap_check(ok(&a), "confined: a view");
+	fd_close(a.fd);
+	worker.overlay.usable = false;
+	a = call_prepare("c2", chains, LAYERS);
+	tap_check(ok(&a), "confined: a copy");
+	a = call_mount("c2", chains, LAYERS);
+	tap_check(ok(&a), "confined: the copy's mount");
+	check_view(a.fd, "confined copy");
+	fd_close(a.fd);
+	a = call_key(MSG_snapshot_remove, "c1");
+	a = call_key(MSG_snapshot_remove, "c2");
+	for (size_t i = LAYERS; i-- > 0;) {
+		a = call_key(MSG_layer_remove, chains[i]);
+		tap_check(ok(&a), "confined: layer %zu is removed", i);
+	}
+	tap_check(entries("layers/.trash") == 0 && entries("snapshots/.trash") == 0, "confined: nothing is left");
+	return 0;
+}
+
+static void test_confined(void) {
+	struct fault fault;
+	struct boot_privileges p;
+	struct config config;
+	char option[2][128];
+	int ends[2], counts[2] = { 0, 1 };
+	snprintf(option[0], sizeof(option[0]), "state_root=%s", base);
+	snprintf(option[1], sizeof(option[1]), "run_root=%s/run", base);
+	const char *options[] = { option[0], option[1] };
+	struct config_source source = { .file = "/nonexistent", .options = options, .n_options = 2 };
+	if (config_load(&source, &config, &fault) < 0 || privileges_compile(ROLE_SNAPSHOT, &config, &p, &fault) < 0) {
+		tap_check(false, "the worker's row: %s", fault.text);
+		return;
+	}
+	shell("chmod 711 %s; mkdir -p %s/layers %s/snapshots; chown %u:%u %s/layers %s/snapshots; chmod 700 %s/layers %s/snapshots",
+	      base, base, base, p.uid, p.gid, base, base, base, base);
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		abort();
+	for (int i = 0; i < LAYERS; i++)
+		layers[i].fd = open(layers[i].file, O_RDONLY | O_CLOEXEC);
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0) {
+		int r = confined_life(&p);
+		counts[0] = tap_count;
+		counts[1] = tap_failures + r;
+		_exit(write(ends[1], counts, sizeof(counts)) == sizeof(counts) ? 0 : 1);
+	}
+	close(ends[1]);
+	bool told = read(ends[0], counts, sizeof(counts)) == sizeof(counts);
+	if (told) {
+		tap_count = counts[0];
+		tap_failures = counts[1];
+	}
+	int status;
+	waitpid(pid, &status, 0);
+	if (!told)
+		printf("# the confined child ended with status %x\n", status);
+	tap_check(told, "confined: it comes to its end");
+	close(ends[0]);
+	for (int i = 0; i < LAYERS; i++)
+		fd_close_p(&layers[i].fd);
+	shell("rm -rf %s/layers %s/snapshots", base, base);
+}
+
 /* As the confined worker has it: what it sees can't be executed or act as a
  * device there. What it gives away must be able to. */
 static void room_restrict(void) {
@@ -653,6 +782,7 @@ int main(void) {
 	if (mkdir(base, 0755) < 0)
 		abort();
 	layers_make();
+	test_confined();
 	room_restrict();
 	worker_start(true);
 	if (!worker.overlay.usable)

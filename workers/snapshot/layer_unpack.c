@@ -50,6 +50,13 @@ static void unpacking_fail(struct unpacking *u, struct fault *fault) {
 	msg_fail(r, fault);
 }
 
+static void layer_reply(struct msg_request *r, const struct usage *usage) {
+	Bulkhead__LayerUnpackReply reply = BULKHEAD__LAYER_UNPACK_REPLY__INIT;
+	reply.size = usage->size;
+	reply.inodes = usage->inodes;
+	layer_unpack_reply(r, &reply, NULL, 0);
+}
+
 static void unpacked(struct unpacking *u, const struct child_result *result) {
 	struct layer *l = u->layer;
 	struct msg_request *r = u->request;
@@ -65,10 +72,7 @@ static void unpacked(struct unpacking *u, const struct child_result *result) {
 		log_event(LOG_WARN, "the file system didn't take some extended attributes", "layer", l->chain, NULL);
 	l->state = LAYER_UNPACKED;
 	unpacking_free(u);
-	Bulkhead__LayerUnpackReply reply = BULKHEAD__LAYER_UNPACK_REPLY__INIT;
-	reply.size = l->usage.size;
-	reply.inodes = l->usage.inodes;
-	layer_unpack_reply(r, &reply, NULL, 0);
+	layer_reply(r, &l->usage);
 }
 
 static void unpackers_start(struct snapshot_worker *s);
@@ -186,27 +190,89 @@ static struct unpacking *unpacking_new(struct snapshot_worker *s, struct msg_req
 	return u;
 }
 
-/* Answers at once when nothing is to be done, or can be. */
+/* --- a layer that is there already --- */
+
+struct draining {
+	struct msg_request *request; /* whose arena holds this */
+	struct child *child;
+	int input;
+	struct usage usage;
+};
+
+static int drain_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault *fault) {
+	static char nowhere[65536];
+	const struct draining *d = arg;
+	fcntl(d->input, F_SETFL, 0);
+	while (read(d->input, nowhere, sizeof(nowhere)) > 0)
+		continue;
+	return 0;
+}
+
+static void drained(void *ctx, const struct child_result *result) {
+	struct draining *d = ctx;
+	layer_reply(d->request, &d->usage);
+}
+
+static void draining_cancelled(struct msg_request *r, void *ctx) {
+	child_kill(((struct draining *)ctx)->child);
+}
+
+/* Whoever writes into the pipe must not find it broken: the same bytes go into
+ * the content store. */
+static void drain(struct snapshot_worker *s, struct msg_request *r, const struct layer *l) {
+	struct draining *d = arena_zalloc(&r->arena, sizeof(*d));
+	if (!d) {
+		layer_reply(r, &l->usage);
+		return;
+	}
+	*d = (struct draining){ .request = r, .input = r->fds[0], .usage = l->usage };
+	const struct child_options options = {
+		.name = "drain",
+		.keep = { d->input },
+		.n_keep = 1,
+		.run = drain_run,
+		.arg = d,
+		.done = drained,
+		.ctx = d,
+	};
+	if (child_start(s->loop, &options, &d->child) < 0) {
+		layer_reply(r, &d->usage);
+		return;
+	}
+	fd_close_p(&r->fds[0]);
+	r->cancelled = draining_cancelled;
+	r->cancelled_ctx = d;
+}
+
+/* Answers when there is nothing to unpack, or it can't be. What was unpacked
+ * and never committed was somebody's who gave up: it is unpacked anew. */
 static bool answered(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m) {
-	const struct layer *l;
 	if (!digest_valid(m->chain_id) || !digest_valid(m->diff_id)) {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "unpack layer \"%.80s\": its chain id and diff id must be sha256 digests",
 			  m->chain_id);
-	} else if (strstr(m->media_type, "+encrypted")) {
+		return true;
+	}
+	if (strstr(m->media_type, "+encrypted")) {
 		msg_failf(r, FAULT_UNIMPLEMENTED, "unpack layer %s: it is encrypted (%.100s)", m->chain_id,
 			  m->media_type);
-	} else if (!(l = layer_find(s, m->chain_id))) {
-		return false;
-	} else if (l->state == LAYER_UNPACKING || l->state == LAYER_REMOVING) {
-		msg_failf(r, FAULT_ABORTED, "unpack layer %s: it is being %s already", l->chain,
-			  l->state == LAYER_UNPACKING ? "unpacked" : "removed");
-	} else {
-		Bulkhead__LayerUnpackReply reply = BULKHEAD__LAYER_UNPACK_REPLY__INIT;
-		reply.size = l->usage.size;
-		reply.inodes = l->usage.inodes;
-		layer_unpack_reply(r, &reply, NULL, 0);
+		return true;
 	}
-	return true;
+	struct layer *l = layer_find(s, m->chain_id);
+	if (!l)
+		return false;
+	switch (l->state) {
+	case LAYER_COMMITTED:
+		drain(s, r, l);
+		return true;
+	case LAYER_UNPACKED:
+		layer_staging_discard(s, l);
+		layer_free(s, l);
+		return false;
+	default:
+		msg_failf(r, FAULT_ABORTED, "unpack layer %s: it is being %s already", l->chain,
+			  l->state == LAYER_REMOVING ? "removed" : "made");
+		return true;
+	}
 }
 
 void layer_unpack_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m) {

@@ -67,6 +67,19 @@ void layer_staging_discard(struct snapshot_worker *s, const struct layer *l) {
 		reaper_soon(&s->reaper);
 }
 
+void layers_abandon(struct snapshot_worker *s) {
+	size_t pos;
+	struct map_node *next;
+	for (struct map_node *n = map_first(&s->layers, &pos); n; n = next) {
+		struct layer *l = container_of(n, struct layer, node);
+		next = map_next(&s->layers, &pos, n);
+		if (l->state != LAYER_UNPACKED)
+			continue;
+		layer_staging_discard(s, l);
+		layer_free(s, l);
+	}
+}
+
 /* --- the record on disk --- */
 
 int layer_record_write(int dir, const struct layer *l) {

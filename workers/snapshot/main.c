@@ -44,6 +44,11 @@ static int serve(struct worker *w) {
 	return 0;
 }
 
+/* Its open requests have been cancelled by now. */
+static void link_down(struct worker *w, enum role peer, unsigned instance) {
+	layers_abandon(&snapshot);
+}
+
 int main(int argc, char **argv) {
 	static const enum role peers[] = { ROLE_METADATA, ROLE_SUPERVISOR };
 	static const struct worker_class class = {
@@ -52,6 +57,7 @@ int main(int argc, char **argv) {
 		.handlers = snapshot_handlers,
 		.prepare = prepare,
 		.serve = serve,
+		.link_down = link_down,
 	};
 	return worker_main(&class, argc, argv);
 }

@@ -75,6 +75,8 @@ void layer_free(struct snapshot_worker *s, struct layer *l);
 int layer_root_read(struct snapshot_worker *s, struct layer *l) NODISCARD;
 /* "chain ...", "size ...", "inodes ..." into the file "layer" of a folder. */
 int layer_record_write(int dir, const struct layer *l) NODISCARD;
+/* Whoever unpacked layers is gone before it committed them: they go too. */
+void layers_abandon(struct snapshot_worker *s);
 /* Puts what was staged into the trash. */
 void layer_staging_discard(struct snapshot_worker *s, const struct layer *l);
 /* The names of committed layers, top first, on the request's arena. Fails the
