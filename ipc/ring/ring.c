@@ -125,7 +125,11 @@ int ring_push(struct ring *r, const void *head, size_t head_size, const void *bo
 	/* Pairs with the fence in ring_sleep: either the peer sees the record,
 	 * or we see that it sleeps. */
 	atomic_thread_fence(memory_order_seq_cst);
-	return atomic_load_explicit(&r->theirs->asleep, memory_order_relaxed) ? 1 : 0;
+	uint32_t sleep = atomic_load_explicit(&r->theirs->asleep, memory_order_relaxed);
+	if (!sleep || sleep == r->woken)
+		return 0; /* awake, or on the way since an earlier record */
+	r->woken = sleep;
+	return 1;
 }
 
 int ring_pop(struct ring *r, struct buffer *ret_record) {
@@ -145,16 +149,21 @@ int ring_pop(struct ring *r, struct buffer *ret_record) {
 	copy_out(r->theirs, r->tail + (uint32_t)sizeof(size), ret_record->data, size);
 	ret_record->size = size;
 	r->tail += (uint32_t)padded(size);
+	r->batch++;
 	atomic_store_explicit(&r->ours->tail, r->tail, memory_order_release);
 	return 1;
 }
 
 /* About a microsecond: a producer that is busy publishes within it, and going
- * to sleep would cost both sides a system call. */
+ * to sleep would cost both sides a system call. Whether it is busy is told by
+ * how it went last: records that came in batches, or within the last look. */
 #define SPINS 64
 
-static bool record_comes(const struct ring *r) {
-	for (int i = 0; i < SPINS; i++) {
+static bool record_comes(struct ring *r) {
+	unsigned spins = r->batch > 1 ? SPINS : r->spins;
+	r->batch = 0;
+	r->spins = spins;
+	for (unsigned i = 0; i < spins; i++) {
 		if (atomic_load_explicit(&r->theirs->head, memory_order_relaxed) != r->tail)
 			return true;
 #if defined(__x86_64__) || defined(__i386__)
@@ -163,13 +172,15 @@ static bool record_comes(const struct ring *r) {
 		__asm__ volatile("yield");
 #endif
 	}
+	r->spins = spins / 2;
 	return false;
 }
 
 bool ring_sleep(struct ring *r) {
 	if (record_comes(r))
 		return false;
-	atomic_store_explicit(&r->ours->asleep, 1, memory_order_relaxed);
+	r->sleeps = r->sleeps == UINT32_MAX ? 1 : r->sleeps + 1;
+	atomic_store_explicit(&r->ours->asleep, r->sleeps, memory_order_relaxed);
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&r->theirs->head, memory_order_relaxed) == r->tail)
 		return true;

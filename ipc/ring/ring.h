@@ -8,7 +8,8 @@
  *   ours (read-write)                 the peer's (read-only to us)
  *     head: produced by us              head: produced by the peer
  *     tail: consumed of the peer's      tail: consumed of ours
- *     asleep: wake me when you produce  asleep
+ *     asleep: the number of my sleep,   asleep
+ *       wake me once when you produce
  *     full: wake me when you consume    full
  *     data[]                            data[]
  *
@@ -30,6 +31,9 @@ struct ring_page;
 struct ring {
 	struct ring_page *ours, *theirs;
 	uint32_t head, tail; /* what we know without asking shared memory */
+	uint32_t sleeps; /* how often we slept: the number of this sleep */
+	uint32_t woken;  /* the peer's sleep that we have already ended */
+	unsigned batch, spins; /* records since the last sleep; how long to look before the next */
 };
 
 /* Makes one side's memory: *ret_rw for its owner, *ret_ro for the peer. */
