@@ -174,6 +174,10 @@ static void check_config(void) {
 		  "another machine's: %s", f.text);
 	tap_check(parse_config("{\"config\":{\"Env\":[1]}}", 0, &c, &ids, &f) < 0, "a number in Env: %s", f.text);
 	tap_check(parse_config("{}", 0, &c, &ids, &f) == 0, "an empty config is one");
+	r = parse_config("{\"created\":\"0001-01-01T00:00:00Z\"}", 0, &c, &ids, &f);
+	tap_check(r == 0 && c->created_at == 0, "a year before the epoch");
+	r = parse_config("{\"created\":\"9999-01-01T00:00:00Z\"}", 0, &c, &ids, &f);
+	tap_check(r == 0 && c->created_at == 0, "a year beyond what fits");
 	tap_check(parse_config("7", 0, &c, &ids, &f) < 0, "a number is none: %s", f.text);
 }
 

@@ -40,7 +40,7 @@ static const char *parameter(const char *p, char *out, size_t size) {
 	if (*p != '"') {
 		/* Unquoted URLs are seen in the wild: up to the next comma or blank. */
 		for (; *p && !strchr(" \t,\"", *p); p++) {
-			if (n + 1 >= size)
+			if ((unsigned char)*p < 0x20 || *p == 0x7f || n + 1 >= size)
 				return NULL;
 			out[n++] = *p;
 		}

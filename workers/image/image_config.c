@@ -88,7 +88,11 @@ static int64_t parse_time(const char *text) {
 	const char *p = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
 	if (!p)
 		return 0;
-	int64_t ns = (int64_t)timegm(&tm) * NS_PER_SEC, unit = NS_PER_SEC / 10;
+	time_t seconds = timegm(&tm);
+	/* Reproducible builds say year 1; nanoseconds in 64 bits end in 2262. */
+	if (seconds < 0 || seconds > INT64_MAX / NS_PER_SEC - 1000000)
+		return 0;
+	int64_t ns = (int64_t)seconds * NS_PER_SEC, unit = NS_PER_SEC / 10;
 	if (*p == '.')
 		for (p++; *p >= '0' && *p <= '9'; p++, unit /= 10)
 			ns += (*p - '0') * unit;

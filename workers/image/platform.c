@@ -38,7 +38,7 @@ static void copy(char *out, const char *text) {
 }
 
 struct platform platform_make(const char *os, const char *architecture, const char *variant) {
-	struct platform p;
+	struct platform p = { 0 };
 	copy(p.os, os);
 	copy(p.architecture, architecture);
 	copy(p.variant, variant);
