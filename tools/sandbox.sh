@@ -33,9 +33,11 @@ scratch_begin() {
 scratch_end() {
 	status=$?
 	trap - EXIT
-	[ -z "${daemon:-}" ] || kill -9 "$daemon" 2>/dev/null || true
-	[ -z "${registry:-}" ] || kill -9 "$registry" 2>/dev/null || true
+	for pid in ${daemon:-} ${registry:-}; do
+		kill -9 "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true
+	done
 	awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/self/mounts | while read -r root; do
+		[ ! -d "$root$cgroup-daemon" ] || rmdir "$root$cgroup-daemon" 2>/dev/null || true
 		[ ! -d "$root$cgroup" ] || find "$root$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || true
 	done
 	rm -rf "$scratch"
@@ -82,6 +84,20 @@ registry_start() {
 		fail "the registry doesn't take the image: $(cat "$scratch/registry.log")"
 }
 
+# A cgroup to count the daemon's CPU by: $daemon_cgroup, and what the pods'
+# cgroups add to it: $pods_cgroup. Empty where there is no such hierarchy.
+cgroups_make() {
+	for root in /sys/fs/cgroup/cpuacct /sys/fs/cgroup/cpu,cpuacct /sys/fs/cgroup; do
+		if [ -e "$root/cpuacct.usage" ] || [ -e "$root/cgroup.controllers" ]; then
+			daemon_cgroup=$root$cgroup-daemon
+			pods_cgroup=$root$cgroup
+			mkdir "$daemon_cgroup"
+			mkdir -p "$pods_cgroup"
+			return
+		fi
+	done
+}
+
 # $daemon, $BULKHEAD_SOCKET. Arguments: further settings.
 daemon_start() {
 	mkdir -p "$scratch/cni" "$scratch/logs"
@@ -100,7 +116,11 @@ daemon_start() {
 	for setting; do
 		settings+=(--set "$setting")
 	done
-	"$BULKHEAD_BUILD/bulkheadd" -c /dev/null "${settings[@]}" >>"$scratch/daemon.log" 2>&1 &
+	# In a cgroup of its own when there is one: $daemon_cgroup.
+	(
+		[ -z "${daemon_cgroup:-}" ] || echo 0 >"$daemon_cgroup/cgroup.procs"
+		exec "$BULKHEAD_BUILD/bulkheadd" -c /dev/null "${settings[@]}" >>"$scratch/daemon.log" 2>&1
+	) &
 	daemon=$!
 	for _ in $(seq 500); do
 		"$BULKHEAD_BUILD/bulkhead" version >/dev/null 2>&1 && return
