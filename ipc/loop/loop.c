@@ -59,7 +59,11 @@ int loop_new(const struct loop_options *options, struct loop **ret_loop) {
 	if (r < 0)
 		return r;
 	struct loop *made = take_ptr(l);
-	r = buffers_init(made, options);
+	/* A forked child that had the ring mapped would keep it, and with it
+	 * every descriptor that it polls, open beyond our death. */
+	r = io_uring_ring_dontfork(&made->ring);
+	if (r == 0)
+		r = buffers_init(made, options);
 	if (r < 0) {
 		loop_free(made);
 		return r;
