@@ -81,19 +81,62 @@ static void vault_read(struct adoption *a, int vault) {
 
 /* --- the pod --- */
 
+/* A process of the dead keeper's, when no descriptor says which: the number may
+ * be a stranger's by now, but strangers aren't in its control group. */
+static int pidfd_find(const struct cgroup *c, pid_t pid) {
+	if (!cgroup_holds(c, pid))
+		return -1;
+	CLEANUP_FD int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	return cgroup_holds(c, pid) ? take_fd(&fd) : -1;
+}
+
 static int namespaces_join(struct keeper *k, int fds[VAULT_FDS_MAX], struct fault *fault) {
 	static const int kinds[] = { CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS };
-	int r = network_host_open(&k->pod.host, fault);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+	bool all = true;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		all &= fds[i] >= 0;
 		if (fds[i] >= 0 && setns(fds[i], kinds[i]) < 0)
 			return fault_errno(fault, errno, "join the pod's namespaces");
+	}
+	k->pod.inside = all;
+	return 0;
+}
+
+/* Without the vault a container that lives shows the way into the pod; without
+ * one the pod's namespaces are gone. */
+static int namespaces_search(struct keeper *k, const Bulkhead__KeeperSaved *s, struct fault *fault) {
+	for (size_t i = 0; i < s->n_containers && !k->pod.inside; i++) {
+		struct cgroup c;
+		cgroup_adopt(k->config.cgroups, s->containers[i]->cgroup_path, &c);
+		CLEANUP_FD int fd = pidfd_find(&c, s->containers[i]->info ? s->containers[i]->info->pid : 0);
+		if (fd < 0)
+			continue;
+		if (setns(fd, CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+			return fault_errno(fault, errno, "join the pod's namespaces");
+		k->pod.inside = true;
+	}
+	if (k->pod.inside)
+		return 0;
+	return fault_set(fault, FAULT_DATA_LOSS,
+			 "the namespaces of pod sandbox \"%s\" are gone, it can only be stopped", k->id);
+}
+
+static int started_copy(struct pod *p, const Bulkhead__SandboxStartReply *started, struct fault *fault) {
+	size_t size = bulkhead__sandbox_start_reply__get_packed_size(started);
+	CLEANUP_FREE uint8_t *packed = malloc(size + 1);
+	if (packed) {
+		bulkhead__sandbox_start_reply__pack(started, packed);
+		p->started = bulkhead__sandbox_start_reply__unpack(NULL, size, packed);
+	}
+	if (!p->started)
+		return fault_errno(fault, ENOMEM, "remember the pod");
+	p->started->keeper_pid = getpid();
 	return 0;
 }
 
 static int pod_adopt(struct keeper *k, struct adoption *a, const Bulkhead__KeeperSaved *s, struct fault *fault) {
 	struct pod *p = &k->pod;
+	char init[CGROUP_PATH_MAX];
 	p->used = true;
 	p->network = s->network;
 	p->pid = s->pid;
@@ -105,22 +148,19 @@ static int pod_adopt(struct keeper *k, struct adoption *a, const Bulkhead__Keepe
 	p->init_pid = s->init_pid;
 	p->shm = take_fd(&a->pod[3]);
 	p->init = take_fd(&a->pod[4]);
-	char init[CGROUP_PATH_MAX];
 	pod_init_group(k, init);
 	cgroup_adopt(k->config.cgroups, init, &p->init_cgroup);
-	int r = namespaces_join(k, a->pod, fault);
-	if (r < 0)
-		return r;
-	size_t size = bulkhead__sandbox_start_reply__get_packed_size(s->started);
-	CLEANUP_FREE uint8_t *packed = malloc(size + 1);
-	if (packed) {
-		bulkhead__sandbox_start_reply__pack(s->started, packed);
-		p->started = bulkhead__sandbox_start_reply__unpack(NULL, size, packed);
-	}
-	if (!p->started)
-		return fault_errno(fault, ENOMEM, "remember the pod");
-	p->started->keeper_pid = getpid();
-	return 0;
+	if (p->init < 0)
+		p->init = pidfd_find(&p->init_cgroup, s->init_pid);
+	int r = network_host_open(&k->pod.host, fault);
+	if (r == 0)
+		r = namespaces_join(k, a->pod, fault);
+	if (r == 0 && !p->inside)
+		r = namespaces_search(k, s, fault);
+	/* Shared memory that is lost is lost for containers to come only. */
+	if (r == 0 && p->shm < 0)
+		r = pod_shm_make(p, fault);
+	return r < 0 ? r : started_copy(p, s->started, fault);
 }
 
 /* The namespace's old path is the dead keeper's. */
@@ -204,7 +244,7 @@ static int container_adopt(struct adoption *a, const Bulkhead__ContainerSaved *s
 		return streams_restore(c, h, fault);
 	}
 	c->adopted = true;
-	c->pidfd = take_fd(&h->fds[0]);
+	c->pidfd = h->fds[0] >= 0 ? take_fd(&h->fds[0]) : pidfd_find(&c->cgroup, c->pid);
 	c->stdin_fd = take_fd(&h->fds[4]);
 	c->status = take_fd(&h->fds[5]);
 	/* A container whose creation was never answered has no one to miss it. */

@@ -16,6 +16,7 @@
 #include "internal/task.pb-c.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 enum cgroup_controller {
 	CGROUP_CPU = 1 << 0,
@@ -82,6 +83,8 @@ int cgroup_enter_v1(const struct cgroup *c);
 void cgroup_kill(const struct cgroup *c);
 /* sig to each process in the group itself. */
 void cgroup_signal(const struct cgroup *c, int sig);
+/* Is the process in the group itself? */
+bool cgroup_holds(const struct cgroup *c, pid_t pid);
 bool cgroup_populated(const struct cgroup *c);
 /* Removes the group and all below it; -EBUSY while processes are in there. */
 int cgroup_remove(struct cgroup *c);

@@ -134,6 +134,21 @@ void cgroup_kill(const struct cgroup *c) {
 		cgroup_write(c, h, "freezer.state", "THAWED");
 }
 
+bool cgroup_holds(const struct cgroup *c, pid_t pid) {
+	int h = c->system ? c->system->tracker : -1;
+	if (h < 0 || !(c->made >> h & 1) || pid <= 0)
+		return false;
+	CLEANUP_FD int folder = folder_open(c, h);
+	CLEANUP_FD int fd = folder < 0 ? -1 : openat(folder, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	CLEANUP_FREE char *text = NULL;
+	if (fd < 0 || fd_read_all(fd, 16 * 1024 * 1024, &text, NULL) < 0)
+		return false;
+	for (char *p = text; *p; p += strcspn(p, "\n") + 1)
+		if (strtol(p, NULL, 10) == pid)
+			return true;
+	return false;
+}
+
 bool cgroup_populated(const struct cgroup *c) {
 	int h = c->system ? c->system->tracker : -1;
 	char text[256];

@@ -129,21 +129,24 @@ void on_container_stop(struct keeper *k, struct msg_request *r, const Bulkhead__
 /* --- the end --- */
 
 static void waits_answer(struct container *c) {
+	struct keeper *k = c->keeper;
 	bool deletes = false;
+	list_for_each(n, &c->waits) deletes |= list_entry(n, struct wait, node)->deletes;
+	/* Whoever is told that it's gone must not hear of it from a successor. */
+	if (deletes) {
+		list_unlink(&c->node);
+		vault_put(k, VAULT_GONE, c->id, NULL);
+		state_save(k);
+	}
 	list_for_each_safe(n, &c->waits) {
 		struct wait *w = list_entry(n, struct wait, node);
 		struct msg_request *r = w->request;
-		deletes |= w->deletes;
 		wait_free(w);
 		if (r)
 			exit_reply(r, c);
 	}
-	if (!deletes)
-		return;
-	struct keeper *k = c->keeper;
-	vault_put(k, VAULT_GONE, c->id, NULL);
-	container_free(c);
-	state_save(k);
+	if (deletes)
+		container_free(c);
 }
 
 static void announce(struct container *c) {

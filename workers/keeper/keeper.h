@@ -32,6 +32,7 @@ struct keeper_config {
 
 struct pod {
 	bool up;      /* set up, and not torn down */
+	bool inside;  /* this process is in its namespaces */
 	bool used;    /* a set-up was tried: this process can't be another pod's */
 	Bulkhead__NamespaceMode network, pid, ipc;
 	bool host_uts;
@@ -88,6 +89,7 @@ void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSe
 void on_pod_teardown(struct keeper *k, struct msg_request *r, const Bulkhead__SandboxStopRequest *m);
 /* Called at each end of a container or exec while the pod is ending. */
 void pod_teardown_continue(struct keeper *k);
+int pod_shm_make(struct pod *p, struct fault *fault);
 /* pod_files.c: hosts, hostname and resolv.conf in the run folder. */
 int pod_files_write(const struct keeper *k, const Bulkhead__SandboxStartRequest *s, const char *const *ips, size_t n_ips,
 		    struct fault *fault);

@@ -64,6 +64,7 @@ static int namespaces_enter(struct keeper *k, const Bulkhead__SandboxStartReques
 		return r;
 	if (unshare(flags) < 0)
 		return fault_errno(fault, errno, "make the pod's namespaces");
+	p->inside = true;
 	if (s->hostname[0] && sethostname(s->hostname, strlen(s->hostname)) < 0)
 		return fault_errno(fault, errno, "set the host name \"%s\"", s->hostname);
 	return 0;
@@ -84,7 +85,7 @@ static int sysctls_set(const struct pod *p, const Bulkhead__SandboxStartRequest 
 }
 
 /* Nobody's mount table has it: it lives as a descriptor. */
-static int shm_make(struct pod *p, struct fault *fault) {
+int pod_shm_make(struct pod *p, struct fault *fault) {
 	static const struct mount_options o = { .data = { "mode=1777", SHM_OPTIONS }, .n_data = 2 };
 	if (p->ipc == BULKHEAD__NAMESPACE_MODE__NODE)
 		return 0;
@@ -163,7 +164,7 @@ static int setup(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fa
 	if (r == 0)
 		r = sysctls_set(&k->pod, m->sandbox, fault);
 	if (r == 0)
-		r = shm_make(&k->pod, fault);
+		r = pod_shm_make(&k->pod, fault);
 	for (size_t i = 0; i < attached.n_ips; i++)
 		ips[i] = attached.ips[i];
 	if (r == 0)
@@ -188,7 +189,7 @@ void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSe
 	if (e == 0)
 		e = setup(k, m, &fault);
 	if (e < 0) {
-		network_down(k, true, &ignored);
+		network_down(k, k->pod.inside && k->pod.network != BULKHEAD__NAMESPACE_MODE__NODE, &ignored);
 		cgroup_remove_path(k->config.cgroups, k->pod.cgroup_owned ? k->pod.cgroup_path : "");
 		msg_fail(r, &fault);
 		return;
@@ -268,7 +269,7 @@ static void teardown_finish(struct keeper *k) {
 	struct pod *p = &k->pod;
 	struct fault fault = { 0 };
 	struct msg_request *r = take_ptr(p->teardown);
-	network_down(k, p->used && p->network != BULKHEAD__NAMESPACE_MODE__NODE, &fault);
+	network_down(k, p->inside && p->network != BULKHEAD__NAMESPACE_MODE__NODE, &fault);
 	if (fault.code != FAULT_NONE) {
 		/* Everything else waits with it: the record is in the run folder. */
 		p->ending = false;
