@@ -25,7 +25,7 @@ struct key {
 	enum kind kind;
 	size_t offset, size; /* of the field; size is that of text */
 	uint32_t min, max;   /* of a number */
-	bool live;           /* a reload may change it */
+	bool live;	     /* a reload may change it */
 };
 
 #define TEXT_FIELD(field) .offset = offsetof(struct config, field), .size = sizeof(((struct config *)0)->field)
@@ -142,8 +142,7 @@ static int text_set(const struct key *k, char *field, const char *where, const c
 	return 0;
 }
 
-static int number_set(const struct key *k, uint32_t *field, const char *where, const char *value,
-		      struct fault *fault) {
+static int number_set(const struct key *k, uint32_t *field, const char *where, const char *value, struct fault *fault) {
 	char *end = NULL;
 	errno = 0;
 	unsigned long long n = isdigit((unsigned char)value[0]) ? strtoull(value, &end, 10) : 0;

@@ -17,8 +17,8 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-static const char *const group_names[SYSCALL_GROUPS] = { "base", "memory",  "sockets", "files", "owners",
-							 "inet", "unix",    "threads", "spawn", "mounts" };
+static const char *const group_names[SYSCALL_GROUPS] = { "base", "memory", "sockets", "files", "owners",
+							 "inet", "unix",   "threads", "spawn", "mounts" };
 
 /* Calls whose arguments don't matter, by group. */
 static const struct {
@@ -57,7 +57,7 @@ static const struct {
 	{ SYSCALLS_MOUNTS, "mount umount2 pivot_root fsopen fsconfig fsmount open_tree move_mount mount_setattr" },
 };
 
-#define NAMESPACES \
+#define NAMESPACES                                                                                                     \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
 
 /* Calls that are allowed with certain arguments only. */
@@ -95,10 +95,10 @@ static const struct {
 
 /* No worker has a use for these, and no library calls them by itself. */
 static const char hostile[] =
-	"ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd kcmp "
-	"kexec_load kexec_file_load init_module finit_module delete_module bpf perf_event_open userfaultfd "
-	"add_key request_key keyctl reboot swapon swapoff iopl ioperm acct quotactl open_by_handle_at "
-	"settimeofday clock_settime adjtimex clock_adjtime vhangup nfsservctl lookup_dcookie syslog";
+    "ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd kcmp "
+    "kexec_load kexec_file_load init_module finit_module delete_module bpf perf_event_open userfaultfd "
+    "add_key request_key keyctl reboot swapon swapoff iopl ioperm acct quotactl open_by_handle_at "
+    "settimeofday clock_settime adjtimex clock_adjtime vhangup nfsservctl lookup_dcookie syslog";
 
 const char *syscall_group_name(unsigned bit) {
 	return bit < SYSCALL_GROUPS ? group_names[bit] : NULL;

@@ -13,13 +13,13 @@
 #include <stdio.h>
 
 enum syscall_group {
-	SYSCALLS_BASE = 1 << 0,    /* what any process does: time, signals, locks, open descriptors */
+	SYSCALLS_BASE = 1 << 0,	   /* what any process does: time, signals, locks, open descriptors */
 	SYSCALLS_MEMORY = 1 << 1,  /* never executable */
 	SYSCALLS_SOCKETS = 1 << 2, /* use of sockets that were given to it */
 	SYSCALLS_FILES = 1 << 3,   /* by path */
 	SYSCALLS_OWNERS = 1 << 4,  /* owners, modes, attributes, device nodes */
-	SYSCALLS_INET = 1 << 5,    /* connect by IPv4 and IPv6 */
-	SYSCALLS_UNIX = 1 << 6,    /* connect to and listen on local sockets */
+	SYSCALLS_INET = 1 << 5,	   /* connect by IPv4 and IPv6 */
+	SYSCALLS_UNIX = 1 << 6,	   /* connect to and listen on local sockets */
 	SYSCALLS_THREADS = 1 << 7,
 	SYSCALLS_SPAWN = 1 << 8, /* child processes, and what confines them further */
 	SYSCALLS_MOUNTS = 1 << 9,

@@ -40,8 +40,8 @@ int spawn_check(const char *libexec, struct fault *fault) {
 
 /* What may have a meaning to a worker, of all that the service manager set. */
 static const char *const inherited[] = {
-	"PATH",	      "HTTP_PROXY", "HTTPS_PROXY",  "NO_PROXY",	    "ALL_PROXY",    "http_proxy",
-	"https_proxy", "no_proxy",   "all_proxy",    "ASAN_OPTIONS", "UBSAN_OPTIONS",
+	"PATH",	       "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",	    "ALL_PROXY",     "http_proxy",
+	"https_proxy", "no_proxy",   "all_proxy",   "ASAN_OPTIONS", "UBSAN_OPTIONS",
 };
 
 static void environment(char **ret_env, char *space, size_t room) {

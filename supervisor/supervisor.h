@@ -2,7 +2,8 @@
  * The supervisor at work. Single-threaded, one loop; it talks to its workers
  * in fixed-size control messages and to nobody else.
  *
- *   main.c     options, start-up, signals, reload, the end
+ *   main.c     options, start-up, readiness
+ *   signals.c  reload, the end
  *   watch.c    the life of one worker: start, ready, liveness, death, again
  *   links.c    who is connected with whom
  */
@@ -22,11 +23,11 @@ struct slot {
 	pid_t pid; /* 0: none runs */
 	int pidfd, control;
 	struct loop_source *exit_source, *control_source, *restart_timer;
-	bool ready;             /* this one */
-	bool was_ready;         /* this one or one before it */
-	bool accused;           /* this one has reported a violation */
-	int64_t started;        /* clock_mono */
-	bool asked;             /* a ping is open since .asked_at */
+	bool ready;	 /* this one */
+	bool was_ready;	 /* this one or one before it */
+	bool accused;	 /* this one has reported a violation */
+	int64_t started; /* clock_mono */
+	bool asked;	 /* a ping is open since .asked_at */
 	int64_t asked_at;
 	uint32_t restarts, quick_deaths;
 };
@@ -65,7 +66,11 @@ void links_make(struct slot *t);
 /* Tells the others that it is gone. */
 void links_end(struct slot *t);
 
-/* --- main.c: what watch.c reports --- */
+/* --- signals.c --- */
+
+int signals_open(struct supervisor *s) NODISCARD;
+
+/* --- what watch.c reports, to main.c and signals.c --- */
 
 void supervisor_ready(struct supervisor *s, struct slot *t);
 void supervisor_gone(struct supervisor *s, struct slot *t);

@@ -29,18 +29,18 @@
 
 /* The configuration, as far as workers need it; read by the supervisor alone. */
 struct boot_config {
-	char state_root[BOOT_PATH_MAX];    /* /var/lib/bulkhead */
-	char run_root[BOOT_PATH_MAX];      /* /run/bulkhead */
-	char socket[BOOT_PATH_MAX];        /* <run_root>/bulkhead.sock */
-	char certs_dir[BOOT_PATH_MAX];     /* /etc/bulkhead/certs.d: HOST/hosts.toml below */
+	char state_root[BOOT_PATH_MAX];	   /* /var/lib/bulkhead */
+	char run_root[BOOT_PATH_MAX];	   /* /run/bulkhead */
+	char socket[BOOT_PATH_MAX];	   /* <run_root>/bulkhead.sock */
+	char certs_dir[BOOT_PATH_MAX];	   /* /etc/bulkhead/certs.d: HOST/hosts.toml below */
 	char cni_conf_dir[BOOT_PATH_MAX];  /* /etc/cni/net.d */
 	char cni_bin_dirs[BOOT_PATH_MAX];  /* colon-separated: /opt/cni/bin:/usr/lib/cni */
 	char cni_cache_dir[BOOT_PATH_MAX]; /* /var/lib/cni */
 	char cgroup_parent[BOOT_PATH_MAX]; /* default parent of pods: /bulkhead */
-	uint32_t log_level;                /* enum log_level */
+	uint32_t log_level;		   /* enum log_level */
 	uint32_t max_concurrent_downloads; /* layers of one pull: 3 */
 	uint32_t pull_progress_timeout_s;  /* 300; 0: none */
-	uint32_t log_line_max;             /* 16384 */
+	uint32_t log_line_max;		   /* 16384 */
 };
 
 /* One path that a worker sees in its otherwise empty root, at the same place. */
@@ -61,13 +61,13 @@ struct boot_privileges {
 	/* Effective, permitted and bounding, one bit each; no inheritable and no
 	 * ambient ones. BOOT_CAPABILITIES_ALL: whatever the supervisor has. */
 	uint64_t capabilities;
-	bool empty_root;       /* a root of its own with nothing but visible[] */
-	uint64_t unshare;      /* CLONE_NEW* flags */
+	bool empty_root;  /* a root of its own with nothing but visible[] */
+	uint64_t unshare; /* CLONE_NEW* flags */
 	bool no_new_privs;
 	struct boot_visible visible[BOOT_VISIBLE_MAX];
 	uint32_t n_visible;
 	struct rlimit nofile, memlock, core, nproc; /* rlim_max BOOT_LIMIT_KEEP: as inherited */
-	uint8_t opcodes[64]; /* io_uring; n 0: unrestricted */
+	uint8_t opcodes[64];			    /* io_uring; n 0: unrestricted */
 	uint32_t n_opcodes;
 	struct sock_filter bpf[BOOT_BPF_MAX]; /* seccomp; n 0: none */
 	uint32_t n_bpf;
@@ -78,7 +78,7 @@ struct boot_privileges {
 struct boot_block {
 	uint32_t magic, size;
 	uint32_t role, instance; /* instance: the API worker's endpoint, else 0 */
-	uint32_t restarts;       /* how often this worker was replaced so far */
+	uint32_t restarts;	 /* how often this worker was replaced so far */
 	struct boot_config config;
 	struct boot_privileges privileges;
 };
@@ -87,15 +87,15 @@ struct boot_block {
 
 enum control_type {
 	/* supervisor to worker */
-	CONTROL_LINK = 1,  /* five descriptors: struct link_ends in the order of its
-			    * fields, to (peer, instance); arg: the peer's pid */
-	CONTROL_UNLINK,    /* the peer is gone; CONTROL_LINK follows when it's back */
-	CONTROL_LISTENER,  /* one descriptor: a listening socket; arg: its index */
-	CONTROL_ZYGOTE,    /* one descriptor: an end of the SEQPACKET socket between
-			    * the task worker and the keepers' zygote; both get one */
-	CONTROL_RELOAD,    /* one descriptor: a new boot block memfd (config only counts) */
-	CONTROL_STOP,      /* finish: answer what is open, then exit 0 */
-	CONTROL_PING,      /* liveness; answered by CONTROL_PONG with the same arg */
+	CONTROL_LINK = 1, /* five descriptors: struct link_ends in the order of its
+			   * fields, to (peer, instance); arg: the peer's pid */
+	CONTROL_UNLINK,	  /* the peer is gone; CONTROL_LINK follows when it's back */
+	CONTROL_LISTENER, /* one descriptor: a listening socket; arg: its index */
+	CONTROL_ZYGOTE,	  /* one descriptor: an end of the SEQPACKET socket between
+			   * the task worker and the keepers' zygote; both get one */
+	CONTROL_RELOAD,	  /* one descriptor: a new boot block memfd (config only counts) */
+	CONTROL_STOP,	  /* finish: answer what is open, then exit 0 */
+	CONTROL_PING,	  /* liveness; answered by CONTROL_PONG with the same arg */
 	/* worker to supervisor */
 	CONTROL_READY = 64,
 	CONTROL_PONG,

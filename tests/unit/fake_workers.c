@@ -50,10 +50,10 @@ static void byte_arrived(void *ctx, const uint8_t *data, ssize_t n) {
 	struct link *l = worker_link(c->worker, ROLE_METADATA, 0);
 	if (data[0] == '!') {
 		control_tell(c->worker, &(struct control){
-						.type = CONTROL_VIOLATION,
-						.peer = ROLE_METADATA,
-						.arg = (uint32_t)worker_peer_pid(c->worker, ROLE_METADATA, 0),
-						.text = "a test says so",
+					    .type = CONTROL_VIOLATION,
+					    .peer = ROLE_METADATA,
+					    .arg = (uint32_t)worker_peer_pid(c->worker, ROLE_METADATA, 0),
+					    .text = "a test says so",
 					});
 		connection_end(c, 0);
 		return;
@@ -208,8 +208,16 @@ static int set_state(struct worker *w) {
 	return 0;
 }
 
-#define PEERS(...) (const enum role[]) { __VA_ARGS__, ROLE_SUPERVISOR }
-#define HANDLERS(...) (const struct link_handler[]) { __VA_ARGS__, { 0 } }
+#define PEERS(...)                                                                                                     \
+	(const enum role[]) {                                                                                          \
+		__VA_ARGS__, ROLE_SUPERVISOR                                                                           \
+	}
+#define HANDLERS(...)                                                                                                  \
+	(const struct link_handler[]) {                                                                                \
+		__VA_ARGS__, {                                                                                         \
+			0                                                                                              \
+		}                                                                                                      \
+	}
 
 static const struct worker_class classes[ROLE_COUNT] = {
 	[ROLE_API] = {

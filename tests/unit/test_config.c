@@ -93,6 +93,32 @@ static void test_reload(void) {
 		  "what may not stays, and is named");
 }
 
+/* What packaging/bulkhead.conf says is true: its keys exist, and what is
+ * commented out is the default. */
+static void test_packaged(void) {
+	CLEANUP_FD int fd = open("packaging/bulkhead.conf", O_RDONLY | O_CLOEXEC);
+	CLEANUP_FREE char *text = NULL;
+	if (fd < 0 || fd_read_all(fd, 65536, &text, NULL) < 0) {
+		tap_skip("the packaged configuration", "not started from the source's folder");
+		return;
+	}
+	struct config defaults, packaged;
+	tap_check(load(text, &packaged) == 0, "the packaged configuration is valid");
+	unsigned keys = 0;
+	for (char *p = strstr(text, "\n#"); p; p = strstr(p + 1, "\n#"))
+		if (p[2] != ' ' && p[2] != '\n') {
+			p[1] = ' ';
+			keys++;
+		}
+	load("", &defaults);
+	tap_check(load(text, &packaged) == 0 && keys == 16, "it names all %u keys", keys);
+	tap_check(config_reload(&defaults, &packaged) == NULL &&
+			  memcmp(&defaults.boot, &packaged.boot, sizeof(defaults.boot)) == 0 &&
+			  defaults.worker_timeout_s == packaged.worker_timeout_s &&
+			  defaults.stop_timeout_s == packaged.stop_timeout_s,
+		  "with their defaults");
+}
+
 int main(void) {
 	int fd = mkstemp(path);
 	if (fd < 0)
@@ -102,6 +128,7 @@ int main(void) {
 	test_refusals();
 	test_options();
 	test_reload();
+	test_packaged();
 	unlink(path);
 	return tap_done();
 }

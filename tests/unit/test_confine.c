@@ -246,8 +246,8 @@ static void test_attacks(enum role role) {
 		tap_check(denied, "%s can't %s: %s", role_name(role), attacks[i].name,
 			  got == KILLED ? "killed"
 			  : got < 0	? "not tried"
-			  : got	? strerrordesc_np(got)
-				: "it can");
+			  : got		? strerrordesc_np(got)
+					: "it can");
 	}
 }
 
@@ -378,10 +378,10 @@ static void set_up(void) {
 }
 
 static void tear_down(void) {
-	static const char *const names[] = { "state/other/secret", "state/metadata", "state/content",
-					     "state/layers",	   "state/snapshots", "state/other",
-					     "run/pods",	   "run",	      "state",
-					     "" };
+	static const char *const names[] = {
+		"state/other/secret", "state/metadata", "state/content", "state/layers", "state/snapshots",
+		"state/other",	      "run/pods",	"run",		 "state",	 ""
+	};
 	int status;
 	tap_check(waitpid(victim, &status, WNOHANG) == 0, "the victim lives");
 	kill(victim, SIGKILL);

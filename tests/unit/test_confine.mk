@@ -1,3 +1,3 @@
-OBJ_test_confine := $(patsubst %,$(O)/%.o,supervisor/privileges supervisor/filter supervisor/config \
+OBJ_test_confine := $(patsubst %,$(O)/%.o,supervisor/privileges supervisor/print supervisor/filter supervisor/config \
 		      workers/skeleton/confine workers/skeleton/root)
 LIBS_test_confine := -lseccomp

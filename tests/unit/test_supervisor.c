@@ -19,7 +19,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#define SECONDS(n) ((n) * NS_PER_SEC)
+#define SECONDS(n) ((n)*NS_PER_SEC)
 
 static char base[] = "/tmp/bulkhead-sup-XXXXXX";
 static char daemon_path[256], self_path[256];
@@ -193,11 +193,11 @@ static void test_confined(pid_t d) {
 	for (size_t i = 0; i < 5; i++) {
 		pid_t pid = child_of(d, names[i]);
 		tap_check(status_has(pid, "Seccomp:\t2") && status_has(pid, "NoNewPrivs:\t1") &&
-				  !status_has(pid, "Uid:\t0"),
+			      !status_has(pid, "Uid:\t0"),
 			  "%s has a filter, no new privileges and a uid of its own", names[i]);
 	}
 	tap_check(status_has(child_of(d, names[0]), "CapPrm:\t0000000000000000") &&
-			  status_has(child_of(d, names[0]), "CapBnd:\t0000000000000000"),
+		      status_has(child_of(d, names[0]), "CapBnd:\t0000000000000000"),
 		  "the api worker has no capability, nor can it get one");
 	tap_check(status_has(child_of(d, names[5]), "Seccomp:\t0"), "the zygote has no filter that containers inherit");
 }
@@ -310,9 +310,21 @@ static void set_up(void) {
 
 static void tear_down(void) {
 	static const char *const rest[] = {
-		"state/metadata", "state/content",   "state/layers", "state/snapshots", "state", "run/pods",
-		"run/lock",	  "run/workers.lock", "run",	     "cni",		"conf",	 "log",
-		"notify.sock",	  "libexec",	     "",
+		"state/metadata",
+		"state/content",
+		"state/layers",
+		"state/snapshots",
+		"state",
+		"run/pods",
+		"run/lock",
+		"run/workers.lock",
+		"run",
+		"cni",
+		"conf",
+		"log",
+		"notify.sock",
+		"libexec",
+		"",
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		char path[160];

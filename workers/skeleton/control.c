@@ -102,9 +102,9 @@ static const struct {
 	void (*handle)(struct worker *w, const struct control *c, int *fds);
 	size_t n_fds;
 } handlers[] = {
-	[CONTROL_LINK] = { on_link, 5 },     [CONTROL_UNLINK] = { on_unlink, 0 },
+	[CONTROL_LINK] = { on_link, 5 },	 [CONTROL_UNLINK] = { on_unlink, 0 },
 	[CONTROL_LISTENER] = { on_listener, 1 }, [CONTROL_ZYGOTE] = { on_zygote, 1 },
-	[CONTROL_RELOAD] = { on_reload, 1 }, [CONTROL_STOP] = { on_stop, 0 },
+	[CONTROL_RELOAD] = { on_reload, 1 },	 [CONTROL_STOP] = { on_stop, 0 },
 	[CONTROL_PING] = { on_ping, 0 },
 };
 

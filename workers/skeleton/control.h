@@ -5,7 +5,7 @@
 
 struct worker_link_slot {
 	struct link *link; /* NULL until somebody asks for it */
-	pid_t pid;         /* of the peer; 0: away */
+	pid_t pid;	   /* of the peer; 0: away */
 };
 
 struct worker_private {

@@ -89,8 +89,7 @@ static int pieces_attach(int root, struct piece *pieces, size_t n, struct fault 
 /* The new root is on top of the old one already; "." names it, and after the
  * pivot "." is where the old one went, on top of the new. */
 static int pivot(int root, struct fault *fault) {
-	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
-	    chdir("/") < 0)
+	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return fault_errno(fault, errno, "replace the root");
 	struct mount_attr attributes = { .attr_set = MOUNT_ATTR_RDONLY };
 	if (mount_setattr(root, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)) < 0)

@@ -26,7 +26,7 @@ struct worker {
 	struct loop *loop;
 	const struct boot_block *boot;
 	struct boot_config config; /* follows CONTROL_RELOAD */
-	void *state;               /* the worker's own */
+	void *state;		   /* the worker's own */
 	/* private to the skeleton */
 	struct worker_private *private;
 };
@@ -34,7 +34,7 @@ struct worker {
 struct worker_class {
 	enum role role;
 	struct loop_options loop;
-	const enum role *peers;              /* ends with ROLE_SUPERVISOR */
+	const enum role *peers;		     /* ends with ROLE_SUPERVISOR */
 	const struct link_handler *handlers; /* first argument: worker->state */
 	int (*prepare)(struct worker *w);
 	int (*serve)(struct worker *w);
@@ -42,7 +42,7 @@ struct worker_class {
 	void (*link_up)(struct worker *w, enum role peer, unsigned instance);
 	void (*link_down)(struct worker *w, enum role peer, unsigned instance);
 	void (*listener)(struct worker *w, unsigned index, int fd); /* fd is taken */
-	void (*zygote)(struct worker *w, int fd);                   /* fd is taken */
+	void (*zygote)(struct worker *w, int fd);		    /* fd is taken */
 	void (*reload)(struct worker *w);
 	/* CONTROL_STOP: call worker_exit when done. NULL: exit at once. */
 	void (*stop)(struct worker *w);
