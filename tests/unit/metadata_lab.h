@@ -26,7 +26,8 @@ struct lab_row {
 	int calls, fail;
 	enum fault_code code;
 	bool hold;
-	struct msg_request *held;
+	struct msg_request *held[8];
+	size_t n_held;
 };
 
 struct lab {
@@ -73,7 +74,7 @@ void lab_send(struct lab *l, uint16_t number, const ProtobufCMessage *request, s
 void lab_wait(struct lab *l, struct lab_call *call);
 void lab_call(struct lab *l, uint16_t number, const ProtobufCMessage *request, struct lab_call *call);
 void lab_call_end(struct lab_call *call);
-/* Answers what a row held back (with success). */
+/* Answers what a row held back last (with success). */
 void lab_release(struct lab *l, uint16_t number);
 
 bool lab_has(const struct lab_set *s, const char *name);

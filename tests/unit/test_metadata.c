@@ -513,7 +513,6 @@ static void test_restart_in_run(bool finished) {
 	lab_send(&l, MSG_cri_run_pod_sandbox, &q.base, &c);
 	lab_turns(&l, 10);
 	l.row[MSG_sandbox_start].hold = false;
-	l.row[MSG_sandbox_start].held = NULL;
 	if (!finished)
 		l.sandboxes.n = 0;
 	lab_restart(&l);

@@ -185,6 +185,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	model_init(&m->model);
 	events_init(&m->events);
 	list_init(&m->gate);
+	list_init(&m->ops);
 	list_init(&m->pulls);
 	map_init(&m->layer_jobs);
 	arena_init(&m->runtime_arena, 0);
@@ -199,6 +200,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 }
 
 void metadata_deinit(struct metadata *m) {
+	ops_abandon(m);
 	loop_source_free(m->gc_timer);
 	loop_source_free(m->index_timer);
 	store_close(m->store);

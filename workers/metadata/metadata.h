@@ -25,7 +25,7 @@ struct metadata {
 	struct store *store;
 	struct model model;
 	struct events events;
-	unsigned n_ops;
+	struct list ops; /* struct op: all that are under way */
 
 	/* Changes wait until the records are compared with what runs. */
 	bool reconciled;

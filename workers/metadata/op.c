@@ -23,7 +23,8 @@ void op_init(struct op *op, const struct op_class *class, struct metadata *m, st
 	list_init(&op->commit.node);
 	if (slot)
 		*slot = op;
-	m->n_ops++;
+	op->begun = clock_mono();
+	list_append(&m->ops, &op->node);
 }
 
 struct msg_context op_context(const struct op *op, int64_t timeout_ns) {
@@ -58,11 +59,22 @@ static void op_end(struct op *op) {
 	for (struct list *n; (n = list_pop(&op->after));)
 		list_append(&after, n);
 	loop_source_free(op->timer);
-	op->m->n_ops--;
+	list_unlink(&op->node);
 	op->class->free(op);
 	for (struct list *n; (n = list_pop(&after));) {
 		struct op_after *a = list_entry(n, struct op_after, node);
 		a->fn(a->ctx);
+	}
+}
+
+void ops_abandon(struct metadata *m) {
+	for (struct list *n; (n = list_pop(&m->ops));) {
+		struct op *op = list_entry(n, struct op, node);
+		fault_set(&op->fault, FAULT_UNAVAILABLE, "the metadata worker ends");
+		answer_joiners(op);
+		store_unwait(&op->commit);
+		loop_source_free(op->timer);
+		op->class->free(op);
 	}
 }
 

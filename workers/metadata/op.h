@@ -42,10 +42,12 @@ struct op_class {
 struct op {
 	const struct op_class *class;
 	struct metadata *m;
+	struct list node; /* metadata.ops */
+	int64_t begun;    /* clock_mono */
 	struct op **slot; /* where the object points to it */
 	size_t step;
 	unsigned attempts;
-	bool driving, ready, undone;
+	bool driving, ready;
 	struct fault fault;
 	struct msg_context context; /* of the first request, without its deadline */
 	char object[80];            /* id or name, for errors and logs */
@@ -84,6 +86,9 @@ void op_wait(struct op *op, struct op_after *after);
 /* Handles the request again once the operation is gone. */
 void op_requeue(struct op *op, struct msg_request *r, const ProtobufCMessage *request,
 		void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request));
+
+/* The process ends: frees all operations, telling only who waits for them. */
+void ops_abandon(struct metadata *m);
 
 /* The context for a call to another worker: own deadline, the request's trace. */
 struct msg_context op_context(const struct op *op, int64_t timeout_ns);

@@ -78,7 +78,18 @@ static char *status_info(struct metadata *m, struct arena *a) {
 	json_text(&j, "cgroupVersion", i ? i->cgroup_version : "");
 	json_text(&j, "cniConfig", i ? i->cni_config : "");
 	json_text(&j, "snapshotDriver", m->info ? m->info->driver : "");
-	json_number(&j, "operations", m->n_ops);
+	/* What is under way, and at which step: where a slow call hangs. */
+	json_open(&j, "operations", '[');
+	list_for_each(n, &m->ops) {
+		const struct op *op = list_entry(n, struct op, node);
+		json_open(&j, NULL, '{');
+		json_text(&j, "operation", op->class->name);
+		json_text(&j, "object", op->object);
+		json_text(&j, "step", op->class->steps[op->step].name ? op->class->steps[op->step].name : "end");
+		json_number(&j, "ms", (clock_mono() - op->begun) / NS_PER_MS);
+		json_close(&j, '}');
+	}
+	json_close(&j, ']');
 	json_open(&j, "warnings", '[');
 	for (size_t n = 0; i && n < i->n_warnings; n++)
 		json_text(&j, NULL, i->warnings[n]);

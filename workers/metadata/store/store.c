@@ -92,6 +92,38 @@ static struct tdb_context *tdb_open_at(const struct base_kind *k, const char *pa
 
 /* --- opening -------------------------------------------------------------- */
 
+/* Beside the database, to be renamed over it when it is complete: whenever we
+ * die, the old one or the new one is there, whole. */
+static int fresh_open(struct base *b, char **ret_path, struct tdb_context **ret_tdb) {
+	CLEANUP_FREE char *path = NULL;
+	if (asprintf(&path, "%s.new", b->path) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	unlink(path);
+	errno = 0;
+	*ret_tdb = tdb_open_at(b->kind, path);
+	if (!*ret_tdb)
+		return errno ? -errno : -EIO;
+	*ret_path = take_ptr(path);
+	return 0;
+}
+
+/* Closes tdb and takes it in use, unless r says that it went wrong. */
+static int fresh_adopt(struct base *b, const char *path, struct tdb_context *tdb, int r) {
+	if (r == 0 && fsync(tdb_fd(tdb)) < 0)
+		r = -errno;
+	tdb_close(tdb);
+	if (r == 0 && rename(path, b->path) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
+	if (b->tdb)
+		tdb_close(b->tdb);
+	b->tdb = tdb_open_at(b->kind, b->path);
+	return b->tdb ? 0 : -EIO;
+}
+
 /* What a salvage has found so far of a key. */
 static void salvage_keep(void *ctx, const struct record *r, const uint8_t *bytes, size_t size) {
 	struct tdb_context *to = ctx;
@@ -108,28 +140,30 @@ static void salvage_keep(void *ctx, const struct record *r, const uint8_t *bytes
 
 /* A database that can't be trusted: what is whole in it goes into a new one. */
 static int base_rebuild(struct base *b, const char *reason) {
-	CLEANUP_FREE char *fresh = NULL;
-	if (asprintf(&fresh, "%s.new", b->path) < 0)
-		return -ENOMEM;
-	unlink(fresh);
-	struct tdb_context *to = tdb_open_at(b->kind, fresh);
-	if (!to)
-		return -errno;
-	int r = tdb_transaction_start(to) < 0 ? tdb_errno(to) : 0;
+	CLEANUP_FREE char *path = NULL;
+	struct tdb_context *to;
+	char count[16];
+	int r = fresh_open(b, &path, &to);
+	if (r < 0)
+		return r;
+	if (tdb_transaction_start(to) < 0)
+		r = tdb_errno(to);
 	int n = r < 0 ? r : salvage_file(b->path, salvage_keep, to);
 	if (r == 0 && tdb_transaction_commit(to) < 0)
 		r = tdb_errno(to);
-	tdb_close(to);
-	if (r < 0)
-		return r;
-	aside_file(&b->store->aside, b->path, reason);
-	if (rename(fresh, b->path) < 0)
-		return -errno;
-	char count[16];
+	if (r == 0)
+		r = aside_file(&b->store->aside, b->path, reason);
+	r = fresh_adopt(b, path, to, r);
 	snprintf(count, sizeof(count), "%d", n);
 	log_event(LOG_WARN, "database rebuilt", "file", b->path, "copies_found", count, NULL);
-	b->tdb = tdb_open_at(b->kind, b->path);
-	return b->tdb ? 0 : -EIO;
+	return r;
+}
+
+static int base_create(struct base *b) {
+	CLEANUP_FREE char *path = NULL;
+	struct tdb_context *to;
+	int r = fresh_open(b, &path, &to);
+	return r < 0 ? r : fresh_adopt(b, path, to, 0);
 }
 
 static int copy_record(struct tdb_context *tdb, TDB_DATA key, TDB_DATA value, void *ctx) {
@@ -148,23 +182,15 @@ static int base_compact(struct base *b) {
 	if (stat(b->path, &st) < 0 || st.st_size < COMPACT_MIN || tdb_traverse_read(b->tdb, live_bytes, &live) < 0 ||
 	    (uint64_t)st.st_size < COMPACT_MIN + live * COMPACT_FACTOR)
 		return 0;
-	CLEANUP_FREE char *fresh = NULL;
-	if (asprintf(&fresh, "%s.new", b->path) < 0)
-		return -ENOMEM;
-	unlink(fresh);
-	struct tdb_context *to = tdb_open_at(b->kind, fresh);
-	if (!to)
-		return -errno;
-	int r = 0;
+	CLEANUP_FREE char *path = NULL;
+	struct tdb_context *to;
+	int r = fresh_open(b, &path, &to);
+	if (r < 0)
+		return r;
 	if (tdb_transaction_start(to) < 0 || tdb_traverse_read(b->tdb, copy_record, to) < 0 ||
-	    tdb_transaction_commit(to) < 0 || fsync(tdb_fd(to)) < 0)
+	    tdb_transaction_commit(to) < 0)
 		r = tdb_errno(to);
-	tdb_close(to);
-	if (r < 0 || rename(fresh, b->path) < 0)
-		return r < 0 ? r : -errno;
-	tdb_close(b->tdb);
-	b->tdb = tdb_open_at(b->kind, b->path);
-	return b->tdb ? 0 : -EIO;
+	return fresh_adopt(b, path, to, r);
 }
 
 /* An open that failed for what the file contains, not for what the system
@@ -178,7 +204,12 @@ static bool content_to_blame(int e, const char *path) {
 }
 
 static int base_open(struct base *b, struct fault *fault) {
+	struct stat st;
 	int r = 0;
+	if (stat(b->path, &st) < 0 || st.st_size == 0) {
+		r = base_create(b);
+		return r < 0 ? fault_errno(fault, r, "create database \"%s\"", b->path) : 0;
+	}
 	errno = 0;
 	b->tdb = tdb_open_at(b->kind, b->path);
 	int e = errno;
