@@ -105,6 +105,16 @@ static int loop_prepare(struct supervisor *s, struct fault *fault) {
 	return r < 0 ? fault_errno(fault, r, "make the io_uring (Linux 6.1 or newer is needed)") : 0;
 }
 
+static void loop_end(struct supervisor *s) {
+	loop_source_free_p(&s->signal_source);
+	loop_source_free_p(&s->watchdog_timer);
+	loop_source_free_p(&s->ping_timer);
+	loop_source_free_p(&s->stop_timer);
+	/* What was freed just now still has its last word. */
+	loop_turn(s->loop, 0);
+	loop_free(take_ptr(s->loop));
+}
+
 static int supervise(struct supervisor *s, struct fault *fault) {
 	int r = environment_prepare(s, fault);
 	if (r == 0)
@@ -120,21 +130,21 @@ static int supervise(struct supervisor *s, struct fault *fault) {
 	if (notify_watchdog_period() > 0)
 		watchdog_due(s);
 	r = loop_run(s->loop);
+	loop_end(s);
 	return r < 0 ? fault_errno(fault, r, "the event loop failed") : 0;
 }
 
 /* --- options --- */
 
-static const char usage[] =
-	"usage: bulkheadd [OPTION]...\n"
-	"\n"
-	"  -c, --config FILE       the configuration (" CONFIG_DEFAULT_FILE ")\n"
-	"      --set KEY=VALUE     as a line of that file; wins over it\n"
-	"      --libexec DIR       where the workers are (beside bulkheadd, or\n"
-	"                          in ../libexec/bulkhead from there)\n"
-	"      --print-privileges  print what each worker may do, and exit\n"
-	"      --version\n"
-	"  -h, --help\n";
+static const char usage[] = "usage: bulkheadd [OPTION]...\n"
+			    "\n"
+			    "  -c, --config FILE       the configuration (" CONFIG_DEFAULT_FILE ")\n"
+			    "      --set KEY=VALUE     as a line of that file; wins over it\n"
+			    "      --libexec DIR       where the workers are (beside bulkheadd, or\n"
+			    "                          in ../libexec/bulkhead from there)\n"
+			    "      --print-privileges  print what each worker may do, and exit\n"
+			    "      --version\n"
+			    "  -h, --help\n";
 
 struct options {
 	struct config_source source;

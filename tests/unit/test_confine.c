@@ -336,6 +336,9 @@ static int fsync_on_api_ring(void) {
 		return -1;
 	for (int i = 0; i < 10 && result == 1; i++)
 		loop_turn(loop, 10 * NS_PER_MS);
+	loop_source_free(source);
+	loop_free(loop);
+	close(fd);
 	return -result;
 }
 
