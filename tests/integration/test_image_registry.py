@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import queue
+import random
 import shutil
 import signal
 import subprocess
@@ -25,8 +26,9 @@ DRIVER = os.path.join(bh.BUILD, "tests", "image_driver")
 
 
 class Driver:
-    def __init__(self, folder, stall=300, certs=None):
+    def __init__(self, folder, stall=300, certs=None, **environment):
         self.folder, self.stall = folder, stall
+        self.environment = dict(os.environ, **environment)
         self.state = os.path.join(folder, "state")
         self.certs = certs or os.path.join(folder, "certs.d")
         os.makedirs(self.state, exist_ok=True)
@@ -36,7 +38,7 @@ class Driver:
 
     def start(self):
         self.process = subprocess.Popen([DRIVER, self.state, self.certs, str(self.stall)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, bufsize=1)
+                                        stdout=subprocess.PIPE, text=True, bufsize=1, env=self.environment)
         self.answers = queue.Queue()
         threading.Thread(target=self.read, args=(self.process, self.answers), daemon=True).start()
 
@@ -810,6 +812,53 @@ def test_death(folder):
     tap.check(d.stop() == 0, "the driver ends well")
 
 
+def test_proxy(folder):
+    proxy, reg = FakeRegistry(), FakeRegistry()
+    d = Driver(folder, http_proxy=proxy.url)
+    data = noise(1000)
+    reg.plain_image("a/b", "1", data)
+    r, got = d.pull(reg.host + "/a/b:1")
+    tap.check(all_good(d, r, got) and not proxy.requests, "a registry on loopback is asked without the proxy", r)
+    d.hosts("far.example", 'server = "http://far.example"\n')
+    r = d.resolve("far.example/a/b:1")
+    tap.check("error" in r and any("far.example" in q[1] for q in proxy.requests), "others through it", proxy.requests)
+    reg.stop()
+    proxy.stop()
+    tap.check(d.stop() == 0, "the driver ends well")
+
+
+def test_chaos(folder):
+    """Many layers while every other answer goes wrong: all of them arrive, unharmed."""
+    d = Driver(folder)
+    reg = FakeRegistry()
+    data = [noise(200000 + 50000 * i, b"chaos %d" % i) for i in range(16)]
+    reg.plain_image("a/b", "1", *data)
+    dice = random.Random(7)
+    lock = threading.Lock()
+
+    def chaos(h, path):
+        if "/blobs/" not in path or len(reg.blobs[path.split("/")[-1]]) < 100000:
+            return False
+        with lock:
+            what, n, left = dice.randrange(6), dice.randrange(20000, 150000), dice.randrange(3)
+        if what == 0:
+            h.answer(dice.choice((500, 502, 503, 429)), b"ill")
+        elif what in (1, 2):
+            broken_after(n, 1)(h, path)
+        elif what == 3:
+            h.answer(200, reg.blobs[path.split("/")[-1]])
+        elif what == 4:
+            h.cut()
+        return what < 5
+    reg.faults = [chaos]
+    r, got = d.pull(reg.host + "/a/b:1")
+    tap.check(all_good(d, r, got), "sixteen layers through a bad network",
+              [a.get("text") for a in got.values() if "error" in a])
+    tap.check(not d.ingest(), "nothing partial is left", d.ingest())
+    reg.stop()
+    tap.check(d.stop() == 0, "the driver ends well")
+
+
 def test_full_disk(folder):
     os.makedirs(os.path.join(folder, "state"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", os.path.join(folder, "state")], check=True)
@@ -833,7 +882,7 @@ def test_full_disk(folder):
 
 def main():
     for test in (test_real, test_htpasswd, test_token, test_redirects, test_tls, test_mirrors, test_documents, test_layers,
-                 test_stall, test_death, test_full_disk):
+                 test_stall, test_death, test_proxy, test_chaos, test_full_disk):
         if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
             continue
         folder = tempfile.mkdtemp(prefix="bulkhead-image-")

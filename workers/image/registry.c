@@ -327,6 +327,7 @@ static void send_to_host(struct query *q) {
 		.body_max = q->request.body_max,
 		.tls = { &h->ca_pem, q->foreign ? NULL : h->client_cert, q->foreign ? NULL : h->client_key,
 			 !q->foreign && h->skip_verify },
+		.direct = !q->foreign && host_is_loopback(h->label),
 		.connect_timeout_ms = h->dial_timeout_ms,
 		.stall_timeout_s = (long)q->session->worker->config->pull_progress_timeout_s,
 		.total_timeout_s = q->request.data ? 0 : SMALL_TIMEOUT_S,

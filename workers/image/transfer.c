@@ -417,6 +417,8 @@ static void set_limits(CURL *e, const struct transfer_request *r) {
 	/* A name that is still being resolved must not hold up a cancellation. */
 	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	if (r->direct)
+		curl_easy_setopt(e, CURLOPT_PROXY, "");
 	curl_easy_setopt(e, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
 			 r->connect_timeout_ms ? r->connect_timeout_ms : CONNECT_TIMEOUT_MS);

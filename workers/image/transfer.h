@@ -66,6 +66,7 @@ struct transfer_request {
 	uint64_t offset;	    /* Range: from here on */
 	size_t body_max;	    /* of a body that is collected */
 	struct transfer_tls tls;
+	bool direct;		 /* never by a proxy of the environment */
 	long connect_timeout_ms; /* 0: 30 s */
 	long stall_timeout_s;	 /* without a byte; 0: none */
 	long total_timeout_s;	 /* 0: none */
