@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -240,6 +241,7 @@ static void pod_main(int control, const struct network_pod *me) {
 		errx(1, "%s", fault.text);
 	if (unshare(CLONE_NEWNET) < 0)
 		err(1, "unshare");
+	send(control, "", 1, MSG_NOSIGNAL); /* ready */
 	while (recv(control, &o, sizeof(o), MSG_WAITALL) == sizeof(o)) {
 		struct lab_answer a = { 0 };
 		obey(&o, control, me, &host, &a);
@@ -265,8 +267,11 @@ void lab_pod_start(struct lab *lab, struct lab_pod *pod, const char *id) {
 		close(pair[0]);
 		pod_main(pair[1], &me);
 	}
+	char ready;
 	close(pair[1]);
 	pod->control = pair[0];
+	if (recv(pod->control, &ready, 1, 0) != 1)
+		errx(1, "pod %s doesn't start", id);
 }
 
 static void order_send(struct lab_pod *pod, const struct order *o, const void *more, size_t more_size,
@@ -276,8 +281,39 @@ static void order_send(struct lab_pod *pod, const struct order *o, const void *m
 		err(1, "send to pod %s", pod->id);
 	if (o->what == ORDER_END)
 		return;
+	if (!ret_answer)
+		return;
 	if (recv(pod->control, ret_answer, sizeof(*ret_answer), MSG_WAITALL) != sizeof(*ret_answer))
 		errx(1, "pod %s is gone", pod->id);
+}
+
+/* Follows the pod's process through its system calls until it sends its answer
+ * or is killed. */
+static bool follow_and_kill(struct lab_pod *pod, unsigned stop) {
+	int status;
+	char ignored[sizeof(struct lab_answer)];
+	for (unsigned entered = 0; waitpid(pod->pid, &status, 0) == pod->pid && WIFSTOPPED(status);) {
+		struct __ptrace_syscall_info info = { 0 };
+		if (WSTOPSIG(status) == (SIGTRAP | 0x80))
+			ptrace(PTRACE_GET_SYSCALL_INFO, pod->pid, sizeof(info), &info);
+		if (info.op == PTRACE_SYSCALL_INFO_ENTRY && ++entered == stop)
+			break;
+		if (recv(pod->control, ignored, sizeof(ignored), MSG_DONTWAIT) > 0) {
+			lab_pod_kill(pod);
+			return false;
+		}
+		ptrace(PTRACE_SYSCALL, pod->pid, 0, 0);
+	}
+	lab_pod_kill(pod);
+	return true;
+}
+
+static void follow_begin(struct lab_pod *pod) {
+	int status;
+	if (ptrace(PTRACE_SEIZE, pod->pid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) < 0 ||
+	    ptrace(PTRACE_INTERRUPT, pod->pid, 0, 0) < 0 || waitpid(pod->pid, &status, 0) != pod->pid ||
+	    ptrace(PTRACE_SYSCALL, pod->pid, 0, 0) < 0)
+		err(1, "trace pod %s", pod->id);
 }
 
 void lab_pod_end(struct lab_pod *pod) {
@@ -293,13 +329,13 @@ void lab_pod_kill(struct lab_pod *pod) {
 	fd_close_p(&pod->control);
 }
 
-void lab_attach(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMapping *ports, size_t n_ports,
-		struct lab_answer *ret_answer) {
+/* ret_answer NULL: only sends the order. */
+static void attach_order(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMapping *ports, size_t n_ports,
+			 struct lab_answer *ret_answer, struct fault *ret_fault) {
 	Bulkhead__SandboxStartRequest request = BULKHEAD__SANDBOX_START_REQUEST__INIT;
 	const Bulkhead__PortMapping *list[16];
 	Bulkhead__NetworkPlan *plan;
 	struct arena arena;
-	*ret_answer = (struct lab_answer){ 0 };
 	for (size_t i = 0; i < n_ports; i++)
 		list[i] = &ports[i];
 	request.id = pod->id;
@@ -309,8 +345,7 @@ void lab_attach(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMappin
 	request.port_mappings = (Bulkhead__PortMapping **)list;
 	request.n_port_mappings = n_ports;
 	arena_init(&arena, 0);
-	ret_answer->result = cni_plan(lab->cni, &request, &arena, &plan, &ret_answer->fault);
-	if (ret_answer->result == 0) {
+	if (cni_plan(lab->cni, &request, &arena, &plan, ret_fault) == 0) {
 		size_t size = bulkhead__network_plan__get_packed_size(plan);
 		uint8_t *data = arena_alloc(&arena, size);
 		if (!data)
@@ -319,6 +354,26 @@ void lab_attach(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMappin
 		order_send(pod, &(struct order){ .what = ORDER_ATTACH, .plan_size = size }, data, size, ret_answer);
 	}
 	arena_deinit(&arena);
+}
+
+bool lab_attach_killed(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMapping *ports, size_t n_ports,
+		       unsigned stop) {
+	struct fault fault;
+	follow_begin(pod);
+	attach_order(lab, pod, ports, n_ports, NULL, &fault);
+	return follow_and_kill(pod, stop);
+}
+
+bool lab_detach_killed(struct lab_pod *pod, unsigned stop) {
+	follow_begin(pod);
+	order_send(pod, &(struct order){ .what = ORDER_DETACH }, NULL, 0, NULL);
+	return follow_and_kill(pod, stop);
+}
+
+void lab_attach(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMapping *ports, size_t n_ports,
+		struct lab_answer *ret_answer) {
+	*ret_answer = (struct lab_answer){ .result = -1 };
+	attach_order(lab, pod, ports, n_ports, ret_answer, &ret_answer->fault);
 	if (ret_answer->result < 0)
 		printf("# attach %s: %s\n", pod->id, ret_answer->fault.text);
 	for (size_t i = 0; i < ret_answer->attached.n_warnings; i++)

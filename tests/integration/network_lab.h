@@ -48,6 +48,12 @@ void lab_pod_kill(struct lab_pod *pod);
 void lab_attach(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMapping *ports, size_t n_ports,
 		struct lab_answer *ret_answer);
 void lab_detach(struct lab_pod *pod, struct lab_answer *ret_answer);
+/* Kills the pod's process when it enters its system call number `stop` (from 1)
+ * of an attach, or of a detach; false when it had finished before that. It is
+ * waited for in both cases, the pod is ended. */
+bool lab_attach_killed(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMapping *ports, size_t n_ports,
+		       unsigned stop);
+bool lab_detach_killed(struct lab_pod *pod, unsigned stop);
 /* From the test's own process: the pod's namespace is gone. */
 void lab_detach_gone(struct lab_pod *pod, struct lab_answer *ret_answer);
 /* Runs a shell command in the pod's namespace; its exit status. */

@@ -191,6 +191,46 @@ static void test_executed(struct lab *lab, const char *name, const char *list, c
 	lab_soon(3000, "! ip link show out0 >/dev/null 2>&1");
 }
 
+/* The host as it was: checked by the kernel's lists and the store's files. A
+ * link whose namespace just ended may take its time. */
+static bool is_clean(struct lab *lab, struct lab_pod *pod) {
+	return lab_soon(3000, "test -z \"$(ip -o link show master lab0)\"") &&
+	       lab_shell("! nft list table inet bulkhead 2>/dev/null | grep -q %s && "
+			 "test -z \"$(cd %s/networks/lab 2>/dev/null && ls | grep -v '^last_\\|^lock$')\" && test -z \"$(ls %s)\"",
+			 pod->id, lab->cache, pod->run_dir);
+}
+
+/* The pod's process dies at each of its system calls in turn; whoever comes
+ * later gives everything back. */
+static void test_killed(struct lab *lab, bool in_detach) {
+	Bulkhead__PortMapping ports[] = { port(IPPROTO_TCP, 8080, ""), port(IPPROTO_UDP, 8053, "192.0.2.1") };
+	const char *name = in_detach ? "detach" : "attach";
+	unsigned stop = 0, dirty = 0, failed = 0;
+	lab_configure(lab, native_list);
+	for (bool more = true; more && stop < 500;) {
+		struct lab_pod pod;
+		struct lab_answer r;
+		stop++;
+		lab_pod_start(lab, &pod, "eeee");
+		if (in_detach) {
+			lab_attach(lab, &pod, ports, 2, &r);
+			more = r.result == 0 && lab_detach_killed(&pod, stop);
+		} else {
+			more = lab_attach_killed(lab, &pod, ports, 2, stop);
+		}
+		lab_detach_gone(&pod, &r);
+		failed += r.result < 0;
+		if (!is_clean(lab, &pod) && ++dirty <= 3) {
+			printf("# killed at system call %u of an %s: not clean\n", stop, name);
+			lab_shell("ip -o link show master lab0; nft list table inet bulkhead | grep eeee; ls %s/networks/lab %s",
+				  lab->cache, pod.run_dir);
+		}
+	}
+	tap_check(stop > 20 && stop < 500, "killed at each of the %u system calls of %s", stop, name);
+	tap_check(failed == 0, "a later detach always succeeds");
+	tap_check(dirty == 0, "and nothing is ever left");
+}
+
 /* A plugin that lies, dies, or hangs about gives a sentence, and nothing is
  * left of the pod. */
 static void test_bad_plugins(struct lab *lab) {
@@ -240,6 +280,8 @@ int main(void) {
 		return tap_done();
 	}
 	test_native(&lab);
+	test_killed(&lab, false);
+	test_killed(&lab, true);
 	test_bad_plugins(&lab);
 	if (access("/usr/lib/cni/ptp", X_OK) < 0) {
 		tap_skip("executed plugins", "containernetworking-plugins isn't installed");

@@ -147,12 +147,12 @@ static int veth_add(const Bulkhead__NativeBridge *config, unsigned master, const
 		     : 0;
 }
 
+/* Of the first address of that family; NULL when there is no such address. */
 static const struct address *gateway_of(const struct bridge_port *port, uint8_t size) {
-	static const struct address none;
 	for (size_t i = 0; i < port->n_addresses; i++)
 		if (port->addresses[i].address.size == size)
 			return &port->addresses[i].gateway;
-	return &none;
+	return NULL;
 }
 
 /* The configured routes, and with isDefaultGateway the default ones that are
@@ -167,12 +167,13 @@ static int put_routes(struct nl_batch *b, const Bulkhead__NativeBridge *config, 
 		    !address_set(&gateway, &m->gateway, 0, true))
 			return fault_set(fault, FAULT_INVALID_ARGUMENT, "route %zu of the network is no route", i);
 		have_default[destination.size == 16] |= destination.prefix == 0;
-		rtnl_put_route(b, index, &destination, gateway.size ? &gateway : gateway_of(port, destination.size));
+		const struct address *own = gateway_of(port, destination.size);
+		rtnl_put_route(b, index, &destination, gateway.size || !own ? &gateway : own);
 	}
 	for (int six = 0; config->is_default_gateway && six < 2; six++) {
 		struct address all = { .size = six ? 16 : 4 };
 		const struct address *gateway = gateway_of(port, all.size);
-		if (gateway->size && !have_default[six])
+		if (gateway && gateway->size && !have_default[six])
 			rtnl_put_route(b, index, &all, gateway);
 	}
 	return 0;
@@ -212,12 +213,20 @@ static bool wants_hairpin(const Bulkhead__NativeBridge *config, const struct bri
 	return config->hairpin || (port->published && !config->promiscuous);
 }
 
-static int hairpin_set(const struct bridge_port *port, struct network_host *host, struct fault *fault) {
+/* With the pod's end up both ends have their carrier, but the kernel draws the
+ * consequences in a work queue, late on a busy machine: to send over the host's
+ * end, to forward to it on the bridge, to begin with IPv6 in the pod. The pod's
+ * first packets would be lost. To be asked for a link makes the kernel do it
+ * now (since Linux 6.8). */
+static int port_settle(const Bulkhead__NativeBridge *config, const struct bridge_port *port, struct network_host *host,
+		       struct fault *fault) {
 	struct rtnl_link link;
 	int r = rtnl_link_get(&host->route, port->host_ifname, &link);
-	if (r == 0)
+	if (r == 0 && wants_hairpin(config, port))
 		r = rtnl_bridge_port_hairpin(&host->route, link.index);
-	return r < 0 ? fault_errno(fault, r, "set hairpin mode of \"%s\"", port->host_ifname) : 0;
+	if (r == 0 && gateway_of(port, 16))
+		r = rtnl_link_get(port->pod, port->ifname, &link);
+	return r < 0 ? fault_errno(fault, r, "set up \"%s\" on bridge \"%s\"", port->host_ifname, config->bridge) : 0;
 }
 
 int bridge_attach(const Bulkhead__NativeBridge *config, const struct bridge_port *port, struct network_host *host,
@@ -233,7 +242,5 @@ int bridge_attach(const Bulkhead__NativeBridge *config, const struct bridge_port
 		r = veth_add(config, bridge.index, port, host, fault);
 	if (r == 0)
 		r = pod_configure(config, port, fault);
-	if (r == 0 && wants_hairpin(config, port))
-		r = hairpin_set(port, host, fault);
-	return r;
+	return r < 0 ? r : port_settle(config, port, host, fault);
 }

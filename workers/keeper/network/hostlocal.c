@@ -3,8 +3,8 @@
  *
  * Addresses are given out round robin behind the last one, so that a freed
  * address rests as long as possible. An address is taken by creating its file
- * exclusively. A crash leaves either no file or a file with its owner's id,
- * which a release finds by the owner's record.
+ * exclusively. A crash leaves no file, an empty one, or one with its owner's
+ * id; a release by the owner's record removes each of them.
  */
 #include "hostlocal.h"
 
@@ -208,8 +208,12 @@ int hostlocal_reserve(struct hostlocal *store, const char *id, const char *ifnam
 	return 0;
 }
 
+/* An empty file's owner died between making and writing it: the lock is ours,
+ * so nobody is doing that now. */
 static bool owned_by(const char *content, const char *id, const char *ifname) {
 	size_t n = strlen(id);
+	if (*content == '\0')
+		return true;
 	if (strncmp(content, id, n) != 0)
 		return false;
 	content += n;

@@ -37,6 +37,7 @@ struct work {
 	struct pod_address addresses[RECORD_ADDRESSES_MAX];
 	size_t n_addresses;
 	char *result; /* JSON of the last plugin that was executed, or NULL */
+	bool recorded;
 	enum { POD_HERE, POD_RETRY, POD_GONE } namespace;
 };
 #define WORK_NONE { .inside = NETLINK_NONE }
@@ -62,7 +63,7 @@ static void host_ifname_of(const char *id, const char *ifname, char ret_name[IFN
 /* --- the record --- */
 
 /* Writes what w holds now, before it holds it. */
-static int work_record(const struct work *w, struct fault *fault) {
+static int work_record(struct work *w, struct fault *fault) {
 	Bulkhead__NetworkRecord record = BULKHEAD__NETWORK_RECORD__INIT;
 	Bulkhead__NetworkAddress addresses[RECORD_ADDRESSES_MAX];
 	Bulkhead__NetworkAddress *list[RECORD_ADDRESSES_MAX];
@@ -81,7 +82,9 @@ static int work_record(const struct work *w, struct fault *fault) {
 	record.n_addresses = w->n_addresses;
 	if (w->result)
 		record.result_json = w->result;
-	return record_write(w->pod->run_dir, &record, fault);
+	int r = record_write(w->pod->run_dir, &record, fault);
+	w->recorded |= r == 0;
+	return r;
 }
 
 /* --- native plugins --- */
@@ -203,7 +206,9 @@ static int plugin_run(const struct work *w, const Bulkhead__NetworkPlan__Plugin 
 
 static int executed_add(struct work *w, const Bulkhead__NetworkPlan__Plugin *p, struct fault *fault) {
 	CLEANUP_FREE char *output = NULL;
-	int r = result_ensure(w, p, fault);
+	int r = w->recorded ? 0 : work_record(w, fault);
+	if (r == 0)
+		r = result_ensure(w, p, fault);
 	if (r == 0)
 		r = plugin_run(w, p, "ADD", w->result, &output, fault);
 	if (r < 0)
@@ -308,7 +313,7 @@ static int work_publish(const struct work *w, struct network_attached *attached,
 }
 
 static int attach_plan(struct work *w, struct network_attached *attached, struct fault *fault) {
-	int r = work_record(w, fault);
+	int r = 0;
 	for (size_t i = 0; r == 0 && i < w->plan->n_plugins; i++)
 		r = plugin_add(w, w->plan->plugins[i], fault);
 	if (r == 0)
@@ -360,8 +365,10 @@ static int detach_recorded(struct work *w, const Bulkhead__NetworkRecord *record
 static int detach(const struct network_pod *pod, struct network_host *host, int namespace, struct fault *fault) {
 	Bulkhead__NetworkRecord *record;
 	int r = record_read(pod->run_dir, &record, fault);
-	if (r < 0 || !record)
+	if (r < 0)
 		return r;
+	if (!record)
+		return record_remove(pod->run_dir, fault); /* maybe half of one */
 	struct work w = WORK_NONE;
 	w.namespace = namespace;
 	r = detach_recorded(&w, record, pod, host, fault);

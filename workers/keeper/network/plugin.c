@@ -183,8 +183,16 @@ static int child_listen(struct child *c, int64_t deadline, struct buffer *out, s
 	}
 }
 
-static int complain(const struct plugin_call *call, const char *out, const char *err, int status, struct fault *fault) {
+static void trim(char *text) {
+	for (size_t n = strlen(text); n > 0 && strchr(" \t\r\n", text[n - 1]); n--)
+		text[n - 1] = '\0';
+}
+
+/* A failed plugin's own words: its error object, else what it wrote. */
+static int complain(const struct plugin_call *call, char *out, char *err, int status, struct fault *fault) {
 	struct cni_error e;
+	trim(out);
+	trim(err);
 	if (cni_error_parse(out, &e)) {
 		/* Codes below 100 are the specification's. */
 		enum fault_code code = e.code == 11		    ? FAULT_UNAVAILABLE
@@ -195,8 +203,8 @@ static int complain(const struct plugin_call *call, const char *out, const char 
 				 e.details[0] ? ": " : "", e.details, e.code);
 	}
 	if (WIFSIGNALED(status))
-		return fault_set(fault, FAULT_UNKNOWN, "CNI plugin \"%s\" %s: killed by signal %d: %s", call->type,
-				 call->command, WTERMSIG(status), err);
+		return fault_set(fault, FAULT_UNKNOWN, "CNI plugin \"%s\" %s: killed by signal %d%s%s", call->type,
+				 call->command, WTERMSIG(status), *err ? ": " : "", err);
 	return fault_set(fault, FAULT_UNKNOWN, "CNI plugin \"%s\" %s: exit status %d: %s", call->type, call->command,
 			 WEXITSTATUS(status), *err ? err : out);
 }
