@@ -104,7 +104,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 		return 0;
 	memcpy(copy, data + 1, size - 1);
 	checksums_repair(copy, size - 1);
-	struct memory m = { .stream = { memory_next }, .data = copy, .left = size - 1, .piece = data[0] ? data[0] : 512 };
+	struct memory m = {
+		.stream = { memory_next }, .data = copy, .left = size - 1, .piece = data[0] ? data[0] : 512
+	};
 	require(tar_new(&m.stream, &t) == 0);
 	while (tar_next(t, &e, &fault) > 0)
 		read_entry(t, &e);
@@ -124,7 +126,10 @@ static void add(struct buffer *b, char type, const char *name, const char *link,
 	memcpy(h.gid, "0001750", 8);
 	snprintf(h.size, sizeof(h.size), "%011zo", size);
 	memcpy(h.mtime, "14000000000", 12);
-	memcpy(h.magic, "ustar\0" "00", 8);
+	memcpy(h.magic,
+	       "ustar\0"
+	       "00",
+	       8);
 	if (type == 'S') { /* one run of 5 bytes at 4096 */
 		struct tar_gnu_tail tail = { 0 };
 		memcpy(h.magic, "ustar  \0", 8);
@@ -162,19 +167,23 @@ size_t fuzz_seed(unsigned n, struct buffer *b) {
 		add(b, '2', "a", "b", "", 0);
 		break;
 	case 2:
-		add_text(b, 'x', "pax", "13 path=a/b/c\n18 mtime=1.234567\n24 SCHILY.xattr.user.a=b\n13 uid=12345\n10 size=5\n");
+		add_text(b, 'x', "pax",
+			 "13 path=a/b/c\n18 mtime=1.234567\n24 SCHILY.xattr.user.a=b\n13 uid=12345\n10 size=5\n");
 		add_text(b, '0', "short", "12345");
 		break;
 	case 3:
 		add_text(b, 'S', "sparse", "holes");
 		break;
 	case 4:
-		add_text(b, 'x', "pax", "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n29 GNU.sparse.realsize=8192\n22 GNU.sparse.name=xyz\n");
+		add_text(b, 'x', "pax",
+			 "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n29 GNU.sparse.realsize=8192\n22 "
+			 "GNU.sparse.name=xyz\n");
 		add(b, '0', "sparse", "", map, sizeof(map));
 		break;
 	case 5:
 		add_text(b, 'x', "pax",
-			 "24 GNU.sparse.size=8192\n26 GNU.sparse.numblocks=1\n26 GNU.sparse.offset=4096\n25 GNU.sparse.numbytes=5\n");
+			 "24 GNU.sparse.size=8192\n26 GNU.sparse.numblocks=1\n26 GNU.sparse.offset=4096\n25 "
+			 "GNU.sparse.numbytes=5\n");
 		add_text(b, '0', "sparse", "holes");
 		break;
 	default:

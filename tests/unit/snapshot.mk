@@ -1,6 +1,6 @@
 # The snapshot worker's modules.
 SNAP := $(O)/workers/snapshot
-SNAP_TAR := $(SNAP)/tar/tar.o $(SNAP)/tar/header.o $(SNAP)/tar/pax.o $(SNAP)/tar/sparse.o
+SNAP_TAR := $(SNAP)/tar/tar.o $(SNAP)/tar/entry.o $(SNAP)/tar/header.o $(SNAP)/tar/pax.o $(SNAP)/tar/sparse.o
 SNAP_UNPACK := $(SNAP_TAR) $(patsubst %,$(SNAP)/%.o,decode/decode decode/gzip decode/zstd decode/digest unpack/unpack \
 	unpack/extract unpack/folders unpack/attributes unpack/path unpack/report tree/remove jail)
 OBJ_test_unpack := $(SNAP_UNPACK)

@@ -51,7 +51,8 @@ static int device_is_dead(void) {
 }
 
 static int no_host_file(void) {
-	return openat(AT_FDCWD, "/etc/passwd", O_RDONLY) >= 0 || openat(AT_FDCWD, "../../../etc/passwd", O_RDONLY) >= 0 ||
+	return openat(AT_FDCWD, "/etc/passwd", O_RDONLY) >= 0 ||
+	       openat(AT_FDCWD, "../../../etc/passwd", O_RDONLY) >= 0 ||
 	       openat(AT_FDCWD, "/proc/self/status", O_RDONLY) >= 0;
 }
 

@@ -232,9 +232,15 @@ static void ends_make(struct link_ends ends[2]) {
 }
 
 static void links_make(struct link_ends ends[2]) {
-	struct link_options near_options = { .loop = loop, .self = ROLE_METADATA, .peer = ROLE_SNAPSHOT, .on_down = on_down };
-	struct link_options far_options = { .loop = loop, .self = ROLE_SNAPSHOT, .peer = ROLE_METADATA,
-					    .handlers = snapshot_handlers, .worker = &worker, .on_down = on_down };
+	struct link_options near_options = {
+		.loop = loop, .self = ROLE_METADATA, .peer = ROLE_SNAPSHOT, .on_down = on_down
+	};
+	struct link_options far_options = { .loop = loop,
+					    .self = ROLE_SNAPSHOT,
+					    .peer = ROLE_METADATA,
+					    .handlers = snapshot_handlers,
+					    .worker = &worker,
+					    .on_down = on_down };
 	if (link_new(&near_options, &near) < 0 || link_new(&far_options, &far) < 0 ||
 	    link_attach_ring(near, &ends[0]) < 0 || link_attach_ring(far, &ends[1]) < 0)
 		abort();
@@ -262,9 +268,10 @@ static void worker_stop(void) {
 		loop_turn(loop, 20 * NS_PER_MS);
 	link_free(near);
 	link_free(far);
+	loop_turn(loop, 0); /* what was cancelled comes back */
 	loop_free(loop);
-	const int fds[] = { worker.rooms.layers,	worker.rooms.layers_staging, worker.rooms.layers_trash,
-			    worker.rooms.snapshots,	worker.rooms.snapshots_new,  worker.rooms.snapshots_views,
+	const int fds[] = { worker.rooms.layers,	 worker.rooms.layers_staging, worker.rooms.layers_trash,
+			    worker.rooms.snapshots,	 worker.rooms.snapshots_new,  worker.rooms.snapshots_views,
 			    worker.rooms.snapshots_trash };
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		close(fds[i]);
@@ -339,13 +346,14 @@ static struct test_layer layers[LAYERS];
 static char *chains[LAYERS];
 
 static void layers_make(void) {
-	layers[0] = layer_make(0,
-			       "mkdir -p bin dir opq whole var/lib/deep; echo base >base; echo a >dir/a; echo b >dir/b; "
-			       "echo old >opq/old; echo w >whole/w; echo t >target; chown 7:8 target; chmod 4711 target; "
-			       "mkdir -m 1777 tmp; chown 3:4 var/lib; chmod 2750 var/lib; touch -d @5000 var/lib; "
-			       "setfattr -n user.k -v v var/lib 2>/dev/null || true; "
-			       "cp /bin/busybox bin/busybox 2>/dev/null || echo none >bin/none; ln base hard1; ln base hard2",
-			       EVERYTHING);
+	layers[0] =
+	    layer_make(0,
+		       "mkdir -p bin dir opq whole var/lib/deep; echo base >base; echo a >dir/a; echo b >dir/b; "
+		       "echo old >opq/old; echo w >whole/w; echo t >target; chown 7:8 target; chmod 4711 target; "
+		       "mkdir -m 1777 tmp; chown 3:4 var/lib; chmod 2750 var/lib; touch -d @5000 var/lib; "
+		       "setfattr -n user.k -v v var/lib 2>/dev/null || true; "
+		       "cp /bin/busybox bin/busybox 2>/dev/null || echo none >bin/none; ln base hard1; ln base hard2",
+		       EVERYTHING);
 	layers[1] = layer_make(1,
 			       "mkdir -p dir opq var/lib/deep; : >dir/.wh.a; : >.wh.whole; : >opq/.wh..wh..opq; "
 			       "echo new >opq/new; echo d >var/lib/deep/d; echo c >dir/c",
@@ -353,12 +361,13 @@ static void layers_make(void) {
 	layers[2] = layer_make(2, "echo linked >target", EVERYTHING);
 	layers[3] = layer_make(3, "mkdir -p whole; echo again >whole/again; ln -s dir to-dir", EVERYTHING);
 	/* The third layer's hard links lose their target: it is in the first. */
-	shell("cd %s && rm -rf work && mkdir work && cd work && echo x >target && ln target link1 && ln target link2 && "
-	      "tar --format=posix -cf all.tar target link1 link2 && "
-	      "/usr/bin/python3 -c 'import tarfile\n"
-	      "i = tarfile.open(\"all.tar\"); o = tarfile.open(\"../layer2.tar\", \"w\")\n"
-	      "[o.addfile(m) for m in i if m.name != \"target\"]; o.close()' && gzip -c ../layer2.tar >../layer2",
-	      base);
+	shell(
+	    "cd %s && rm -rf work && mkdir work && cd work && echo x >target && ln target link1 && ln target link2 && "
+	    "tar --format=posix -cf all.tar target link1 link2 && "
+	    "/usr/bin/python3 -c 'import tarfile\n"
+	    "i = tarfile.open(\"all.tar\"); o = tarfile.open(\"../layer2.tar\", \"w\")\n"
+	    "[o.addfile(m) for m in i if m.name != \"target\"]; o.close()' && gzip -c ../layer2.tar >../layer2",
+	    base);
 	char tar[160];
 	snprintf(tar, sizeof(tar), "%s.tar", layers[2].file);
 	digest_of(tar, layers[2].diff);
@@ -373,7 +382,8 @@ static void test_layers(void) {
 	for (int i = 0; i < LAYERS; i++) {
 		wait_for(&open[i]->done);
 		waitpid(layers[i].feeder, NULL, 0);
-		tap_check(ok(open[i]) && open[i]->size > 0 && open[i]->inodes > 0, "layer %d unpacks beside the others", i);
+		tap_check(ok(open[i]) && open[i]->size > 0 && open[i]->inodes > 0, "layer %d unpacks beside the others",
+			  i);
 		free(open[i]);
 	}
 	struct answer a = call_commit(chains[1], chains, 1);
@@ -390,7 +400,8 @@ static void test_layers(void) {
 	int status;
 	wait_for(&again->done);
 	waitpid(layers[0].feeder, &status, 0);
-	tap_check(ok(again) && again->size > 0 && status == 0, "what is there isn't unpacked again, and the writer sees no broken pipe");
+	tap_check(ok(again) && again->size > 0 && status == 0,
+		  "what is there isn't unpacked again, and the writer sees no broken pipe");
 	free(again);
 	a = call_empty(MSG_snapshot_list);
 	tap_check(ok(&a) && a.layers == LAYERS && a.snapshots == 0, "all are listed");
@@ -403,8 +414,8 @@ static void check_view(int root, const char *what) {
 	tap_check(!is_there(root, "dir/a") && !is_there(root, "dir/.wh.a"), "%s: a whiteout hides a file", what);
 	tap_check(!is_there(root, "whole/w") && reads(root, "whole/again", "again\n"),
 		  "%s: a folder that was removed and made again has the new content only", what);
-	tap_check(!is_there(root, "opq/old") && reads(root, "opq/new", "new\n"), "%s: an opaque folder hides what was in it",
-		  what);
+	tap_check(!is_there(root, "opq/old") && reads(root, "opq/new", "new\n"),
+		  "%s: an opaque folder hides what was in it", what);
 	tap_check(attributes(root, "var/lib", 02750, 3, 4) && reads(root, "var/lib/deep/d", "d\n"),
 		  "%s: a folder that the archive didn't name has its parent's attributes", what);
 	tap_check(attributes(root, "link1", 04711, 7, 8) && reads(root, "link2", "t\n"),
@@ -424,8 +435,8 @@ static void test_mounts(const char *what) {
 	if (a.fd < 0)
 		return;
 	check_view(a.fd, what);
-	tap_check(writes(a.fd, "base") && writes(a.fd, "new") && unlinkat(a.fd, "dir/b", 0) == 0, "%s: it can be written",
-		  what);
+	tap_check(writes(a.fd, "base") && writes(a.fd, "new") && unlinkat(a.fd, "dir/b", 0) == 0,
+		  "%s: it can be written", what);
 	tap_check(attributes(a.fd, ".", 0755, 0, 0), "%s: the root belongs to root", what);
 	struct statvfs flags;
 	tap_check(fstatvfs(a.fd, &flags) == 0 && !(flags.f_flag & (ST_NOSUID | ST_NODEV | ST_NOEXEC | ST_RDONLY)),
@@ -630,7 +641,8 @@ static void test_nasty_trees(void) {
 	shell("cd %s/snapshots/nasty/fs && /usr/bin/python3 -c 'import os\n"
 	      "for i in range(3000):\n os.mkdir(\"d\"); os.chdir(\"d\")\nopen(\"f\", \"w\").write(\"x\" * 5000)' && "
 	      "ln -s / root && mkdir odd && touch odd/$(printf '\\377\\n') && chmod 000 odd; "
-	      "touch fixed && chattr +i fixed 2>/dev/null; mkdir fixed-dir && touch fixed-dir/f && chattr +i fixed-dir 2>/dev/null; true",
+	      "touch fixed && chattr +i fixed 2>/dev/null; mkdir fixed-dir && touch fixed-dir/f && chattr +i fixed-dir "
+	      "2>/dev/null; true",
 	      base);
 	a = call_key(MSG_snapshot_usage, "nasty");
 	tap_check(ok(&a) && a.inodes >= 3005 && a.size > 3000 * 4096, "usage of 3000 folders in each other: %llu",
@@ -687,7 +699,7 @@ static int confined_life(const struct boot_privileges *p) {
 	tap_check(ok(&a), "confined: mount");
 	check_view(a.fd, "confined");
 	tap_check(attributes(a.fd, ".", 0755, 0, 0) && attributes(a.fd, "dir", 0755, 0, 0) &&
-			  attributes(a.fd, "opq", 0755, 0, 0) && attributes(a.fd, "base", 0644, 0, 0),
+		      attributes(a.fd, "opq", 0755, 0, 0) && attributes(a.fd, "base", 0644, 0, 0),
 		  "confined: what belongs to root belongs to root");
 	tap_check(writes(a.fd, "base") && unlinkat(a.fd, "dir/b", 0) == 0, "confined: it can be written");
 	fd_close(a.fd);
@@ -729,7 +741,8 @@ static void test_confined(void) {
 		tap_check(false, "the worker's row: %s", fault.text);
 		return;
 	}
-	shell("chmod 711 %s; mkdir -p %s/layers %s/snapshots; chown %u:%u %s/layers %s/snapshots; chmod 700 %s/layers %s/snapshots",
+	shell("chmod 711 %s; mkdir -p %s/layers %s/snapshots; chown %u:%u %s/layers %s/snapshots; chmod 700 %s/layers "
+	      "%s/snapshots",
 	      base, base, base, p.uid, p.gid, base, base, base, base);
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		abort();

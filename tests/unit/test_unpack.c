@@ -116,24 +116,27 @@ static bool reported(const struct outcome *o, enum report_kind kind, const char 
 
 /* Everything that a layer can have; in <scratch>/src. */
 static bool source_make(void) {
-	return shell("set -e; exec 2>&1; cd %s; rm -rf src; mkdir src; cd src\n"
-		     "mkdir -p a/b/c empty 'with space'; echo hello >a/hello; ln a/hello a/b/hard; ln -s ../hello a/b/soft\n"
-		     "ln -s /etc/passwd abs; ln -s nowhere dangling\n"
-		     "head -c 300000 /dev/urandom >a/big; head -c 511 /dev/zero >a/z511; head -c 512 /dev/zero >a/z512\n"
-		     ": >a/nothing; mkfifo fifo; mknod null c 1 3; mknod blk b 259 70000; chmod 666 null\n"
-		     "echo x >suid; chown 1000:1001 suid; chmod 6755 suid; mkdir sticky; chmod 1777 sticky\n"
-		     "mkdir sgid; chgrp 50 sgid; chmod 2775 sgid; echo x >sgid/f\n"
-		     "echo x >readonly; chmod 400 readonly; mkdir closed; echo x >closed/in; chmod 555 closed\n"
-		     "truncate -s 3M sparse; printf data | dd of=sparse bs=1 seek=1000000 conv=notrunc status=none\n"
-		     "printf end | dd of=sparse bs=1 seek=3145725 conv=notrunc status=none\n"
-		     "truncate -s 1M hole; python3 -c 'open(\"many\",\"wb\").truncate(4<<20)'\n"
-		     "for i in $(seq 0 2 200); do printf $i | dd of=many bs=1 seek=$((i*8192)) conv=notrunc status=none; done\n"
-		     "n=$(printf 'n%%.0s' $(seq 200)); mkdir -p $n/$n; echo long >$n/$n/$n; ln -s $n/$n/$n long-link\n"
-		     "ln $n/$n/$n hard-to-long; printf 'x' >'new\nline'; printf u >'\303\251'\n"
-		     "touch -d '1969-12-31 23:59:50 UTC' old; touch -d '2031-05-06 07:08:09.123456789 UTC' future\n"
-		     "chown 3000000:4000000 future\n"
-		     "touch -d '2020-01-02 03:04:05 UTC' a/b/c a/b a empty closed sticky sgid 'with space' $n/$n $n .\n",
-		     scratch) == 0;
+	return shell(
+		   "set -e; exec 2>&1; cd %s; rm -rf src; mkdir src; cd src\n"
+		   "mkdir -p a/b/c empty 'with space'; echo hello >a/hello; ln a/hello a/b/hard; ln -s ../hello "
+		   "a/b/soft\n"
+		   "ln -s /etc/passwd abs; ln -s nowhere dangling\n"
+		   "head -c 300000 /dev/urandom >a/big; head -c 511 /dev/zero >a/z511; head -c 512 /dev/zero >a/z512\n"
+		   ": >a/nothing; mkfifo fifo; mknod null c 1 3; mknod blk b 259 70000; chmod 666 null\n"
+		   "echo x >suid; chown 1000:1001 suid; chmod 6755 suid; mkdir sticky; chmod 1777 sticky\n"
+		   "mkdir sgid; chgrp 50 sgid; chmod 2775 sgid; echo x >sgid/f\n"
+		   "echo x >readonly; chmod 400 readonly; mkdir closed; echo x >closed/in; chmod 555 closed\n"
+		   "truncate -s 3M sparse; printf data | dd of=sparse bs=1 seek=1000000 conv=notrunc status=none\n"
+		   "printf end | dd of=sparse bs=1 seek=3145725 conv=notrunc status=none\n"
+		   "truncate -s 1M hole; python3 -c 'open(\"many\",\"wb\").truncate(4<<20)'\n"
+		   "for i in $(seq 0 2 200); do printf $i | dd of=many bs=1 seek=$((i*8192)) conv=notrunc status=none; "
+		   "done\n"
+		   "n=$(printf 'n%%.0s' $(seq 200)); mkdir -p $n/$n; echo long >$n/$n/$n; ln -s $n/$n/$n long-link\n"
+		   "ln $n/$n/$n hard-to-long; printf 'x' >'new\nline'; printf u >'\303\251'\n"
+		   "touch -d '1969-12-31 23:59:50 UTC' old; touch -d '2031-05-06 07:08:09.123456789 UTC' future\n"
+		   "chown 3000000:4000000 future\n"
+		   "touch -d '2020-01-02 03:04:05 UTC' a/b/c a/b a empty closed sticky sgid 'with space' $n/$n $n .\n",
+		   scratch) == 0;
 }
 
 static void compare(const char *what, const char *file, bool times, bool sub_second) {
@@ -212,8 +215,10 @@ static void test_formats(void) {
 static void test_xattrs(void) {
 	char file[128];
 	if (shell("cd %s && rm -rf src && mkdir -p src/d && cd src && echo x >f && echo y >cap && chmod 755 cap && "
-		  "setfattr -n user.name -v value f && setfattr -n user.nul -v 0x00010a003d f && setfattr -n user.dir -v d d "
-		  "&& setcap cap_net_raw+ep cap && setfacl -m u:1000:r f 2>/dev/null; setfattr -n trusted.overlay.opaque -v y d "
+		  "setfattr -n user.name -v value f && setfattr -n user.nul -v 0x00010a003d f && setfattr -n user.dir "
+		  "-v d d "
+		  "&& setcap cap_net_raw+ep cap && setfacl -m u:1000:r f 2>/dev/null; setfattr -n "
+		  "trusted.overlay.opaque -v y d "
 		  "&& cd .. && tar --format=posix --xattrs --xattrs-include='*' -C src -cf a.tar .",
 		  scratch) != 0) {
 		tap_skip("extended attributes", "the file system or setfattr can't make them");
@@ -229,9 +234,8 @@ static void test_compressions(void) {
 		const char *what, *command;
 	} ways[] = {
 		{ "gzip", "gzip -kc a.tar >a.z" },
-		{ "gzip in members",
-		  "size=$(stat -c %s a.tar); head -c $((size/3)) a.tar | gzip -c >a.z; "
-		  "tail -c +$((size/3+1)) a.tar | gzip -9c >>a.z; printf '' | gzip -c >>a.z" },
+		{ "gzip in members", "size=$(stat -c %s a.tar); head -c $((size/3)) a.tar | gzip -c >a.z; "
+				     "tail -c +$((size/3+1)) a.tar | gzip -9c >>a.z; printf '' | gzip -c >>a.z" },
 		{ "gzip with zeros behind", "gzip -kc a.tar >a.z; head -c 1000 /dev/zero >>a.z" },
 		{ "gzip with garbage behind", "gzip -kc a.tar >a.z; echo garbage >>a.z" },
 		{ "zstd", "zstd -qkc a.tar >a.z" },
@@ -250,7 +254,8 @@ static void test_compressions(void) {
 		shell("cd %s && %s", scratch, ways[i].command);
 		struct outcome o = unpack(file, &w);
 		tap_check(o.r == 0 && !o.died, "%s", ways[i].what);
-		tap_check(shell("cd %s && cmp src/a/big out/a/big", scratch) == 0, "%s: the content fits", ways[i].what);
+		tap_check(shell("cd %s && cmp src/a/big out/a/big", scratch) == 0, "%s: the content fits",
+			  ways[i].what);
 		free(o.report);
 	}
 	static const struct {
@@ -261,9 +266,10 @@ static void test_compressions(void) {
 		{ "cut zstd", "zstd -qkc a.tar | head -c 100000 >a.z", FAULT_DATA_LOSS },
 		{ "cut tar", "head -c 100000 a.tar >a.z", FAULT_DATA_LOSS },
 		{ "damaged gzip",
-		  "gzip -kc a.tar >a.z; printf xxxx | dd of=a.z bs=1 seek=50000 conv=notrunc status=none", FAULT_DATA_LOSS },
-		{ "damaged zstd",
-		  "zstd -qkc a.tar >a.z; printf xxxx | dd of=a.z bs=1 seek=20 conv=notrunc status=none", FAULT_DATA_LOSS },
+		  "gzip -kc a.tar >a.z; printf xxxx | dd of=a.z bs=1 seek=50000 conv=notrunc status=none",
+		  FAULT_DATA_LOSS },
+		{ "damaged zstd", "zstd -qkc a.tar >a.z; printf xxxx | dd of=a.z bs=1 seek=20 conv=notrunc status=none",
+		  FAULT_DATA_LOSS },
 		{ "nothing at all", ": >a.z", FAULT_DATA_LOSS },
 		{ "xz", "printf '\\3757zXZ\\0abc' >a.z", FAULT_UNIMPLEMENTED },
 		{ "no tar", "head -c 5000 /dev/urandom | tr '\\037\\050\\375B' a >a.z", FAULT_INVALID_ARGUMENT },
@@ -295,8 +301,10 @@ static struct tar_header header_of(char type, const char *name, uint64_t size) {
 	octal(h.gid, sizeof(h.gid), 0);
 	octal(h.size, sizeof(h.size), size);
 	octal(h.mtime, sizeof(h.mtime), 1000);
-	memcpy(h.magic, "ustar\0"
-				"00", 8);
+	memcpy(h.magic,
+	       "ustar\0"
+	       "00",
+	       8);
 	octal(h.major, sizeof(h.major), 0);
 	octal(h.minor, sizeof(h.minor), 0);
 	return h;
@@ -375,7 +383,8 @@ static void test_escapes(void) {
 	struct outcome o;
 	shell("cd %s && mkdir -p canary", scratch);
 
-	static const char *const names[] = { "../evil", "a/../../evil", "../../../../../../../../tmp/evil", "..", "a/b/../../.." };
+	static const char *const names[] = { "../evil", "a/../../evil", "../../../../../../../../tmp/evil", "..",
+					     "a/b/../../.." };
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		a = (struct archive){ 0 };
 		add(&a, '0', names[i], NULL, "evil");
@@ -405,7 +414,7 @@ static void test_escapes(void) {
 	add(&a, '0', "up", NULL, "now a file");
 	o = finish(&a);
 	tap_check(o.r == 0 && nothing_outside() && out_reads("evil2", "evil") && out_reads("canary/evil", "evil") &&
-			  out_reads("up", "now a file"),
+		      out_reads("up", "now a file"),
 		  "links lead to the layer's own folders");
 	free(o.report);
 
@@ -459,7 +468,7 @@ static void test_replacing(void) {
 	struct outcome o = finish(&a);
 	tap_check(o.r == 0, "entries that replace others");
 	tap_check(out_reads("d", "a file now") && out_reads("f", "second") && out_reads("g/x", "in it") &&
-			  out_reads("s", "not f") && !out_has("g/y") && out_reads("t/y", "y") && out_reads("h", "h"),
+		      out_reads("s", "not f") && !out_has("g/y") && out_reads("t/y", "y") && out_reads("h", "h"),
 		  "the last one counts");
 	tap_check(shell("cd %s/out && test -z \"$(ls -d .wh.* 2>/dev/null)\"", scratch) == 0, "no trash is left");
 	free(o.report);
@@ -497,17 +506,18 @@ static void test_whiteouts(void) {
 	tap_check(o.r == 0, "whiteouts");
 	tap_check(out_is_whiteout("dir/gone") && out_is_whiteout("top") && !out_has("dir/.wh.gone"),
 		  "they are 0:0 devices");
-	tap_check(reported(&o, REPORT_OPAQUE, "opq", "") && out_reads("opq/new", "new"), "an opaque folder is reported");
+	tap_check(reported(&o, REPORT_OPAQUE, "opq", "") && out_reads("opq/new", "new"),
+		  "an opaque folder is reported");
 	tap_check(out_reads("stays", "stays") && out_reads("both/x", "x") && reported(&o, REPORT_OPAQUE, "both", ""),
 		  "they don't hide what the same layer has");
 	tap_check(reported(&o, REPORT_OPAQUE, "later", "") && out_reads("implicit/x", "x") &&
-			  reported(&o, REPORT_OPAQUE, "implicit", ""),
+		      reported(&o, REPORT_OPAQUE, "implicit", ""),
 		  "a folder in a whiteout's place is opaque");
 	tap_check(out_reads("plnk1", "linked") && !out_has(".wh..wh.plnk") && !out_has(".wh..wh.aufs") &&
-			  !out_has(".wh..wh.bulkhead") && !out_has(".wh.dir2"),
+		      !out_has(".wh..wh.bulkhead") && !out_has(".wh.dir2"),
 		  "AUFS's marks leave nothing but what they stand for");
 	tap_check(reported(&o, REPORT_IMPLICIT, "dir", "") && reported(&o, REPORT_IMPLICIT, "opq", "") &&
-			  reported(&o, REPORT_IMPLICIT, "", "") && !reported(&o, REPORT_IMPLICIT, "both", ""),
+		      reported(&o, REPORT_IMPLICIT, "", "") && !reported(&o, REPORT_IMPLICIT, "both", ""),
 		  "folders that the archive didn't name are reported");
 	free(o.report);
 
@@ -553,8 +563,13 @@ static void test_pax(void) {
 	static const struct {
 		const char *key, *value;
 	} bad[] = {
-		{ "size", "-1" }, { "size", "99999999999999999999999" }, { "uid", "4294967295" }, { "gid", "x" },
-		{ "mtime", "yesterday" }, { "GNU.sparse.map", "1,2,3" }, { "GNU.sparse.major", "7" },
+		{ "size", "-1" },
+		{ "size", "99999999999999999999999" },
+		{ "uid", "4294967295" },
+		{ "gid", "x" },
+		{ "mtime", "yesterday" },
+		{ "GNU.sparse.map", "1,2,3" },
+		{ "GNU.sparse.major", "7" },
 		{ "GNU.sparse.numbytes", "5" },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -562,7 +577,9 @@ static void test_pax(void) {
 		tap_check(o.r < 0 && !o.died, "pax %s=%s is refused", bad[i].key, bad[i].value);
 		free(o.report);
 	}
-	static const char *const records[] = { "5 a=b\n6 c=d\n", "999 a=b\n", "0 a=b\n", "x", "5 =a\n", "12 path=a\0b\n" };
+	static const char *const records[] = {
+		"5 a=b\n6 c=d\n", "999 a=b\n", "0 a=b\n", "x", "5 =a\n", "12 path=a\0b\n"
+	};
 	for (size_t i = 0; i < ARRAY_SIZE(records); i++) {
 		struct archive a = { 0 };
 		add_pax(&a, records[i], i == 5 ? 12 : strlen(records[i]));
@@ -627,7 +644,7 @@ static void test_sizes(void) {
 	add(&a, '0', "bell\a\x1b[2J\xff/x", NULL, "x");
 	o = finish(&a);
 	tap_check(o.r < 0 && !strchr(o.fault.text, '\a') && !strchr(o.fault.text, '\x1b') &&
-			  !strchr(o.fault.text, '\xff'),
+		      !strchr(o.fault.text, '\xff'),
 		  "names are cleaned in messages");
 	free(o.report);
 }
@@ -636,7 +653,8 @@ static void test_bombs(void) {
 	char tar[128], file[128];
 	snprintf(tar, sizeof(tar), "%s/bomb.tar", scratch);
 	snprintf(file, sizeof(file), "%s/bomb.z", scratch);
-	shell("cd %s && truncate -s 64M bomb && tar -cf bomb.tar bomb && zstd -qkc19 bomb.tar >bomb.z && rm bomb", scratch);
+	shell("cd %s && truncate -s 64M bomb && tar -cf bomb.tar bomb && zstd -qkc19 bomb.tar >bomb.z && rm bomb",
+	      scratch);
 	struct wanted w = { .diff_id = digest_of(tar), .decode = { .ratio = 1100, .ratio_from = 8 << 20 } };
 	struct outcome o = unpack(file, &w);
 	tap_check(o.r < 0 && o.fault.code == FAULT_RESOURCE_EXHAUSTED && strstr(o.fault.text, "bomb"),

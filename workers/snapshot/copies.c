@@ -66,8 +66,9 @@ int copy_start(struct snapshot_worker *s, struct msg_request *r, int room, const
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
 		names[i] = layers[i]->name;
-	*c = (struct copying){ .rooms = &s->rooms, .room = room, .name = name, .layers = names, .n_layers = n,
-			       .done = done, .ctx = ctx };
+	*c = (struct copying){
+		.rooms = &s->rooms, .room = room, .name = name, .layers = names, .n_layers = n, .done = done, .ctx = ctx
+	};
 	const struct child_options options = {
 		.name = "copy",
 		.keep = { room, s->rooms.layers, s->rooms.snapshots_new, s->rooms.snapshots_trash },

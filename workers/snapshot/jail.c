@@ -35,16 +35,24 @@
 
 /* The most frequent first: the filter is a list. */
 static const unsigned calls[] = {
-	SYS_write,	   SYS_pwrite64,   SYS_read,	    SYS_openat,	      SYS_close,     SYS_fchown,
-	SYS_fchmod,	   SYS_utimensat,  SYS_openat2,	    SYS_mkdirat,      SYS_symlinkat, SYS_fchownat,
-	SYS_linkat,	   SYS_newfstatat, SYS_fsetxattr,   SYS_mknodat,      SYS_fchmodat,  SYS_unlinkat,
-	SYS_renameat2,	   SYS_readlinkat, SYS_fstat,	    SYS_statx,	      SYS_ftruncate, SYS_getdents64,
-	SYS_lseek,	   SYS_fcntl,	   SYS_brk,	    SYS_mmap,	      SYS_munmap,    SYS_mremap,
-	SYS_madvise,	   SYS_mprotect,   SYS_futex,	    SYS_getrandom,    SYS_exit,	     SYS_exit_group,
-	SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall, SYS_clock_gettime,
+	SYS_write,	    SYS_pwrite64,     SYS_read,
+	SYS_openat,	    SYS_close,	      SYS_fchown,
+	SYS_fchmod,	    SYS_utimensat,    SYS_openat2,
+	SYS_mkdirat,	    SYS_symlinkat,    SYS_fchownat,
+	SYS_linkat,	    SYS_newfstatat,   SYS_fsetxattr,
+	SYS_mknodat,	    SYS_fchmodat,     SYS_unlinkat,
+	SYS_renameat2,	    SYS_readlinkat,   SYS_fstat,
+	SYS_statx,	    SYS_ftruncate,    SYS_getdents64,
+	SYS_lseek,	    SYS_fcntl,	      SYS_brk,
+	SYS_mmap,	    SYS_munmap,	      SYS_mremap,
+	SYS_madvise,	    SYS_mprotect,     SYS_futex,
+	SYS_getrandom,	    SYS_exit,	      SYS_exit_group,
+	SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall,
+	SYS_clock_gettime,
 #ifdef SANITIZED
-	SYS_sigaltstack, SYS_rt_sigaction, SYS_getpid, SYS_gettid, SYS_tgkill, SYS_readlink, SYS_sched_yield,
-	SYS_prctl,
+	SYS_sigaltstack,    SYS_rt_sigaction, SYS_getpid,
+	SYS_gettid,	    SYS_tgkill,	      SYS_readlink,
+	SYS_sched_yield,    SYS_prctl,
 #endif
 };
 

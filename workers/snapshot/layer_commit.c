@@ -55,7 +55,10 @@ static void commit(struct snapshot_worker *s, struct msg_request *r, struct laye
 		.worker = s,
 		.request = r,
 		.layer = l,
-		.job = { .layers = s->rooms.layers, .staged = c->staged, .name = l->name, .parents = names,
+		.job = { .layers = s->rooms.layers,
+			 .staged = c->staged,
+			 .name = l->name,
+			 .parents = names,
 			 .n_parents = n_parents },
 	};
 	snprintf(c->staged, sizeof(c->staged), ROOM_STAGING "/%s", l->name);

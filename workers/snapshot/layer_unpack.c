@@ -248,8 +248,8 @@ static void drain(struct snapshot_worker *s, struct msg_request *r, const struct
  * and never committed was somebody's who gave up: it is unpacked anew. */
 static bool answered(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m) {
 	if (!digest_valid(m->chain_id) || !digest_valid(m->diff_id)) {
-		msg_failf(r, FAULT_INVALID_ARGUMENT, "unpack layer \"%.80s\": its chain id and diff id must be sha256 digests",
-			  m->chain_id);
+		msg_failf(r, FAULT_INVALID_ARGUMENT,
+			  "unpack layer \"%.80s\": its chain id and diff id must be sha256 digests", m->chain_id);
 		return true;
 	}
 	if (strstr(m->media_type, "+encrypted")) {

@@ -166,7 +166,8 @@ int layers_load(struct snapshot_worker *s, struct fault *fault) {
 int layers_resolve(struct snapshot_worker *s, struct msg_request *r, char *const *chains, size_t n,
 		   const struct layer ***ret_layers) {
 	if (n > OVERLAY_LAYERS_MAX - 1) {
-		msg_failf(r, FAULT_INVALID_ARGUMENT, "%zu layers: at most %d can be stacked", n, OVERLAY_LAYERS_MAX - 1);
+		msg_failf(r, FAULT_INVALID_ARGUMENT, "%zu layers: at most %d can be stacked", n,
+			  OVERLAY_LAYERS_MAX - 1);
 		return -EINVAL;
 	}
 	const struct layer **layers = arena_alloc(&r->arena, (n + 1) * sizeof(*layers));

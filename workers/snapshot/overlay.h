@@ -15,7 +15,7 @@ struct overlay {
 	bool usable;
 	bool lower_append; /* "lowerdir+", one layer at a time (6.8) */
 	bool is_volatile;  /* 5.10 */
-	bool nofollow;     /* redirect_dir=nofollow */
+	bool nofollow;	   /* redirect_dir=nofollow */
 };
 
 #define OVERLAY_LAYERS_MAX 500 /* the kernel's own limit */

@@ -66,8 +66,8 @@ int rooms_open(struct rooms *r, const char *state_root, struct fault *fault) {
 		const char *name;
 		int *fd;
 	} parts[] = {
-		{ r->layers, ROOM_STAGING, &r->layers_staging },    { r->layers, ".trash", &r->layers_trash },
-		{ r->snapshots, ROOM_NEW, &r->snapshots_new },	    { r->snapshots, ROOM_VIEWS, &r->snapshots_views },
+		{ r->layers, ROOM_STAGING, &r->layers_staging }, { r->layers, ".trash", &r->layers_trash },
+		{ r->snapshots, ROOM_NEW, &r->snapshots_new },	 { r->snapshots, ROOM_VIEWS, &r->snapshots_views },
 		{ r->snapshots, ".trash", &r->snapshots_trash },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {

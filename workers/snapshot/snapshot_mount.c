@@ -54,8 +54,8 @@ static void overlay_do(struct snapshot_worker *s, struct msg_request *r, const s
 		snprintf(upper, sizeof(upper), ROOM_SNAPSHOTS "/%s/fs", snapshot->key);
 		snprintf(work, sizeof(work), ROOM_SNAPSHOTS "/%s/work", snapshot->key);
 	}
-	int e = overlay_mount(&s->overlay, lowers, n_lowers, snapshot ? upper : NULL, snapshot ? work : NULL, &fd,
-			      &fault);
+	int e =
+	    overlay_mount(&s->overlay, lowers, n_lowers, snapshot ? upper : NULL, snapshot ? work : NULL, &fd, &fault);
 	if (e == 0) {
 		mount_reply(r, fd);
 		return;

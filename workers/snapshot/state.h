@@ -10,7 +10,7 @@
 
 #include <sys/types.h>
 
-#define CHAIN_SIZE 72	 /* "sha256:<hex>" and the NUL */
+#define CHAIN_SIZE 72 /* "sha256:<hex>" and the NUL */
 #define LAYER_NAME_SIZE 65
 #define UNPACKERS_MAX 4
 

@@ -42,7 +42,10 @@ static int read_input(struct decoder *d, struct fault *fault) {
 static int refuse_format(const uint8_t *in, size_t n, struct fault *fault) {
 	static const struct {
 		const char *name, *magic;
-	} others[] = { { "xz", "\xfd" "7zXZ" }, { "bzip2", "BZh" }, { "lz4", "\x04\x22\x4d\x18" } };
+	} others[] = { { "xz", "\xfd"
+			       "7zXZ" },
+		       { "bzip2", "BZh" },
+		       { "lz4", "\x04\x22\x4d\x18" } };
 	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
 		if (n >= strlen(others[i].magic) && memcmp(in, others[i].magic, strlen(others[i].magic)) == 0)
 			return fault_set(fault, FAULT_UNIMPLEMENTED,
@@ -75,7 +78,7 @@ static int detect_format(struct decoder *d, struct fault *fault) {
 	d->name = d->format ? d->format->name : "plain";
 	if (!d->format)
 		return refuse_format(d->in, have, fault);
-	d->state = d->format->new();
+	d->state = d->format->new ();
 	return d->state ? 0 : fault_errno(fault, ENOMEM, "decode the layer");
 }
 

@@ -15,7 +15,7 @@
 
 /* Against archives that grow without end; 0: no limit. */
 struct decode_limits {
-	uint64_t size;  /* uncompressed bytes */
+	uint64_t size;	/* uncompressed bytes */
 	uint64_t ratio; /* uncompressed to transferred, judged beyond ratio_from bytes */
 	uint64_t ratio_from;
 };

@@ -30,8 +30,8 @@ bool tar_decimal(const char *text, uint64_t max, uint64_t *ret_value) {
 }
 
 static int bad(struct fault *fault, const struct record *r) {
-	return fault_set(fault, FAULT_INVALID_ARGUMENT, "pax record \"%.64s\" has a value that makes no sense: \"%.64s\"",
-			 r->key, r->value);
+	return fault_set(fault, FAULT_INVALID_ARGUMENT,
+			 "pax record \"%.64s\" has a value that makes no sense: \"%.64s\"", r->key, r->value);
 }
 
 /* "-123.4567890123": seconds with a fraction of any length. */

@@ -17,8 +17,8 @@ struct tar_pax {
 	/* GNU.sparse.* */
 	const char *sparse_name;
 	bool has_sparse_size;
-	bool sparse;       /* the map is in these records (0.0, 0.1) */
-	bool sparse_1_0;   /* the map begins the payload */
+	bool sparse;	 /* the map is in these records (0.0, 0.1) */
+	bool sparse_1_0; /* the map begins the payload */
 	uint64_t sparse_size;
 	uint32_t sparse_major, sparse_minor;
 	bool has_major;

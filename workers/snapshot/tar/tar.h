@@ -41,7 +41,7 @@ struct tar_xattr {
 struct tar_entry {
 	enum tar_type type;
 	const char *path, *link; /* as in the archive; link "" when there is none */
-	uint64_t size;           /* of the file when extracted, holes included */
+	uint64_t size;		 /* of the file when extracted, holes included */
 	bool sparse;
 	uint32_t mode; /* 07777 */
 	uint32_t uid, gid;

@@ -25,10 +25,10 @@ static int copy_xattrs(int from, int to) {
 	ssize_t n = flistxattr(from, NULL, 0);
 	if (n <= 0)
 		return n == 0 || errno == EOPNOTSUPP ? 0 : -errno;
-	CLEANUP_FREE char *names = malloc(XATTR_NAMES_MAX);
-	CLEANUP_FREE char *value = malloc(XATTR_VALUE_MAX);
-	if (!names || !value)
+	CLEANUP_FREE char *names = malloc(XATTR_NAMES_MAX + XATTR_VALUE_MAX);
+	if (!names)
 		return -ENOMEM;
+	char *value = names + XATTR_NAMES_MAX;
 	n = flistxattr(from, names, XATTR_NAMES_MAX);
 	if (n < 0)
 		return -errno;

@@ -23,8 +23,8 @@ static int xattrs_set(int fd, const struct tar_entry *e, uint64_t *skipped) {
 			continue;
 		switch (errno) {
 		case EOPNOTSUPP: /* the file system has no such attributes */
-		case EPERM:      /* user.* on a sticky folder of somebody else */
-		case EINVAL:     /* a capability or ACL of an unknown version */
+		case EPERM:	 /* user.* on a sticky folder of somebody else */
+		case EINVAL:	 /* a capability or ACL of an unknown version */
 		case ERANGE:
 		case E2BIG:
 			(*skipped)++;

@@ -6,9 +6,9 @@
 #include "base/fault.h"
 
 struct commit_job {
-	int layers;         /* the folder of all layers */
-	const char *staged; /* relative to layers: the folder with fs/ and report */
-	const char *name;   /* the final name */
+	int layers;	      /* the folder of all layers */
+	const char *staged;   /* relative to layers: the folder with fs/ and report */
+	const char *name;     /* the final name */
 	const char **parents; /* names, top first */
 	size_t n_parents;
 };

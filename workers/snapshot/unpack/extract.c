@@ -174,8 +174,8 @@ static int make_link(struct extract *x, const struct place *p, const struct tar_
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the target of the hard link is too long");
 	memcpy(target, e->link, n + 1);
 	if (path_clean(target) < 0 || target[0] == '\0')
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the hard link's target \"%.256s\" leads out of the layer",
-				 e->link);
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "the hard link's target \"%.256s\" leads out of the layer", e->link);
 	if (strcmp(target, p->path) == 0)
 		return 0;
 	int r = link_here(x, target, p);
@@ -187,8 +187,8 @@ static int make_link(struct extract *x, const struct place *p, const struct tar_
 }
 
 static int (*const makers[])(struct extract *, const struct place *, const struct tar_entry *, struct fault *) = {
-	[TAR_FILE] = make_file,   [TAR_LINK] = make_link,  [TAR_SYMLINK] = make_symlink, [TAR_CHAR] = make_node,
-	[TAR_BLOCK] = make_node, [TAR_DIR] = make_dir, [TAR_FIFO] = make_node,
+	[TAR_FILE] = make_file,	 [TAR_LINK] = make_link, [TAR_SYMLINK] = make_symlink, [TAR_CHAR] = make_node,
+	[TAR_BLOCK] = make_node, [TAR_DIR] = make_dir,	 [TAR_FIFO] = make_node,
 };
 
 static int make_plain(struct extract *x, const struct place *p, const struct tar_entry *e, struct fault *fault) {

@@ -22,7 +22,7 @@
 
 struct open_folder {
 	char *path; /* NULL: its place is free */
-	int fd;     /* O_PATH */
+	int fd;	    /* O_PATH */
 	unsigned used;
 };
 

@@ -17,7 +17,7 @@ enum report_kind { REPORT_IMPLICIT = 1, REPORT_OPAQUE, REPORT_LINK };
 
 struct report_record {
 	enum report_kind kind;
-	const char *path; /* relative, "" is the layer's root */
+	const char *path;   /* relative, "" is the layer's root */
 	const char *target; /* of a link; else "" */
 };
 
