@@ -116,7 +116,8 @@ static int inet_socket(int protocol, const char *address, unsigned port, struct 
 		inet_pton(AF_INET, address, &four->sin_addr);
 	}
 	*ret_size = is_six ? sizeof(*six) : sizeof(*four);
-	return socket(is_six ? AF_INET6 : AF_INET, (protocol == IPPROTO_UDP ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+	return socket(is_six ? AF_INET6 : AF_INET, (protocol == IPPROTO_UDP ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC,
+		      0);
 }
 
 static int answer_text(const char *name, const struct sockaddr_storage *peer, char *text, size_t room) {

@@ -13,7 +13,7 @@
 #include <sys/types.h>
 
 struct lab {
-	char root[64];      /* on a tmpfs of its own; conf/, cache/, bin/ below */
+	char root[64];			   /* on a tmpfs of its own; conf/, cache/, bin/ below */
 	char conf[80], cache[80], bin[80]; /* bin: plugins of the test's own */
 	struct cni *cni;
 };

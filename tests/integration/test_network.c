@@ -11,38 +11,38 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DUAL_STACK                                                                                            \
-	"\"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.88.0.0/16\"}],"                   \
+#define DUAL_STACK                                                                                                     \
+	"\"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.88.0.0/16\"}],"                          \
 	" [{\"subnet\": \"fd00:88::/64\"}]], \"routes\": [{\"dst\": \"0.0.0.0/0\"}, {\"dst\": \"::/0\"}]}"
 
 static const char native_list[] =
-	"{\"cniVersion\": \"1.0.0\", \"name\": \"lab\", \"plugins\": ["
-	" {\"type\": \"bridge\", \"bridge\": \"lab0\", \"isGateway\": true, \"ipMasq\": true, " DUAL_STACK "},"
-	" {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}}]}";
+    "{\"cniVersion\": \"1.0.0\", \"name\": \"lab\", \"plugins\": ["
+    " {\"type\": \"bridge\", \"bridge\": \"lab0\", \"isGateway\": true, \"ipMasq\": true, " DUAL_STACK "},"
+    " {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}}]}";
 
 /* What only Debian's own plugins can do, or with an option that isn't known to
  * be native. */
 static const char ptp_list[] =
-	"{\"cniVersion\": \"0.4.0\", \"name\": \"point\", \"plugins\": ["
-	" {\"type\": \"ptp\", \"ipMasq\": true, \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.89.0.0/24\","
-	"  \"routes\": [{\"dst\": \"0.0.0.0/0\"}]}},"
-	" {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}},"
-	" {\"type\": \"tuning\", \"sysctl\": {\"net.core.somaxconn\": \"999\"}}]}";
+    "{\"cniVersion\": \"0.4.0\", \"name\": \"point\", \"plugins\": ["
+    " {\"type\": \"ptp\", \"ipMasq\": true, \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.89.0.0/24\","
+    "  \"routes\": [{\"dst\": \"0.0.0.0/0\"}]}},"
+    " {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}},"
+    " {\"type\": \"tuning\", \"sysctl\": {\"net.core.somaxconn\": \"999\"}}]}";
 
 static const char executed_list[] =
-	"{\"cniVersion\": \"1.0.0\", \"name\": \"alien\", \"plugins\": ["
-	" {\"type\": \"bridge\", \"bridge\": \"alien0\", \"isDefaultGateway\": true, \"ipMasq\": true, \"enabledad\": true,"
-	"  \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.90.0.0/24\"}},"
-	" {\"type\": \"portmap\", \"snat\": true, \"markMasqBit\": 13, \"capabilities\": {\"portMappings\": true}},"
-	" {\"type\": \"firewall\"}]}";
+    "{\"cniVersion\": \"1.0.0\", \"name\": \"alien\", \"plugins\": ["
+    " {\"type\": \"bridge\", \"bridge\": \"alien0\", \"isDefaultGateway\": true, \"ipMasq\": true, \"enabledad\": true,"
+    "  \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.90.0.0/24\"}},"
+    " {\"type\": \"portmap\", \"snat\": true, \"markMasqBit\": 13, \"capabilities\": {\"portMappings\": true}},"
+    " {\"type\": \"firewall\"}]}";
 
 static const char mixed_list[] =
-	"{\"cniVersion\": \"1.0.0\", \"name\": \"mixed\", \"plugins\": ["
-	" {\"type\": \"bridge\", \"bridge\": \"mixed0\", \"isDefaultGateway\": true, \"ipMasq\": true,"
-	"  \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.91.0.0/24\"}},"
-	" {\"type\": \"firewall\", \"backend\": \"iptables\"},"
-	" {\"type\": \"tuning\", \"mac\": \"02:00:00:00:00:91\"},"
-	" {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}}]}";
+    "{\"cniVersion\": \"1.0.0\", \"name\": \"mixed\", \"plugins\": ["
+    " {\"type\": \"bridge\", \"bridge\": \"mixed0\", \"isDefaultGateway\": true, \"ipMasq\": true,"
+    "  \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.91.0.0/24\"}},"
+    " {\"type\": \"firewall\", \"backend\": \"iptables\"},"
+    " {\"type\": \"tuning\", \"mac\": \"02:00:00:00:00:91\"},"
+    " {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}}]}";
 
 static Bulkhead__PortMapping port(unsigned protocol, unsigned host_port, const char *host_ip) {
 	Bulkhead__PortMapping m = BULKHEAD__PORT_MAPPING__INIT;
@@ -65,7 +65,8 @@ static bool says(struct lab_pod *from, int protocol, const char *address, unsign
 /* A machine beside the host, which knows nothing of pods. */
 static void outside_connect(struct lab_pod *outside) {
 	lab_shell("ip link add out0 type veth peer name eth0 netns %d && ip addr add 192.0.2.1/24 dev out0 && "
-		  "ip -6 addr add 2001:db8::1/64 dev out0 nodad && ip link set out0 up", outside->pid);
+		  "ip -6 addr add 2001:db8::1/64 dev out0 nodad && ip link set out0 up",
+		  outside->pid);
 	lab_run(outside, "ip link set lo up && ip addr add 192.0.2.2/24 dev eth0 && "
 			 "ip -6 addr add 2001:db8::2/64 dev eth0 nodad && ip link set eth0 up");
 	/* The kernel forwards IPv6 to no link whose own address is tentative. */
@@ -88,7 +89,7 @@ static void test_native(struct lab *lab) {
 	lab_attach(lab, &a, ports, 3, &r);
 	tap_check(r.result == 0, "the first pod is attached");
 	tap_check(r.attached.n_ips == 2 && strcmp(r.attached.ips[0], "10.88.0.2") == 0 &&
-			  strcmp(r.attached.ips[1], "fd00:88::2") == 0,
+		      strcmp(r.attached.ips[1], "fd00:88::2") == 0,
 		  "with the first address of each family");
 	lab_attach(lab, &b, NULL, 0, &r);
 	tap_check(r.result == 0 && strcmp(r.attached.ips[0], "10.88.0.3") == 0, "the second one with the next");
@@ -131,22 +132,26 @@ static void test_native(struct lab *lab) {
 
 	lab_detach(&a, &d);
 	tap_check(d.result == 0, "detach");
-	tap_check(lab_shell("! nft list table inet bulkhead | grep -q '10.88.0.2\\|fd00:88::2\\|aaaa'"), "no element is left");
+	tap_check(lab_shell("! nft list table inet bulkhead | grep -q '10.88.0.2\\|fd00:88::2\\|aaaa'"),
+		  "no element is left");
 	tap_check(lab_shell("test ! -e %s/networks/lab/10.88.0.2 && test ! -e %s/network", lab->cache, a.run_dir),
 		  "no address and no record is left");
 	tap_check(lab_run(&a, "test -z \"$(ip -o addr show dev eth0 scope global)\"") == 0, "no link has the address");
 	lab_detach(&a, &d);
 	tap_check(d.result == 0, "detach again is success");
 	lab_pod_end(&a);
-	tap_check(lab_soon(2000, "test $(ip -o link show master lab0 | wc -l) = 1"), "the link goes with the namespace");
+	tap_check(lab_soon(2000, "test $(ip -o link show master lab0 | wc -l) = 1"),
+		  "the link goes with the namespace");
 
 	lab_pod_kill(&b);
 	lab_detach_gone(&b, &d);
 	tap_check(d.result == 0, "detach of a pod that was killed");
 	tap_check(lab_shell("test -z \"$(ip -o link show master lab0)\""), "its link is gone at once");
-	tap_check(lab_shell("! nft list table inet bulkhead | grep -q bbbb && test $(ls %s/networks/lab | grep -c :) = 0 && "
-			    "test $(ls %s/networks/lab | grep -c '^10') = 0", lab->cache, lab->cache),
-		  "and so are its elements and addresses");
+	tap_check(
+	    lab_shell("! nft list table inet bulkhead | grep -q bbbb && test $(ls %s/networks/lab | grep -c :) = 0 && "
+		      "test $(ls %s/networks/lab | grep -c '^10') = 0",
+		      lab->cache, lab->cache),
+	    "and so are its elements and addresses");
 	lab_pod_end(&outside);
 }
 
@@ -162,15 +167,18 @@ static void test_executed(struct lab *lab, const char *name, const char *list, c
 	lab_configure(lab, list);
 	Bulkhead__PortMapping published = port(IPPROTO_TCP, 8080, "");
 	lab_attach(lab, &pod, &published, 1, &r);
-	tap_check(r.result == 0 && r.attached.n_ips == 1 && strcmp(r.attached.ips[0], address) == 0, "%s: attach", name);
+	tap_check(r.result == 0 && r.attached.n_ips == 1 && strcmp(r.attached.ips[0], address) == 0, "%s: attach",
+		  name);
 	lab_serve(&pod, "c", IPPROTO_TCP, 80);
 	tap_check(says(NULL, IPPROTO_TCP, address, 80, "c "), "%s: the host reaches the pod", name);
 	tap_check(says(&pod, IPPROTO_TCP, "192.0.2.2", 80, "out 192.0.2.1"), "%s: the pod reaches the outside", name);
 	tap_check(says(&outside, IPPROTO_TCP, "192.0.2.1", 8080, "c 192.0.2.2"), "%s: its published port", name);
 	if (list == ptp_list)
-		tap_check(lab_run(&pod, "test $(cat /proc/sys/net/core/somaxconn) = 999") == 0, "%s: tuning was run", name);
+		tap_check(lab_run(&pod, "test $(cat /proc/sys/net/core/somaxconn) = 999") == 0, "%s: tuning was run",
+			  name);
 	if (list == mixed_list)
-		tap_check(lab_run(&pod, "ip link show eth0 | grep -q 02:00:00:00:00:91") == 0, "%s: tuning was run", name);
+		tap_check(lab_run(&pod, "ip link show eth0 | grep -q 02:00:00:00:00:91") == 0, "%s: tuning was run",
+			  name);
 
 	if (kill_it) {
 		lab_pod_kill(&pod);
@@ -180,13 +188,15 @@ static void test_executed(struct lab *lab, const char *name, const char *list, c
 	}
 	tap_check(r.result == 0, "%s: detach", name);
 	tap_check(lab_shell("! ls %s/networks/*/%s 2>/dev/null", lab->cache, address), "%s: no address is left", name);
-	tap_check(lab_shell("! (nft list ruleset; iptables-save) 2>/dev/null | grep '%s\\b\\|cccc\\|dport 8080'", address),
-		  "%s: no rule is left", name);
-	tap_check(access(pod.run_dir, F_OK) == 0 && lab_shell("test ! -e %s/network", pod.run_dir), "%s: no record is left",
-		  name);
+	tap_check(
+	    lab_shell("! (nft list ruleset; iptables-save) 2>/dev/null | grep '%s\\b\\|cccc\\|dport 8080'", address),
+	    "%s: no rule is left", name);
+	tap_check(access(pod.run_dir, F_OK) == 0 && lab_shell("test ! -e %s/network", pod.run_dir),
+		  "%s: no record is left", name);
 	if (!kill_it)
 		lab_pod_end(&pod);
-	tap_check(lab_soon(3000, "test -z \"$(ip -o link show type veth | grep -v out0)\""), "%s: no link is left", name);
+	tap_check(lab_soon(3000, "test -z \"$(ip -o link show type veth | grep -v out0)\""), "%s: no link is left",
+		  name);
 	lab_pod_end(&outside);
 	lab_soon(3000, "! ip link show out0 >/dev/null 2>&1");
 }
@@ -196,7 +206,8 @@ static void test_executed(struct lab *lab, const char *name, const char *list, c
 static bool is_clean(struct lab *lab, struct lab_pod *pod) {
 	return lab_soon(3000, "test -z \"$(ip -o link show master lab0)\"") &&
 	       lab_shell("! nft list table inet bulkhead 2>/dev/null | grep -q %s && "
-			 "test -z \"$(cd %s/networks/lab 2>/dev/null && ls | grep -v '^last_\\|^lock$')\" && test -z \"$(ls %s)\"",
+			 "test -z \"$(cd %s/networks/lab 2>/dev/null && ls | grep -v '^last_\\|^lock$')\" && test -z "
+			 "\"$(ls %s)\"",
 			 pod->id, lab->cache, pod->run_dir);
 }
 
@@ -222,7 +233,8 @@ static void test_killed(struct lab *lab, bool in_detach) {
 		failed += r.result < 0;
 		if (!is_clean(lab, &pod) && ++dirty <= 3) {
 			printf("# killed at system call %u of an %s: not clean\n", stop, name);
-			lab_shell("ip -o link show master lab0; nft list table inet bulkhead | grep eeee; ls %s/networks/lab %s",
+			lab_shell("ip -o link show master lab0; nft list table inet bulkhead | grep eeee; ls "
+				  "%s/networks/lab %s",
 				  lab->cache, pod.run_dir);
 		}
 	}
@@ -241,9 +253,12 @@ static void test_bad_plugins(struct lab *lab) {
 		{ "bad-json", "echo nonsense", "its output is no CNI result", FAULT_DATA_LOSS },
 		{ "bad-exit", "echo broken pipe dream >&2; exit 3", "exit status 3: broken pipe dream", FAULT_UNKNOWN },
 		{ "bad-kill", "kill -9 $$", "killed by signal 9", FAULT_UNKNOWN },
-		{ "bad-error", "test $CNI_COMMAND = DEL && exit; echo '{\"cniVersion\": \"1.0.0\", \"code\": 11, \"msg\": \"come back\"}'; exit 1",
+		{ "bad-error",
+		  "test $CNI_COMMAND = DEL && exit; echo '{\"cniVersion\": \"1.0.0\", \"code\": 11, \"msg\": \"come "
+		  "back\"}'; exit 1",
 		  "come back (code 11)", FAULT_UNAVAILABLE },
-		{ "bad-flood", "test $CNI_COMMAND = DEL && exit; exec yes", "bytes of output", FAULT_RESOURCE_EXHAUSTED },
+		{ "bad-flood", "test $CNI_COMMAND = DEL && exit; exec yes", "bytes of output",
+		  FAULT_RESOURCE_EXHAUSTED },
 		{ "not-there", NULL, "is in none of", FAULT_FAILED_PRECONDITION },
 	};
 	struct lab_pod pod;
@@ -254,20 +269,24 @@ static void test_bad_plugins(struct lab *lab) {
 		if (bad[i].script)
 			lab_shell("cat > %s/%s <<'END'\n#!/bin/sh\n%s\nEND\nchmod +x %s/%s", lab->bin, bad[i].type,
 				  bad[i].script, lab->bin, bad[i].type);
-		snprintf(list, sizeof(list), "{\"cniVersion\": \"1.0.0\", \"name\": \"bad\", \"plugins\": ["
+		snprintf(list, sizeof(list),
+			 "{\"cniVersion\": \"1.0.0\", \"name\": \"bad\", \"plugins\": ["
 			 "{\"type\": \"bridge\", \"bridge\": \"bad0\", \"ipam\": {\"type\": \"host-local\", "
-			 "\"subnet\": \"10.92.0.0/24\"}}, {\"type\": \"%s\"}]}", bad[i].type);
+			 "\"subnet\": \"10.92.0.0/24\"}}, {\"type\": \"%s\"}]}",
+			 bad[i].type);
 		lab_configure(lab, list);
 		lab_attach(lab, &pod, NULL, 0, &r);
 		tap_check(r.result < 0 && r.fault.code == bad[i].code && strstr(r.fault.text, bad[i].sentence) &&
-				  strstr(r.fault.text, bad[i].type), "%s: a sentence that names it", bad[i].type);
+			      strstr(r.fault.text, bad[i].type),
+			  "%s: a sentence that names it", bad[i].type);
 		/* Its DEL fails the same way for some; then the record must stay. */
 		if (lab_shell("test -e %s/network", pod.run_dir)) {
 			lab_shell("printf '#!/bin/sh\\n' > %s/%s", lab->bin, bad[i].type);
 			lab_detach(&pod, &r);
 		}
 		tap_check(lab_shell("test ! -e %s/network && test $(ls %s/networks/bad | grep -c ^10) = 0", pod.run_dir,
-				    lab->cache), "%s: nothing is left", bad[i].type);
+				    lab->cache),
+			  "%s: nothing is left", bad[i].type);
 	}
 	lab_pod_end(&pod);
 }

@@ -37,7 +37,7 @@ static bool plan_of(struct cni *c, struct arena *a, Bulkhead__NetworkPlan **ret_
 	static Bulkhead__PortMapping published = BULKHEAD__PORT_MAPPING__INIT, hidden = BULKHEAD__PORT_MAPPING__INIT;
 	static Bulkhead__PortMapping *ports[] = { &hidden, &published };
 	static Bulkhead__SandboxStartRequest__AnnotationsEntry entry =
-		BULKHEAD__SANDBOX_START_REQUEST__ANNOTATIONS_ENTRY__INIT;
+	    BULKHEAD__SANDBOX_START_REQUEST__ANNOTATIONS_ENTRY__INIT;
 	static Bulkhead__SandboxStartRequest__AnnotationsEntry *annotations[] = { &entry };
 	static Bulkhead__SandboxStartRequest s = BULKHEAD__SANDBOX_START_REQUEST__INIT;
 	hidden.container_port = 1;
@@ -64,7 +64,8 @@ static void test_no_network(void) {
 	struct cni *c;
 	if (cni_new(&o, &c) < 0)
 		errx(1, "cni_new");
-	tap_check(!cni_ready(c) && strcmp(cni_reason(c), "NetworkPluginNotReady") == 0, "a missing folder is no network");
+	tap_check(!cni_ready(c) && strcmp(cni_reason(c), "NetworkPluginNotReady") == 0,
+		  "a missing folder is no network");
 	tap_check(strcmp(cni_message(c), "no network configuration in /nonexistent/net.d: put a *.conflist there") == 0,
 		  "and the sentence says what to do");
 	cni_free(c);
@@ -89,7 +90,8 @@ static const struct {
 	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"../x\", \"type\": \"bridge\"}", "name \"../x\"" },
 	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"a\\u0000b\", \"type\": \"bridge\"}", "name \"\"" },
 	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"type\": \"../../bin/sh\"}", "type \"../../bin/sh\"" },
-	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"plugins\": [{\"type\": \"a/b\"}]}", "plugin 0: type \"a/b\"" },
+	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"plugins\": [{\"type\": \"a/b\"}]}",
+	  "plugin 0: type \"a/b\"" },
 	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"plugins\": [7]}", "plugin 0: type \"\"" },
 	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"plugins\": []}", "neither a list" },
 	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"x\"}", "neither a list" },
@@ -125,8 +127,9 @@ static void test_broken(void) {
 	cni_free(c);
 }
 
-#define BRIDGE(options, ipam) \
-	"{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"type\": \"bridge\"" options ", \"ipam\": {\"type\": \"host-local\"" ipam "}}"
+#define BRIDGE(options, ipam)                                                                                          \
+	"{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"type\": \"bridge\"" options                                    \
+	", \"ipam\": {\"type\": \"host-local\"" ipam "}}"
 #define SUBNET ", \"subnet\": \"10.1.0.0/16\""
 #define PORTMAP(options) "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"type\": \"portmap\"" options "}"
 
@@ -136,12 +139,15 @@ static const struct {
 } decisions[] = {
 	{ "bridge with host-local", BRIDGE("", SUBNET), true },
 	{ "every option that we have",
-	  BRIDGE(", \"bridge\": \"br0\", \"isGateway\": true, \"isDefaultGateway\": true, \"forceAddress\": false, \"ipMasq\": true, "
+	  BRIDGE(", \"bridge\": \"br0\", \"isGateway\": true, \"isDefaultGateway\": true, \"forceAddress\": false, "
+		 "\"ipMasq\": true, "
 		 "\"hairpinMode\": true, \"mtu\": 1400, \"vlan\": 0, \"dns\": {}, \"capabilities\": {\"ips\": true}",
 		 SUBNET ", \"rangeStart\": \"10.1.0.10\", \"rangeEnd\": \"10.1.0.20\", \"gateway\": \"10.1.0.254\", "
-			"\"dataDir\": \"/data\", \"routes\": [{\"dst\": \"0.0.0.0/0\"}, {\"dst\": \"10.2.0.0/16\", \"gw\": \"10.1.0.9\"}]"),
+			"\"dataDir\": \"/data\", \"routes\": [{\"dst\": \"0.0.0.0/0\"}, {\"dst\": \"10.2.0.0/16\", "
+			"\"gw\": \"10.1.0.9\"}]"),
 	  true },
-	{ "both families", BRIDGE("", ", \"ranges\": [[{\"subnet\": \"10.1.0.0/16\"}], [{\"subnet\": \"fd00::/64\"}]]"), true },
+	{ "both families", BRIDGE("", ", \"ranges\": [[{\"subnet\": \"10.1.0.0/16\"}], [{\"subnet\": \"fd00::/64\"}]]"),
+	  true },
 	{ "a vlan", BRIDGE(", \"vlan\": 7", SUBNET), false },
 	{ "an unknown option", BRIDGE(", \"warp\": 9", SUBNET), false },
 	{ "an option of the wrong type", BRIDGE(", \"isGateway\": \"yes\"", SUBNET), false },
@@ -151,8 +157,10 @@ static const struct {
 	{ "a subnet with host bits", BRIDGE("", ", \"subnet\": \"10.1.0.1/16\""), false },
 	{ "a subnet without room", BRIDGE("", ", \"subnet\": \"10.1.0.0/31\""), false },
 	{ "a range outside its subnet", BRIDGE("", SUBNET ", \"rangeStart\": \"10.2.0.1\""), false },
-	{ "a range the wrong way round", BRIDGE("", SUBNET ", \"rangeStart\": \"10.1.0.9\", \"rangeEnd\": \"10.1.0.5\""), false },
-	{ "a route with more than we know", BRIDGE("", SUBNET ", \"routes\": [{\"dst\": \"0.0.0.0/0\", \"mtu\": 1300}]"), false },
+	{ "a range the wrong way round",
+	  BRIDGE("", SUBNET ", \"rangeStart\": \"10.1.0.9\", \"rangeEnd\": \"10.1.0.5\""), false },
+	{ "a route with more than we know",
+	  BRIDGE("", SUBNET ", \"routes\": [{\"dst\": \"0.0.0.0/0\", \"mtu\": 1300}]"), false },
 	{ "a resolv.conf to be read", BRIDGE("", SUBNET ", \"resolvConf\": \"/etc/resolv.conf\""), false },
 	{ "mixed families in a set",
 	  BRIDGE("", ", \"ranges\": [[{\"subnet\": \"10.1.0.0/16\"}, {\"subnet\": \"fd00::/64\"}]]"), false },
@@ -161,7 +169,8 @@ static const struct {
 	{ "portmap", PORTMAP(", \"capabilities\": {\"portMappings\": true}, \"snat\": true"), true },
 	{ "portmap that isn't told", PORTMAP(""), false },
 	{ "portmap without snat", PORTMAP(", \"capabilities\": {\"portMappings\": true}, \"snat\": false"), false },
-	{ "portmap with conditions", PORTMAP(", \"capabilities\": {\"portMappings\": true}, \"conditionsV4\": [\"-s\"]"), false },
+	{ "portmap with conditions",
+	  PORTMAP(", \"capabilities\": {\"portMappings\": true}, \"conditionsV4\": [\"-s\"]"), false },
 	{ "loopback", "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"type\": \"loopback\"}", true },
 	{ "another type", "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"type\": \"ptp\"}", false },
 };
@@ -174,8 +183,10 @@ static void test_decisions(void) {
 		Bulkhead__NetworkPlan *plan;
 		put("10-x.conf", decisions[i].text);
 		bool planned = plan_of(c, &a, &plan, &fault);
-		bool native = planned && plan->plugins[0]->native_case != BULKHEAD__NETWORK_PLAN__PLUGIN__NATIVE__NOT_SET;
-		tap_check(planned && native == decisions[i].native && (native == (*plan->plugins[0]->config_json == '\0')),
+		bool native =
+		    planned && plan->plugins[0]->native_case != BULKHEAD__NETWORK_PLAN__PLUGIN__NATIVE__NOT_SET;
+		tap_check(planned && native == decisions[i].native &&
+			      (native == (*plan->plugins[0]->config_json == '\0')),
 			  "%s: %s", decisions[i].name, decisions[i].native ? "native" : "executed");
 		arena_deinit(&a);
 	}
@@ -192,13 +203,15 @@ static void test_plan(void) {
 	struct fault fault;
 	struct arena a;
 	Bulkhead__NetworkPlan *plan;
-	put("10-x.conflist",
-	    "{\"cniVersion\": \"0.4.0\", \"cniVersions\": [\"0.4.0\", \"1.0.0\", \"9.9.9\"], \"name\": \"net\", \"plugins\": ["
-	    "{\"type\": \"bridge\", \"isDefaultGateway\": true, \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.1.0.0/16\","
-	    " \"routes\": [{\"dst\": \"0.0.0.0/0\"}]}},"
-	    "{\"type\": \"ptp\", \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.2.0.0/16\"}, \"runtimeConfig\": 1,"
-	    " \"capabilities\": {\"portMappings\": true, \"bandwidth\": true, \"dns\": true}},"
-	    "{\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}}]}");
+	put("10-x.conflist", "{\"cniVersion\": \"0.4.0\", \"cniVersions\": [\"0.4.0\", \"1.0.0\", \"9.9.9\"], "
+			     "\"name\": \"net\", \"plugins\": ["
+			     "{\"type\": \"bridge\", \"isDefaultGateway\": true, \"ipam\": {\"type\": \"host-local\", "
+			     "\"subnet\": \"10.1.0.0/16\","
+			     " \"routes\": [{\"dst\": \"0.0.0.0/0\"}]}},"
+			     "{\"type\": \"ptp\", \"ipam\": {\"type\": \"host-local\", \"subnet\": \"10.2.0.0/16\"}, "
+			     "\"runtimeConfig\": 1,"
+			     " \"capabilities\": {\"portMappings\": true, \"bandwidth\": true, \"dns\": true}},"
+			     "{\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}}]}");
 	tap_check(plan_of(c, &a, &plan, &fault), "a plan");
 	tap_check(strcmp(plan->cni_version, "1.0.0") == 0, "in the highest version that both know");
 	tap_check(plan->n_bin_dirs == 2 && strcmp(plan->bin_dirs[1], "/two") == 0, "with the folders of plugins");
@@ -210,20 +223,22 @@ static void test_plan(void) {
 	tap_check(strcmp(b->bridge, "cni0") == 0 && b->is_gateway, "what a bridge is by default");
 	tap_check(strcmp(b->ipam->data_dir, "/cache/networks") == 0, "where its addresses are kept");
 	tap_check(is(&r->subnet, 10, 1, 0, 0) && is(&r->first, 10, 1, 0, 1) && is(&r->last, 10, 1, 255, 254) &&
-			  is(&r->gateway, 10, 1, 0, 1) && r->prefix == 16,
+		      is(&r->gateway, 10, 1, 0, 1) && r->prefix == 16,
 		  "the whole range but network and broadcast");
 	tap_check(b->ipam->n_routes == 1 && b->ipam->routes[0]->prefix == 0 && b->ipam->routes[0]->gateway.len == 0,
 		  "its routes");
 	const char *json = plan->plugins[1]->config_json;
 	tap_check(strstr(json, "\"name\":\"net\"") && strstr(json, "\"cniVersion\":\"1.0.0\""),
 		  "an executed plugin is told network and version");
-	tap_check(strstr(json, "\"dataDir\":\"\\/cache\\/networks\"") != NULL, "and where host-local keeps its addresses");
+	tap_check(strstr(json, "\"dataDir\":\"\\/cache\\/networks\"") != NULL,
+		  "and where host-local keeps its addresses");
 	tap_check(strstr(json, "\"portMappings\":[{\"hostPort\":8053,\"containerPort\":53,\"protocol\":\"udp\","
 			       "\"hostIP\":\"10.0.0.\\\"1\"}]") != NULL,
 		  "its ports, quoted");
 	tap_check(strstr(json, "\"bandwidth\":{\"ingressRate\":10000000,") != NULL, "its bandwidth");
 	tap_check(!strstr(json, "\"runtimeConfig\":1"), "and nothing that only looks like ours");
-	tap_check(plan->n_port_mappings == 1 && plan->port_mappings[0]->host_port == 8053, "ports with a host port only");
+	tap_check(plan->n_port_mappings == 1 && plan->port_mappings[0]->host_port == 8053,
+		  "ports with a host port only");
 	arena_deinit(&a);
 	cni_free(c);
 }
@@ -234,7 +249,8 @@ static void test_missing_plugin(void) {
 	snprintf(path, sizeof(path), "%s/ptp", bin);
 	mkdir(bin, 0755);
 	struct cni *c = make(bin);
-	tap_check(!cni_ready(c) && strstr(cni_message(c), "needs the CNI plugin \"ptp\""), "a plugin that isn't installed");
+	tap_check(!cni_ready(c) && strstr(cni_message(c), "needs the CNI plugin \"ptp\""),
+		  "a plugin that isn't installed");
 	FILE *f = fopen(path, "w");
 	if (!f || fclose(f) != 0 || chmod(path, 0755) < 0)
 		err(1, "%s", path);

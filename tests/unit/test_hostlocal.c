@@ -53,7 +53,8 @@ static const char *take(struct config *c, const char *network, const char *id, c
 	struct pod_address picked[HOSTLOCAL_SETS_MAX];
 	size_t n;
 	ret_text[0] = '\0';
-	if (hostlocal_open(root, network, &store, fault) < 0 || hostlocal_pick(&store, &c->host_local, picked, &n, fault) < 0 ||
+	if (hostlocal_open(root, network, &store, fault) < 0 ||
+	    hostlocal_pick(&store, &c->host_local, picked, &n, fault) < 0 ||
 	    hostlocal_reserve(&store, id, "eth0", picked, n, fault) < 0)
 		return "";
 	return address_text(&picked[0].address, ret_text);
@@ -98,8 +99,10 @@ static void test_ranges(void) {
 	struct config c;
 	struct fault fault;
 	char a[ADDRESS_TEXT], path[256];
-	config_init(&c, (const char *const[][4]){ { "10.0.0.0/24", "10.0.0.10", "10.0.0.11", "10.0.0.1" },
-						  { "10.0.1.0/24", "10.0.1.20", "10.0.1.20", "10.0.1.1" } }, 2);
+	config_init(&c,
+		    (const char *const[][4]){ { "10.0.0.0/24", "10.0.0.10", "10.0.0.11", "10.0.0.1" },
+					      { "10.0.1.0/24", "10.0.1.20", "10.0.1.20", "10.0.1.1" } },
+		    2);
 	take(&c, "ranges", "p1", a, &fault);
 	take(&c, "ranges", "p2", a, &fault);
 	tap_check(strcmp(take(&c, "ranges", "p3", a, &fault), "10.0.1.20") == 0, "over to the next range");
@@ -107,9 +110,11 @@ static void test_ranges(void) {
 	tap_check(strcmp(take(&c, "ranges", "p4", a, &fault), "10.0.0.10") == 0, "and back to the first");
 	give("ranges", "p3", "10.0.1.20");
 	snprintf(path, sizeof(path), "%s/ranges/last_reserved_ip.0", root);
-	tap_check(truncate(path, 0) == 0 && strcmp(take(&c, "ranges", "p5", a, &fault), "10.0.1.20") == 0, "a damaged hint is no matter");
+	tap_check(truncate(path, 0) == 0 && strcmp(take(&c, "ranges", "p5", a, &fault), "10.0.1.20") == 0,
+		  "a damaged hint is no matter");
 
-	config_init(&c, (const char *const[][4]){ { "fd00::/64", "fd00::1", "fd00::ffff:ffff:ffff:ffff", "fd00::1" } }, 1);
+	config_init(&c, (const char *const[][4]){ { "fd00::/64", "fd00::1", "fd00::ffff:ffff:ffff:ffff", "fd00::1" } },
+		    1);
 	tap_check(strcmp(take(&c, "six", "p1", a, &fault), "fd00::2") == 0, "IPv6");
 	tap_check(strcmp(take(&c, "six", "p2", a, &fault), "fd00::3") == 0 && exists("six", "fd00::3"), "and on");
 	config_init(&c, (const char *const[][4]){ { "10.0.0.0/24", "10.0.9.1", "10.0.0.9", "10.0.0.1" } }, 1);
@@ -158,10 +163,13 @@ static void test_concurrent(void) {
 
 static const char *plugin(const char *command, const char *id, char *ret_text, size_t room) {
 	char line[1024];
-	snprintf(line, sizeof(line),
-		 "echo '{\"cniVersion\":\"1.0.0\",\"name\":\"mixed\",\"type\":\"bridge\",\"ipam\":{\"type\":\"host-local\","
-		 "\"dataDir\":\"%s\",\"subnet\":\"10.6.0.0/24\"}}' | CNI_COMMAND=%s CNI_CONTAINERID=%s CNI_NETNS=/proc/self/ns/net "
-		 "CNI_IFNAME=eth0 CNI_PATH=/usr/lib/cni /usr/lib/cni/host-local | tr -d ' \\n'", root, command, id);
+	snprintf(
+	    line, sizeof(line),
+	    "echo '{\"cniVersion\":\"1.0.0\",\"name\":\"mixed\",\"type\":\"bridge\",\"ipam\":{\"type\":\"host-local\","
+	    "\"dataDir\":\"%s\",\"subnet\":\"10.6.0.0/24\"}}' | CNI_COMMAND=%s CNI_CONTAINERID=%s "
+	    "CNI_NETNS=/proc/self/ns/net "
+	    "CNI_IFNAME=eth0 CNI_PATH=/usr/lib/cni /usr/lib/cni/host-local | tr -d ' \\n'",
+	    root, command, id);
 	FILE *f = popen(line, "r");
 	size_t n = f ? fread(ret_text, 1, room - 1, f) : 0;
 	ret_text[n] = '\0';

@@ -21,7 +21,7 @@ static void test_build(void) {
 	struct nlmsghdr *h = (struct nlmsghdr *)b.data;
 	tap_check(!b.failed && b.n_messages == 2, "two messages");
 	tap_check(h->nlmsg_len == 16 + 16 + 12 + 4 + 12 && h->nlmsg_type == RTM_NEWLINK &&
-			  h->nlmsg_flags == (NLM_F_REQUEST | NLM_F_CREATE),
+		      h->nlmsg_flags == (NLM_F_REQUEST | NLM_F_CREATE),
 		  "the first one's header");
 	tap_check(((struct ifinfomsg *)(h + 1))->ifi_index == 7, "the family's header");
 	const uint8_t *p = b.data + 32;
@@ -82,12 +82,14 @@ static void test_garbage(void) {
 	tap_check(nl_u32(&a, 7) == 7 && nl_be32(&a, 7) == 7 && nl_text(&a) == NULL, "too short for a number or a text");
 	const uint8_t many[] = { 5, 0, 1, 0, 1, 0, 0, 0, 4, 0, 9, 0, 5, 0, 2, 0x80, 2, 0, 0, 0 };
 	nl_parse(many, sizeof(many), table, 2);
-	tap_check(table[1].data[0] == 1 && table[2].data[0] == 2 && !table[0].data, "a table skips what it doesn't know");
+	tap_check(table[1].data[0] == 1 && table[2].data[0] == 2 && !table[0].data,
+		  "a table skips what it doesn't know");
 }
 
 static void test_address(void) {
-	static const char *const bad[] = { "", "10.0.0", "10.0.0.1/33", "10.0.0.1/", "10.0.0.1/x", "10.0.0.1/-1", "::1/129", "1.2.3.4/8 ",
-					   "fe80::1%eth0" };
+	static const char *const bad[] = { "",		"10.0.0",     "10.0.0.1/33",
+					   "10.0.0.1/", "10.0.0.1/x", "10.0.0.1/-1",
+					   "::1/129",	"1.2.3.4/8 ", "fe80::1%eth0" };
 	char text[ADDRESS_TEXT];
 	struct address a, n;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
@@ -104,8 +106,8 @@ static void test_address(void) {
 	n = address_network(&a);
 	tap_check(strcmp(address_text(&n, text), "0.0.0.0") == 0, "is the whole Internet");
 	ProtobufCBinaryData five = { 5, (uint8_t *)"12345" }, four = { 4, (uint8_t *)"1234" }, none = { 0, NULL };
-	tap_check(!address_set(&a, &five, 8, true) && !address_set(&a, &four, 33, true) && !address_set(&a, &none, 0, false) &&
-			  address_set(&a, &none, 0, true) && a.size == 0,
+	tap_check(!address_set(&a, &five, 8, true) && !address_set(&a, &four, 33, true) &&
+		      !address_set(&a, &none, 0, false) && address_set(&a, &none, 0, true) && a.size == 0,
 		  "from a message's bytes");
 }
 

@@ -11,7 +11,7 @@
 #define ADDRESS_TEXT 46
 
 struct address {
-	uint8_t size;   /* 4 or 16; 0: none */
+	uint8_t size;	/* 4 or 16; 0: none */
 	uint8_t prefix; /* bits */
 	uint8_t bytes[16];
 };

@@ -34,9 +34,10 @@ static int bridge_get(const Bulkhead__NativeBridge *config, struct netlink *nl, 
 	if (r < 0)
 		return fault_errno(fault, r, "look up bridge \"%s\"", config->bridge);
 	if (strcmp(ret_bridge->kind, "bridge") != 0)
-		return fault_set(fault, FAULT_FAILED_PRECONDITION,
-				 "link \"%s\" exists and is no bridge; rename it, or the bridge in the network's configuration",
-				 config->bridge);
+		return fault_set(
+		    fault, FAULT_FAILED_PRECONDITION,
+		    "link \"%s\" exists and is no bridge; rename it, or the bridge in the network's configuration",
+		    config->bridge);
 	unsigned flags = IFF_UP | (config->promiscuous ? IFF_PROMISC : 0);
 	if ((ret_bridge->flags & flags) == flags)
 		return 0;
@@ -98,8 +99,8 @@ static int gateway_ensure(const Bulkhead__NativeBridge *config, const struct rtn
 		put_link_local(&b, bridge);
 	r = netlink_send(nl, &b, NULL);
 	if (r < 0 && r != -EEXIST)
-		return fault_errno(fault, r, "give bridge \"%s\" the address %s/%u", config->bridge, address_text(&want, text),
-				   want.prefix);
+		return fault_errno(fault, r, "give bridge \"%s\" the address %s/%u", config->bridge,
+				   address_text(&want, text), want.prefix);
 	return 0;
 }
 
@@ -199,9 +200,9 @@ static int pod_configure(const Bulkhead__NativeBridge *config, const struct brid
 		r = 0;
 	if (r < 0)
 		return fault_errno(fault, r, "configure \"%s\" in the pod (%s %u)%s%s", port->ifname,
-				   answer.failed == 0			      ? "up"
+				   answer.failed == 0			? "up"
 				   : answer.failed <= port->n_addresses ? "address"
-									      : "route",
+									: "route",
 				   answer.failed, answer.message[0] ? ": " : "", answer.message);
 	return 0;
 }

@@ -10,10 +10,10 @@
 
 struct bridge_port {
 	const char *host_ifname; /* the veth's end on the bridge; the pod's alone */
-	const char *ifname;      /* its end in the pod */
+	const char *ifname;	 /* its end in the pod */
 	const struct pod_address *addresses;
 	size_t n_addresses;
-	bool published;      /* ports of the pod are; it may ask for them itself */
+	bool published;	     /* ports of the pod are; it may ask for them itself */
 	struct netlink *pod; /* rtnetlink in the pod's namespace */
 };
 

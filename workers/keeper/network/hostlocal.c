@@ -83,8 +83,9 @@ struct range {
 
 static bool range_set(struct range *ret_range, const Bulkhead__AddressRange *m) {
 	struct range r;
-	if (!address_set(&r.subnet, &m->subnet, m->prefix, false) || !address_set(&r.first, &m->first, m->prefix, false) ||
-	    !address_set(&r.last, &m->last, m->prefix, false) || !address_set(&r.gateway, &m->gateway, m->prefix, true))
+	if (!address_set(&r.subnet, &m->subnet, m->prefix, false) ||
+	    !address_set(&r.first, &m->first, m->prefix, false) || !address_set(&r.last, &m->last, m->prefix, false) ||
+	    !address_set(&r.gateway, &m->gateway, m->prefix, true))
 		return false;
 	if (!address_within(&r.first, &r.subnet) || !address_within(&r.last, &r.subnet) ||
 	    address_compare(&r.first, &r.last) > 0 || (r.gateway.size && r.gateway.size != r.subnet.size))
@@ -146,8 +147,8 @@ static int pick_one(struct hostlocal *store, const Bulkhead__AddressSet *set, si
 	return -ENOSPC;
 }
 
-int hostlocal_pick(struct hostlocal *store, const Bulkhead__HostLocal *config,
-		   struct pod_address *ret_picked, size_t *ret_n, struct fault *fault) {
+int hostlocal_pick(struct hostlocal *store, const Bulkhead__HostLocal *config, struct pod_address *ret_picked,
+		   size_t *ret_n, struct fault *fault) {
 	if (config->n_sets == 0 || config->n_sets > HOSTLOCAL_SETS_MAX)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "host-local with %zu address sets; 1 to %d are allowed",
 				 config->n_sets, HOSTLOCAL_SETS_MAX);
@@ -155,10 +156,11 @@ int hostlocal_pick(struct hostlocal *store, const Bulkhead__HostLocal *config,
 		const Bulkhead__AddressSet *set = config->sets[i];
 		int r = set->n_ranges ? pick_one(store, set, i, &ret_picked[i]) : -EINVAL;
 		if (r == -ENOSPC)
-			return fault_set(fault, FAULT_RESOURCE_EXHAUSTED,
-					 "no free address: every one of set %zu has its file in \"%s\"; widen the range or "
-					 "remove pods",
-					 i, store->path);
+			return fault_set(
+			    fault, FAULT_RESOURCE_EXHAUSTED,
+			    "no free address: every one of set %zu has its file in \"%s\"; widen the range or "
+			    "remove pods",
+			    i, store->path);
 		if (r < 0)
 			return fault_errno(fault, r, "choose an address of set %zu in \"%s\"", i, store->path);
 	}
@@ -189,8 +191,8 @@ static void write_last(int dir, size_t index, const char *text) {
 			return;
 }
 
-int hostlocal_reserve(struct hostlocal *store, const char *id, const char *ifname,
-		      const struct pod_address *picked, size_t n, struct fault *fault) {
+int hostlocal_reserve(struct hostlocal *store, const char *id, const char *ifname, const struct pod_address *picked,
+		      size_t n, struct fault *fault) {
 	char owner[256], text[ADDRESS_TEXT];
 	int length = snprintf(owner, sizeof(owner), "%s\r\n%s", id, ifname);
 	if (length < 0 || (size_t)length >= sizeof(owner))
@@ -222,7 +224,8 @@ static bool owned_by(const char *content, const char *id, const char *ifname) {
 		return *content == '\0'; /* as old plugins wrote it: the id alone */
 	content += space;
 	n = strlen(ifname);
-	return *content == '\0' || (strncmp(content, ifname, n) == 0 && content[n + strspn(content + n, "\r\n \t")] == '\0');
+	return *content == '\0' ||
+	       (strncmp(content, ifname, n) == 0 && content[n + strspn(content + n, "\r\n \t")] == '\0');
 }
 
 int hostlocal_release(const char *data_dir, const char *network, const char *id, const char *ifname,

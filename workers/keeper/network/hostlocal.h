@@ -27,18 +27,19 @@ struct hostlocal {
 	int lock;
 	char path[256]; /* for what people read */
 };
-#define HOSTLOCAL_NONE { .dir = -1, .lock = -1 }
+#define HOSTLOCAL_NONE                                                                                                 \
+	{ .dir = -1, .lock = -1 }
 
 /* Makes the folder when it's missing and waits for the lock. */
 int hostlocal_open(const char *data_dir, const char *network, struct hostlocal *ret_store, struct fault *fault);
 void hostlocal_close(struct hostlocal *store);
 
 /* One free address of each set, at most HOSTLOCAL_SETS_MAX. */
-int hostlocal_pick(struct hostlocal *store, const Bulkhead__HostLocal *config,
-		   struct pod_address *ret_picked, size_t *ret_n, struct fault *fault);
+int hostlocal_pick(struct hostlocal *store, const Bulkhead__HostLocal *config, struct pod_address *ret_picked,
+		   size_t *ret_n, struct fault *fault);
 /* All of them or none. */
-int hostlocal_reserve(struct hostlocal *store, const char *id, const char *ifname,
-		      const struct pod_address *picked, size_t n, struct fault *fault);
+int hostlocal_reserve(struct hostlocal *store, const char *id, const char *ifname, const struct pod_address *picked,
+		      size_t n, struct fault *fault);
 
 /* Gives back those addresses that (id, ifname) holds; others are left alone,
  * what is gone already is success. */

@@ -23,20 +23,32 @@ enum set { SET_HOSTPORT, SET_HOSTIP, SET_PODS, SET_PUBLISHED, N_SETS };
 
 static const struct nft_set_layout sets[2][N_SETS] = {
 	{
-		[SET_HOSTPORT] = { "hostport4", NFT_TYPE2(NFT_TYPE_PROTOCOL, NFT_TYPE_SERVICE), 8,
-				   NFT_TYPE2(NFT_TYPE_IPV4, NFT_TYPE_SERVICE), 8 },
-		[SET_HOSTIP] = { "hostip4", NFT_TYPE3(NFT_TYPE_IPV4, NFT_TYPE_PROTOCOL, NFT_TYPE_SERVICE), 12,
-				 NFT_TYPE2(NFT_TYPE_IPV4, NFT_TYPE_SERVICE), 8 },
-		[SET_PODS] = { "pods4", NFT_TYPE_IPV4, 4, NFT_DATA_VERDICT, 0 },
-		[SET_PUBLISHED] = { "published4", NFT_TYPE_IPV4, 4, 0, 0 },
+	    [SET_HOSTPORT] = { .name = "hostport4",
+			       .key_type = NFT_TYPE2(NFT_TYPE_PROTOCOL, NFT_TYPE_SERVICE),
+			       .key_size = 8,
+			       .data_type = NFT_TYPE2(NFT_TYPE_IPV4, NFT_TYPE_SERVICE),
+			       .data_size = 8 },
+	    [SET_HOSTIP] = { .name = "hostip4",
+			     .key_type = NFT_TYPE3(NFT_TYPE_IPV4, NFT_TYPE_PROTOCOL, NFT_TYPE_SERVICE),
+			     .key_size = 12,
+			     .data_type = NFT_TYPE2(NFT_TYPE_IPV4, NFT_TYPE_SERVICE),
+			     .data_size = 8 },
+	    [SET_PODS] = { .name = "pods4", .key_type = NFT_TYPE_IPV4, .key_size = 4, .data_type = NFT_DATA_VERDICT },
+	    [SET_PUBLISHED] = { .name = "published4", .key_type = NFT_TYPE_IPV4, .key_size = 4 },
 	},
 	{
-		[SET_HOSTPORT] = { "hostport6", NFT_TYPE2(NFT_TYPE_PROTOCOL, NFT_TYPE_SERVICE), 8,
-				   NFT_TYPE2(NFT_TYPE_IPV6, NFT_TYPE_SERVICE), 20 },
-		[SET_HOSTIP] = { "hostip6", NFT_TYPE3(NFT_TYPE_IPV6, NFT_TYPE_PROTOCOL, NFT_TYPE_SERVICE), 24,
-				 NFT_TYPE2(NFT_TYPE_IPV6, NFT_TYPE_SERVICE), 20 },
-		[SET_PODS] = { "pods6", NFT_TYPE_IPV6, 16, NFT_DATA_VERDICT, 0 },
-		/* No SET_PUBLISHED: ::1 can't be routed anywhere. */
+	    [SET_HOSTPORT] = { .name = "hostport6",
+			       .key_type = NFT_TYPE2(NFT_TYPE_PROTOCOL, NFT_TYPE_SERVICE),
+			       .key_size = 8,
+			       .data_type = NFT_TYPE2(NFT_TYPE_IPV6, NFT_TYPE_SERVICE),
+			       .data_size = 20 },
+	    [SET_HOSTIP] = { .name = "hostip6",
+			     .key_type = NFT_TYPE3(NFT_TYPE_IPV6, NFT_TYPE_PROTOCOL, NFT_TYPE_SERVICE),
+			     .key_size = 24,
+			     .data_type = NFT_TYPE2(NFT_TYPE_IPV6, NFT_TYPE_SERVICE),
+			     .data_size = 20 },
+	    [SET_PODS] = { .name = "pods6", .key_type = NFT_TYPE_IPV6, .key_size = 16, .data_type = NFT_DATA_VERDICT },
+	    /* No SET_PUBLISHED: ::1 can't be routed anywhere. */
 	},
 };
 
@@ -93,9 +105,9 @@ static void put_static(struct nl_batch *b) {
 		const char *name;
 		int hook, priority;
 	} hooks[] = {
-		{ "prerouting", NF_INET_PRE_ROUTING, NF_IP_PRI_NAT_DST },
-		{ "output", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST },
-		{ "postrouting", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC },
+		{ .name = "prerouting", .hook = NF_INET_PRE_ROUTING, .priority = NF_IP_PRI_NAT_DST },
+		{ .name = "output", .hook = NF_INET_LOCAL_OUT, .priority = NF_IP_PRI_NAT_DST },
+		{ .name = "postrouting", .hook = NF_INET_POST_ROUTING, .priority = NF_IP_PRI_NAT_SRC },
 	};
 	nft_put_table(b);
 	for (unsigned f = 0; f < 2; f++)
@@ -250,10 +262,11 @@ static int add_fault(const struct nat_entry *entry, int r, const struct nl_answe
 	/* EBUSY is what the kernel says to a key with another value. */
 	if (entry->kind == NAT_PORT && (r == -EBUSY || r == -EEXIST))
 		return fault_set(fault, FAULT_ALREADY_EXISTS,
-				 "publish host port %u/%s: it is published for another pod already",
-				 entry->host_port, protocol_name(entry->protocol));
-	return fault_errno(fault, r, "add nftables elements for %s to table inet %s%s%s", address_text(&entry->address, text),
-			   NFT_TABLE, answer->message[0] ? ": " : "", answer->message);
+				 "publish host port %u/%s: it is published for another pod already", entry->host_port,
+				 protocol_name(entry->protocol));
+	return fault_errno(fault, r, "add nftables elements for %s to table inet %s%s%s",
+			   address_text(&entry->address, text), NFT_TABLE, answer->message[0] ? ": " : "",
+			   answer->message);
 }
 
 static int add_some(struct netlink *nl, const struct nat_entry *entries, size_t n, const char *comment,
@@ -279,8 +292,8 @@ int nat_add(struct netlink *nl, const struct nat_entry *entries, size_t n, const
 		else if (i == 0)
 			r = ensure_table(nl);
 		if (r < 0)
-			return fault_errno(fault, r, "make nftables table inet %s (is nf_tables with NAT in the kernel?)",
-					   NFT_TABLE);
+			return fault_errno(
+			    fault, r, "make nftables table inet %s (is nf_tables with NAT in the kernel?)", NFT_TABLE);
 	}
 	for (size_t i = 0; i < n; i += ENTRIES_PER_TRANSACTION) {
 		int r = add_some(nl, entries + i, MIN(n - i, (size_t)ENTRIES_PER_TRANSACTION), comment, fault);
@@ -298,7 +311,8 @@ struct expected {
 /* The kernel's copy of one element: does it carry our data? */
 static int on_element(void *ctx, uint16_t type, const uint8_t *body, size_t size) {
 	struct expected *x = ctx;
-	struct nl_attr top[NFTA_SET_ELEM_LIST_ELEMENTS + 1], item, attrs[NFTA_SET_ELEM_DATA + 1], value[NFTA_DATA_MAX + 1];
+	struct nl_attr top[NFTA_SET_ELEM_LIST_ELEMENTS + 1], item, attrs[NFTA_SET_ELEM_DATA + 1],
+	    value[NFTA_DATA_MAX + 1];
 	size_t skip = NLMSG_ALIGN(sizeof(struct nfgenmsg));
 	if (size < skip)
 		return -EPROTO;

@@ -32,16 +32,16 @@
 #include <stddef.h>
 
 enum nat_kind {
-	NAT_POD,        /* connections that come from address */
+	NAT_POD,	/* connections that come from address */
 	NAT_MASQUERADE, /* the same, masqueraded unless they stay in the subnet */
-	NAT_PUBLISHED,  /* an IPv4 address that has published ports */
-	NAT_PORT,       /* host_ip:host_port/protocol goes to address:port */
+	NAT_PUBLISHED,	/* an IPv4 address that has published ports */
+	NAT_PORT,	/* host_ip:host_port/protocol goes to address:port */
 };
 
 struct nat_entry {
 	enum nat_kind kind;
 	struct address address; /* of the pod, with the subnet's prefix */
-	uint8_t protocol;       /* NAT_PORT: IPPROTO_* */
+	uint8_t protocol;	/* NAT_PORT: IPPROTO_* */
 	uint16_t port, host_port;
 	struct address host_ip; /* none: every local address */
 };

@@ -198,8 +198,8 @@ static int netlink_receive(struct netlink *nl, void *data, size_t room, size_t *
 	for (;;) {
 		struct sockaddr_nl from;
 		socklen_t from_size = sizeof(from);
-		ssize_t n = recvfrom(nl->fd, data, room, MSG_DONTWAIT | MSG_TRUNC, (struct sockaddr *)&from,
-				     &from_size);
+		ssize_t n =
+		    recvfrom(nl->fd, data, room, MSG_DONTWAIT | MSG_TRUNC, (struct sockaddr *)&from, &from_size);
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;

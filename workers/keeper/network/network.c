@@ -40,7 +40,8 @@ struct work {
 	bool recorded;
 	enum { POD_HERE, POD_RETRY, POD_GONE } namespace;
 };
-#define WORK_NONE { .inside = NETLINK_NONE }
+#define WORK_NONE                                                                                                      \
+	{ .inside = NETLINK_NONE }
 
 static void work_deinit(struct work *w) {
 	netlink_close(&w->inside);
@@ -107,8 +108,8 @@ static int addresses_release(const struct work *w, const Bulkhead__HostLocal *co
 	struct address addresses[RECORD_ADDRESSES_MAX];
 	for (size_t i = 0; i < w->n_addresses; i++)
 		addresses[i] = w->addresses[i].address;
-	return hostlocal_release(config->data_dir, w->plan->name, w->pod->id, w->plan->ifname, addresses, w->n_addresses,
-				 fault);
+	return hostlocal_release(config->data_dir, w->plan->name, w->pod->id, w->plan->ifname, addresses,
+				 w->n_addresses, fault);
 }
 
 static int native_bridge_add(struct work *w, const Bulkhead__NetworkPlan__Plugin *p, struct fault *fault) {
@@ -178,16 +179,18 @@ static int result_ensure(struct work *w, const Bulkhead__NetworkPlan__Plugin *p,
 	};
 	bridge_mac(w->addresses, w->n_addresses, made.mac);
 	w->result = cni_result_compose(&made);
-	return w->result ? 0 : fault_errno(fault, ENOMEM, "describe bridge \"%s\" to CNI plugin \"%s\"", bridge->bridge, p->type);
+	return w->result
+		   ? 0
+		   : fault_errno(fault, ENOMEM, "describe bridge \"%s\" to CNI plugin \"%s\"", bridge->bridge, p->type);
 }
 
-static int plugin_run(const struct work *w, const Bulkhead__NetworkPlan__Plugin *p, const char *command, const char *previous,
-		      char **ret_output, struct fault *fault) {
+static int plugin_run(const struct work *w, const Bulkhead__NetworkPlan__Plugin *p, const char *command,
+		      const char *previous, char **ret_output, struct fault *fault) {
 	CLEANUP_FREE char *config =
-		previous ? cni_config_with_previous(p->config_json, previous) : strdup(p->config_json);
+	    previous ? cni_config_with_previous(p->config_json, previous) : strdup(p->config_json);
 	if (!config)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the configuration of CNI plugin \"%s\" is no JSON object",
-				 p->type);
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "the configuration of CNI plugin \"%s\" is no JSON object", p->type);
 	struct plugin_call call = {
 		.command = command,
 		.type = p->type,

@@ -31,10 +31,11 @@
 /* Descriptors of the host's network namespace. -1 is none. */
 struct network_host {
 	int netns;
-	struct netlink route;     /* rtnetlink */
+	struct netlink route;	  /* rtnetlink */
 	struct netlink netfilter; /* nfnetlink; opened when first needed */
 };
-#define NETWORK_HOST_NONE { .netns = -1, .route = NETLINK_NONE, .netfilter = NETLINK_NONE }
+#define NETWORK_HOST_NONE                                                                                              \
+	{ .netns = -1, .route = NETLINK_NONE, .netfilter = NETLINK_NONE }
 
 /* Call it while still in the host's namespace. */
 int network_host_open(struct network_host *ret_host, struct fault *fault);
@@ -44,8 +45,8 @@ int network_host_open_at(int netns, struct network_host *ret_host, struct fault 
 void network_host_close(struct network_host *host);
 
 struct network_pod {
-	const char *id;         /* of the sandbox */
-	const char *run_dir;    /* the pod's own folder; holds the record */
+	const char *id;		/* of the sandbox */
+	const char *run_dir;	/* the pod's own folder; holds the record */
 	const char *netns_path; /* for executed plugins; NULL: /proc/<caller>/ns/net */
 };
 

@@ -84,7 +84,7 @@ void nft_put_element(struct nl_batch *b, uint16_t message, const struct nft_elem
 		put_verdict(b, NFTA_SET_ELEM_DATA, NFT_JUMP, e->jump);
 	else if (new && e->data_size)
 		put_value(b, NFTA_SET_ELEM_DATA, e->data, e->data_size);
-	if (new && comment)
+	if (new &&comment)
 		put_comment(b, comment);
 	nl_nest_end(b, element);
 	nl_nest_end(b, list);

@@ -53,8 +53,8 @@ static int plugin_find(const struct plugin_call *call, char *ret_path, size_t ro
 		return take_fd(&fd);
 	}
 	CLEANUP_FREE char *dirs = join(call->bin_dirs, call->n_bin_dirs);
-	return fault_set(fault, FAULT_FAILED_PRECONDITION,
-			 "CNI plugin \"%s\" isn't installed: no such program in %s", call->type, dirs ?: "its folders");
+	return fault_set(fault, FAULT_FAILED_PRECONDITION, "CNI plugin \"%s\" isn't installed: no such program in %s",
+			 call->type, dirs ?: "its folders");
 }
 
 struct child {
@@ -159,7 +159,9 @@ static int child_listen(struct child *c, int64_t deadline, struct buffer *out, s
 	size_t total_out = 0, total_err = 0;
 	bool gone = false;
 	for (;;) {
-		struct pollfd p[] = { { c->out, POLLIN, 0 }, { c->err, POLLIN, 0 }, { gone ? -1 : c->pidfd, POLLIN, 0 } };
+		struct pollfd p[] = { { c->out, POLLIN, 0 },
+				      { c->err, POLLIN, 0 },
+				      { gone ? -1 : c->pidfd, POLLIN, 0 } };
 		int64_t left = deadline - clock_mono();
 		if (left <= 0)
 			return -ETIMEDOUT;
@@ -199,8 +201,8 @@ static int complain(const struct plugin_call *call, char *out, char *err, int st
 				       : e.code == 7 || e.code == 4 ? FAULT_INVALID_ARGUMENT
 				       : e.code == 1 || e.code == 2 ? FAULT_FAILED_PRECONDITION
 								    : FAULT_UNKNOWN;
-		return fault_set(fault, code, "CNI plugin \"%s\" %s: %s%s%s (code %u)", call->type, call->command, e.message,
-				 e.details[0] ? ": " : "", e.details, e.code);
+		return fault_set(fault, code, "CNI plugin \"%s\" %s: %s%s%s (code %u)", call->type, call->command,
+				 e.message, e.details[0] ? ": " : "", e.details, e.code);
 	}
 	if (WIFSIGNALED(status))
 		return fault_set(fault, FAULT_UNKNOWN, "CNI plugin \"%s\" %s: killed by signal %d%s%s", call->type,
@@ -214,8 +216,9 @@ static int converse(const struct plugin_call *call, struct child *c, char **ret_
 	int status = 0;
 	int r = child_listen(c, clock_mono() + call->timeout_ns, &out, &err);
 	if (r == -ETIMEDOUT)
-		return fault_set(fault, FAULT_DEADLINE_EXCEEDED, "CNI plugin \"%s\" %s: not done after %lld seconds; killed",
-				 call->type, call->command, (long long)(call->timeout_ns / NS_PER_SEC));
+		return fault_set(fault, FAULT_DEADLINE_EXCEEDED,
+				 "CNI plugin \"%s\" %s: not done after %lld seconds; killed", call->type, call->command,
+				 (long long)(call->timeout_ns / NS_PER_SEC));
 	if (r == -EFBIG)
 		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "CNI plugin \"%s\" %s: more than %d bytes of output",
 				 call->type, call->command, OUTPUT_MAX);

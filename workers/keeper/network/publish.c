@@ -51,7 +51,9 @@ static size_t port_entries(const struct publish *p, const Bulkhead__PortMapping 
 	size_t n = 0;
 	if (*m->host_ip && !address_parse(&host, m->host_ip))
 		return 0;
-	bool wildcard = memcmp(host.bytes, zero, sizeof(zero)) == 0; /* "", 0.0.0.0, :: */
+	struct address only = host;
+	if (memcmp(host.bytes, zero, sizeof(zero)) == 0) /* "", 0.0.0.0, :: */
+		only = (struct address){ 0 };
 	bool seen[2] = { false, false };
 	for (size_t i = 0; i < p->n_addresses; i++) {
 		const struct address *a = &p->addresses[i].address;
@@ -64,7 +66,7 @@ static size_t port_entries(const struct publish *p, const Bulkhead__PortMapping 
 			.protocol = (uint8_t)m->protocol,
 			.port = (uint16_t)m->container_port,
 			.host_port = (uint16_t)m->host_port,
-			.host_ip = wildcard ? (struct address){ 0 } : host,
+			.host_ip = only,
 		};
 	}
 	return n;
@@ -84,7 +86,8 @@ static int entries_of(const struct publish *p, struct nat_entry **ret_entries, s
 		/* On a bridge where ports may be published every pod needs its way
 		 * back from a neighbour's. */
 		if (masquerade || ports || (portmap && bridge))
-			entries[n++] = (struct nat_entry){ .kind = masquerade ? NAT_MASQUERADE : NAT_POD, .address = *a };
+			entries[n++] =
+			    (struct nat_entry){ .kind = masquerade ? NAT_MASQUERADE : NAT_POD, .address = *a };
 		if (ports && a->size == 4)
 			entries[n++] = (struct nat_entry){ .kind = NAT_PUBLISHED, .address = *a };
 	}

@@ -19,8 +19,8 @@ int record_write(const char *run_dir, const Bulkhead__NetworkRecord *record, str
 		return dir;
 	size_t size = bulkhead__network_record__get_packed_size(record);
 	if (size > RECORD_SIZE_MAX)
-		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "network record of %zu bytes; at most %d are kept", size,
-				 RECORD_SIZE_MAX);
+		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "network record of %zu bytes; at most %d are kept",
+				 size, RECORD_SIZE_MAX);
 	CLEANUP_FREE uint8_t *data = malloc(size + 1);
 	if (!data)
 		return fault_errno(fault, ENOMEM, "write the network record in \"%s\"", run_dir);

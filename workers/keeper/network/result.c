@@ -105,7 +105,8 @@ static void add_interface(struct json_object *list, const char *name, const uint
 	char text[18];
 	add_text(o, "name", name);
 	if (mac) {
-		snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+		snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
+			 mac[5]);
 		add_text(o, "mac", text);
 	}
 	if (sandbox)

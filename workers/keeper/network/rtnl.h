@@ -15,7 +15,7 @@ struct rtnl_link {
 	unsigned flags; /* IFF_* */
 	unsigned mtu;
 	uint8_t mac[6];
-	char kind[16];       /* "bridge", "veth", "" */
+	char kind[16];	     /* "bridge", "veth", "" */
 	bool route_localnet; /* 127.0.0.0/8 may be routed over it */
 };
 
@@ -37,8 +37,8 @@ struct rtnl_veth {
 	unsigned master;    /* link index; 0: none */
 	const char *peer;   /* there, not up yet: the kernel would refuse it */
 	const uint8_t *mac; /* of the peer, 6 bytes */
-	int peer_netns;     /* descriptor */
-	unsigned mtu;       /* 0: the kernel's */
+	int peer_netns;	    /* descriptor */
+	unsigned mtu;	    /* 0: the kernel's */
 };
 int rtnl_veth_add(struct netlink *nl, const struct rtnl_veth *veth, struct nl_answer *ret_answer);
 

@@ -41,7 +41,7 @@ struct cni {
 	char file[256]; /* its name in conf_dir; "" when there is none */
 	struct stamp dir_stamp, file_stamp;
 	bool settled;
-	struct fault fault; /* why there is no configuration */
+	struct fault fault;   /* why there is no configuration */
 	struct fault missing; /* a plugin that isn't installed */
 };
 
@@ -244,10 +244,11 @@ static int plan_args(const Bulkhead__SandboxStartRequest *s, struct arena *arena
 	const char *values[] = { s->namespace_, s->name, s->id, s->uid };
 	for (size_t i = 0; i < ARRAY_SIZE(values); i++)
 		if (!args_value_valid(values[i]))
-			return fault_set(fault, FAULT_INVALID_ARGUMENT,
-					 "\"%.64s\" can't be told to CNI plugins: no space, \";\" or \"=\" in a pod's name, "
-					 "namespace, id or uid",
-					 values[i]);
+			return fault_set(
+			    fault, FAULT_INVALID_ARGUMENT,
+			    "\"%.64s\" can't be told to CNI plugins: no space, \";\" or \"=\" in a pod's name, "
+			    "namespace, id or uid",
+			    values[i]);
 	plan->cni_args = arena_printf(arena,
 				      "IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;"
 				      "K8S_POD_INFRA_CONTAINER_ID=%s;K8S_POD_UID=%s",

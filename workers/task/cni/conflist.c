@@ -97,8 +97,8 @@ static int version_choose(struct json_object *o, const char **ret_version, struc
 			best = MAX(best, version_index(json_object_get_string(v)));
 	}
 	if (best < 0)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "cniVersion \"%.32s\" isn't one of %s to %s", one, versions[0],
-				 versions[ARRAY_SIZE(versions) - 1]);
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "cniVersion \"%.32s\" isn't one of %s to %s", one,
+				 versions[0], versions[ARRAY_SIZE(versions) - 1]);
 	*ret_version = versions[best];
 	return 0;
 }
@@ -126,8 +126,8 @@ static unsigned capabilities_of(struct json_object *config) {
 /* An executed host-local must keep its addresses where a native one does. */
 static void steer_host_local(struct json_object *config, const char *cache_dir) {
 	struct json_object *ipam = json_member(config, "ipam", json_type_object);
-	if (!ipam || strcmp(cache_dir, CNI_CACHE_DIR) == 0 || strcmp(json_member_text(ipam, "type"), "host-local") != 0 ||
-	    *json_member_text(ipam, "dataDir"))
+	if (!ipam || strcmp(cache_dir, CNI_CACHE_DIR) == 0 ||
+	    strcmp(json_member_text(ipam, "type"), "host-local") != 0 || *json_member_text(ipam, "dataDir"))
 		return;
 	char path[4096];
 	if (snprintf(path, sizeof(path), "%s/networks", cache_dir) < (int)sizeof(path))
@@ -140,8 +140,8 @@ static int add_plugin(struct conflist *list, struct json_object *config, const c
 	if (list->n_plugins == CONFLIST_PLUGINS_MAX)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "more than %d plugins", CONFLIST_PLUGINS_MAX);
 	if (!name_valid(type))
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "plugin %zu: type \"%.80s\" can't be the name of a plugin",
-				 list->n_plugins, type);
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "plugin %zu: type \"%.80s\" can't be the name of a plugin", list->n_plugins, type);
 	Bulkhead__NetworkPlan__Plugin *p = arena_alloc(arena, sizeof(*p));
 	if (!p)
 		return fault_errno(fault, ENOMEM, "read it");
@@ -163,8 +163,8 @@ static int add_plugin(struct conflist *list, struct json_object *config, const c
 	return 0;
 }
 
-int conflist_parse(const char *text, size_t size, const char *cache_dir, struct arena *arena,
-		   struct conflist *ret_list, struct fault *fault) {
+int conflist_parse(const char *text, size_t size, const char *cache_dir, struct arena *arena, struct conflist *ret_list,
+		   struct fault *fault) {
 	CLEANUP_JSON struct json_object *o = NULL;
 	struct conflist list = { 0 };
 	int r = parse_object(text, size, &o, fault);

@@ -36,8 +36,8 @@ struct conflist {
 
 /* Everything in ret_list is in the arena. The sentence of a fault doesn't name
  * the file; the caller does. */
-int conflist_parse(const char *text, size_t size, const char *cache_dir, struct arena *arena,
-		   struct conflist *ret_list, struct fault *fault);
+int conflist_parse(const char *text, size_t size, const char *cache_dir, struct arena *arena, struct conflist *ret_list,
+		   struct fault *fault);
 
 /* --- within this folder --- */
 

@@ -29,17 +29,21 @@ struct option {
 	size_t offset;
 };
 
-#define COMMON                                             \
-	{ .key = "type", .kind = KIND_IGNORED },           \
-	{ .key = "name", .kind = KIND_IGNORED },           \
-	{ .key = "cniVersion", .kind = KIND_IGNORED },     \
-	{ .key = "cniVersions", .kind = KIND_IGNORED }
+/* What every plugin's object has and CNI itself understands. */
+static const struct option common_options[] = {
+	{ .key = "type", .kind = KIND_IGNORED },
+	{ .key = "name", .kind = KIND_IGNORED },
+	{ .key = "cniVersion", .kind = KIND_IGNORED },
+	{ .key = "cniVersions", .kind = KIND_IGNORED },
+	{ .key = NULL },
+};
 
 static const struct option bridge_options[] = {
-	COMMON,
 	{ .key = "bridge", .kind = KIND_TEXT, .offset = offsetof(Bulkhead__NativeBridge, bridge) },
 	{ .key = "isGateway", .kind = KIND_BOOL, .offset = offsetof(Bulkhead__NativeBridge, is_gateway) },
-	{ .key = "isDefaultGateway", .kind = KIND_BOOL, .offset = offsetof(Bulkhead__NativeBridge, is_default_gateway) },
+	{ .key = "isDefaultGateway",
+	  .kind = KIND_BOOL,
+	  .offset = offsetof(Bulkhead__NativeBridge, is_default_gateway) },
 	{ .key = "forceAddress", .kind = KIND_BOOL, .offset = offsetof(Bulkhead__NativeBridge, force_address) },
 	{ .key = "ipMasq", .kind = KIND_BOOL, .offset = offsetof(Bulkhead__NativeBridge, ip_masq) },
 	{ .key = "ipMasqBackend", .kind = KIND_IGNORED },
@@ -58,7 +62,6 @@ static const struct option bridge_options[] = {
 };
 
 static const struct option portmap_options[] = {
-	COMMON,
 	{ .key = "capabilities", .kind = KIND_ELSEWHERE },
 	{ .key = "snat", .kind = KIND_TRUE },
 	{ .key = "masqAll", .kind = KIND_FALSE },
@@ -66,10 +69,9 @@ static const struct option portmap_options[] = {
 	{ .key = NULL },
 };
 
-static const struct option loopback_options[] = { COMMON, { .key = NULL } };
+static const struct option loopback_options[] = { { .key = NULL } };
 
 static const struct option ipam_options[] = {
-	{ .key = "type", .kind = KIND_IGNORED },
 	{ .key = "dataDir", .kind = KIND_TEXT, .offset = offsetof(Bulkhead__HostLocal, data_dir) },
 	{ .key = "resolvConf", .kind = KIND_NO_TEXT },
 	{ .key = "subnet", .kind = KIND_ELSEWHERE },
@@ -89,12 +91,15 @@ static const struct option range_options[] = {
 	{ .key = NULL },
 };
 
-static const struct option route_options[] = { { .key = "dst", .kind = KIND_ELSEWHERE }, { .key = "gw", .kind = KIND_ELSEWHERE }, { .key = NULL } };
+static const struct option route_options[] = { { .key = "dst", .kind = KIND_ELSEWHERE },
+					       { .key = "gw", .kind = KIND_ELSEWHERE },
+					       { .key = NULL } };
 
 /* --- the table at work --- */
 
 static bool option_apply(const struct option *o, struct json_object *value, struct arena *arena, char *target) {
-	bool boolean = json_object_is_type(value, json_type_boolean), number = json_object_is_type(value, json_type_int);
+	bool boolean = json_object_is_type(value, json_type_boolean),
+	     number = json_object_is_type(value, json_type_int);
 	bool text = json_object_is_type(value, json_type_string);
 	int64_t n = number ? json_object_get_int64(value) : 0;
 	switch (o->kind) {
@@ -131,15 +136,19 @@ static bool option_apply(const struct option *o, struct json_object *value, stru
 	return false;
 }
 
+static const struct option *option_find(const struct option *options, const char *key) {
+	while (options->key && strcmp(options->key, key) != 0)
+		options++;
+	return options->key ? options : NULL;
+}
+
 /* Every member of config is in the table and as the table wants it. */
 static bool options_apply(const struct option *options, struct json_object *config, struct arena *arena, void *target) {
 	if (!json_object_is_type(config, json_type_object))
 		return false;
 	json_object_object_foreach(config, key, value) {
-		const struct option *o = options;
-		while (o->key && strcmp(o->key, key) != 0)
-			o++;
-		if (!o->key || !option_apply(o, value, arena, target))
+		const struct option *o = option_find(options, key) ?: option_find(common_options, key);
+		if (!o || !option_apply(o, value, arena, target))
 			return false;
 	}
 	return true;
@@ -281,7 +290,8 @@ static bool route_of(struct json_object *config, struct arena *arena, Bulkhead__
 	uint8_t gateway[16];
 	const char *gw = json_member_text(config, "gw");
 	Bulkhead__NetworkRoute *route = arena_alloc(arena, sizeof(*route));
-	if (!route || !options_apply(route_options, config, arena, NULL) || !net_of(json_member_text(config, "dst"), &net))
+	if (!route || !options_apply(route_options, config, arena, NULL) ||
+	    !net_of(json_member_text(config, "dst"), &net))
 		return false;
 	bulkhead__network_route__init(route);
 	route->prefix = net.prefix;

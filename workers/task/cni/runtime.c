@@ -36,7 +36,9 @@ static void add_port_mappings(struct json_object *o, const Bulkhead__SandboxStar
 		add_number(p, "hostPort", m->host_port);
 		add_number(p, "containerPort", m->container_port);
 		add_text(p, "protocol",
-			 m->protocol == IPPROTO_UDP ? "udp" : m->protocol == IPPROTO_SCTP ? "sctp" : "tcp");
+			 m->protocol == IPPROTO_UDP    ? "udp"
+			 : m->protocol == IPPROTO_SCTP ? "sctp"
+						       : "tcp");
 		if (*m->host_ip)
 			add_text(p, "hostIP", m->host_ip);
 		json_object_array_add(list, p);
