@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /*
  * jemalloc's configuration. One arena, as there is one thread; no cache per
@@ -152,6 +153,9 @@ int worker_main(const struct worker_class *class, int argc, char **argv) {
 	worker.config = worker.boot->config;
 	log_set_level((enum log_level)worker.config.log_level);
 	signal(SIGPIPE, SIG_IGN);
+	/* The C library looks for the time zone once, even for UTC in the log:
+	 * now, while it can. */
+	tzset();
 	private.class = class;
 	self = &worker;
 	int r = phases(&worker);
