@@ -29,7 +29,7 @@ VICTIMS = ["supervisor", "api", "metadata", "image", "snapshot", "task", "keeper
 # Where in the middle a call is hit, as a part of the time that it usually takes.
 PARTS = [0.15, 0.5, 0.85, 0.3, 0.7]
 # A call is made again for so long. A worker that dies often is restarted with a pause that grows to 5 s.
-PATIENCE = 25.0
+PATIENCE = 15.0
 
 SCRIPT = 'trap "echo bye; exit 3" TERM; echo hello; while :; do sleep 0.05; done'
 BRIEF = "sleep 0.15; echo brief; exit 5"
@@ -77,9 +77,11 @@ class Life:
         self.pod = again(lambda: self.client.runtime.RunPodSandbox(
             self.pb.RunPodSandboxRequest(config=self.config), timeout=20)).pod_sandbox_id
 
-    def _create(self, name, script):
+    def _create(self, name, script, pid):
+        security = self.pb.LinuxContainerSecurityContext(namespace_options=self.pb.NamespaceOption(pid=pid))
         config = bh.container_config(self.client, name, self.world.image, ["sh", "-c", script],
-                                     log_path="%s-%s.log" % (self.name, name))
+                                     log_path="%s-%s.log" % (self.name, name),
+                                     linux=self.pb.LinuxContainerConfig(security_context=security))
         return again(lambda: self.client.runtime.CreateContainer(self.pb.CreateContainerRequest(
             pod_sandbox_id=self.pod, config=config, sandbox_config=self.config), timeout=20)).container_id
 
@@ -88,14 +90,14 @@ class Life:
             self.pb.StartContainerRequest(container_id=container), timeout=20))
 
     def step_create(self):
-        self.container = self._create("main", SCRIPT)
+        self.container = self._create("main", SCRIPT, self.pb.CONTAINER)
 
     def step_start(self):
         self._start(self.container)
 
     def before_exec(self):
-        """A container that ends by itself while somebody is dead."""
-        self.brief = self._create("brief", BRIEF)
+        """A container that ends by itself while somebody is dead; in the pod's pid namespace, for a change."""
+        self.brief = self._create("brief", BRIEF, self.pb.POD)
         self._start(self.brief)
 
     def step_exec(self):

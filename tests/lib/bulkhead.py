@@ -272,8 +272,8 @@ class Daemon:
             return "".join(f.readlines()[-lines:])
 
     def processes(self):
-        """{worker name: [pid, ...]} of the daemon's own processes; the zygote is "keeper", pods' keepers, which are its
-        copies under the pod's name, are "pod-keeper"."""
+        """{worker name: [pid, ...]} of the daemon's own processes; the zygote is "keeper". Its copies under a pod's name
+        are "pod-keeper", and "pod-init" is process 1 of a pod that shares its pids."""
         found = {}
         for pid in pids():
             try:
@@ -287,7 +287,7 @@ class Daemon:
             elif exe.startswith("bulkhead-"):
                 name = exe[len("bulkhead-"):]
                 if name == "keeper" and len(title) > 1:
-                    name = "pod-keeper"
+                    name = "pod-init" if title[0] == "bulkhead-init" else "pod-keeper"
                 found.setdefault(name, []).append(pid)
         return found
 
@@ -303,6 +303,14 @@ class Daemon:
 
 def pids():
     return [int(p) for p in os.listdir("/proc") if p.isdigit()]
+
+
+def namespace(pid, kind):
+    """What names it; None when the process is gone."""
+    try:
+        return os.readlink("/proc/%d/ns/%s" % (pid, kind))
+    except OSError:
+        return None
 
 
 def cgroup_roots():
@@ -328,7 +336,7 @@ def kernel_truth(daemon):
     nft = subprocess.run(["nft", "-j", "list", "ruleset"], stdout=subprocess.PIPE, text=True).stdout
     truth["nft elements"] = sorted(json.dumps(e) for o in (json.loads(nft)["nftables"] if nft else [])
                                    for kind in ("set", "map") for e in o.get(kind, {}).get("elem", []))
-    truth["netns"] = sorted({os.readlink("/proc/%d/ns/net" % p) for p in pids() if os.path.exists("/proc/%d/ns/net" % p)})
+    truth["netns"] = sorted({namespace(p, "net") for p in pids()} - {None})
     truth["addresses"] = sorted(os.path.basename(p) for p in glob.glob(daemon.folder + "/ipam/*/*")
                                 if not os.path.basename(p).startswith(("last_reserved", "lock")))
     truth["pods"] = sorted(os.listdir(os.path.join(daemon.run, "pods"))) if os.path.isdir(daemon.run + "/pods") else []
