@@ -729,7 +729,7 @@ static void test_end(struct lab_pod *p) {
 	tap_check(kill(a, 0) < 0 && kill(b, 0) < 0, "its containers are gone");
 	tap_check(exit_code(p, "last") == 137, "and their ends were told");
 	tap_check(!lab_exists("%s/keeper.sock", p->run_dir) && !lab_exists("%s/hosts", p->run_dir) &&
-			  !lab_exists("%s/state", p->run_dir),
+			  !lab_exists("%s/state.0", p->run_dir),
 		  "its files are gone");
 	link_free(p->link);
 	p->link = NULL;

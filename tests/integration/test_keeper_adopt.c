@@ -317,7 +317,7 @@ static void test_fresh(struct lab *l) {
 	tap_check(teardown(p), "a fresh one takes it down");
 	lab_pause(l, 0.1);
 	tap_check(kill(one, 0) < 0 && kill(two, 0) < 0 && errno == ESRCH, "its containers are gone");
-	tap_check(lab_cgroups(p->id) == 0 && !lab_exists("%s/state", p->run_dir), "and all else");
+	tap_check(lab_cgroups(p->id) == 0 && !lab_exists("%s/state.0", p->run_dir), "and all else");
 	lab_pod_free(p);
 }
 

@@ -277,7 +277,7 @@ static int adopt(struct keeper *k, struct adoption *a, const Bulkhead__KeeperAdo
 	int r = m->run_dir[0] ? keeper_run_dir(k, m->run_dir, fault) : 0;
 	if (r < 0)
 		return r;
-	r = state_load(k->run_dir, &req->arena, &s);
+	r = state_load(k->run_dir, &req->arena, &s, &k->state_sequence);
 	if (r < 0)
 		return fault_errno(fault, r, "read the state of pod sandbox \"%s\"", k->id);
 	if (strcmp(s->sandbox_id, k->id) != 0 || !s->started)

@@ -91,11 +91,11 @@ void become_close_others(const int *keep, size_t n) {
 	}
 }
 
-/* exec keeps what is ignored and blocked; a program expects neither. */
+/* exec keeps what is ignored and blocked; a program expects neither. A keeper
+ * ignores SIGPIPE and nothing else, see keeper_main. */
 static void signals_reset(void) {
 	sigset_t none;
-	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL); /* fails for SIGKILL and its kind, rightly */
+	signal(SIGPIPE, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -101,9 +101,36 @@ static int walk_step(struct walk *w, const char *name, bool directory) {
 	return S_ISLNK(st.st_mode) ? walk_link(w, fd) : 0;
 }
 
+/* The usual case: only the last component is missing. -EEXIST when something
+ * is there that can't be opened (a link to nowhere). */
+static int leaf_make(int root, const char *path, bool directory) {
+	char folder[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	size_t n = slash ? (size_t)(slash - path) : 0;
+	if (!slash || !slash[1] || n >= sizeof(folder) || strcmp(slash, "/.") == 0 || strcmp(slash, "/..") == 0)
+		return -ENOENT;
+	memcpy(folder, path, n);
+	folder[n] = '\0';
+	CLEANUP_FD int parent = inside_open(root, folder, O_PATH | O_DIRECTORY);
+	if (parent < 0)
+		return parent;
+	if (directory) {
+		if (mkdirat(parent, slash + 1, 0755) < 0)
+			return -errno;
+	} else {
+		CLEANUP_FD int made = openat(parent, slash + 1, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
+		if (made < 0)
+			return -errno;
+	}
+	int fd = openat(parent, slash + 1, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 int inside_make(int root, const char *path, bool directory) {
 	int fd = inside_open(root, path, O_PATH);
-	if (fd != -ENOENT)
+	if (fd == -ENOENT)
+		fd = leaf_make(root, path, directory);
+	if (fd != -ENOENT && fd != -EEXIST)
 		return fd;
 	struct walk w = { .root = root };
 	if ((size_t)snprintf(w.todo, sizeof(w.todo), "%s", path) >= sizeof(w.todo))

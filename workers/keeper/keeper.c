@@ -7,6 +7,7 @@
 #include "workers/keeper/title.h"
 
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -208,6 +209,7 @@ static int keeper_init(struct keeper *k, const struct keeper_config *config, con
 		.config = *config,
 		.listener = -1,
 		.vault = { -1, -1 },
+		.state = { -1, -1 },
 		.pod = { .host = NETWORK_HOST_NONE, .shm = -1, .init = -1 },
 	};
 	list_init(&k->containers);
@@ -238,6 +240,15 @@ static int keeper_init(struct keeper *k, const struct keeper_config *config, con
 	return r;
 }
 
+/* Whatever the zygote's starter ignored: containers inherit it. */
+static void signals_init(void) {
+	sigset_t none;
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, sig == SIGPIPE ? SIG_IGN : SIG_DFL); /* fails for SIGKILL and its kind, rightly */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 void keeper_main(const struct keeper_config *config, const char *id, const char *run_dir, int link_fd) {
 	static struct keeper k;
 	/* Small and one of many: memory goes back at once. */
@@ -245,6 +256,7 @@ void keeper_main(const struct keeper_config *config, const char *id, const char 
 	mallopt(M_TRIM_THRESHOLD, 64 * 1024);
 	mallopt(M_TOP_PAD, 4096);
 	title_set("bulkhead-keeper", id);
+	signals_init();
 	int r = keeper_init(&k, config, id, run_dir, link_fd);
 	if (r == 0)
 		r = loop_run(k.loop);

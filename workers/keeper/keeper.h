@@ -66,6 +66,8 @@ struct keeper {
 	struct loop_source *grave_timer;
 	int vault[2]; /* [0] ours to write, [1] the queue itself */
 	unsigned vault_used;
+	int state[2]; /* files that state_save writes to in turns */
+	uint64_t state_sequence;
 	bool quitting;
 	struct loop_source *quit_timer;
 };
@@ -114,11 +116,12 @@ void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Em
 
 /* --- state.c, vault.c, adopt.c --- */
 
-/* Writes <run_dir>/state; a failure is logged, and costs a successor what it
+/* Writes <run_dir>/state.*; a failure is logged, and costs a successor what it
  * doesn't know. */
-void state_save(const struct keeper *k);
-/* From the arena; -ENOENT when there is none. */
-int state_load(const char *run_dir, struct arena *a, Bulkhead__KeeperSaved **ret_saved);
+void state_save(struct keeper *k);
+/* In the arena; -ENOENT when there is none. */
+int state_load(const char *run_dir, struct arena *a, Bulkhead__KeeperSaved **ret_saved, uint64_t *ret_sequence);
+void state_forget(struct keeper *k);
 /* The pod as the task worker sees it, in the arena; NULL when out of memory. */
 Bulkhead__SandboxInfo *state_info(const struct keeper *k, struct arena *a);
 

@@ -219,7 +219,7 @@ static void leftovers_bury(struct keeper *k, struct msg_request *r, const Bulkhe
 	Bulkhead__KeeperSaved *saved = NULL;
 	struct cgroup c;
 	char path[CGROUP_PATH_MAX];
-	if (state_load(k->run_dir, &r->arena, &saved) < 0)
+	if (state_load(k->run_dir, &r->arena, &saved, &k->state_sequence) < 0)
 		return;
 	snprintf(k->pod.cgroup_path, sizeof(k->pod.cgroup_path), "%s", saved->cgroup_path);
 	k->pod.cgroup_owned = saved->cgroup_owned;
@@ -282,6 +282,7 @@ static void teardown_finish(struct keeper *k) {
 	p->up = false;
 	keeper_unlisten(k);
 	pod_files_remove(k);
+	state_forget(k);
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	if (r)
 		pod_teardown_reply(r, &done, NULL, 0);

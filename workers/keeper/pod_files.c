@@ -111,9 +111,4 @@ void pod_files_remove(const struct keeper *k) {
 		snprintf(path, sizeof(path), "%s/%s", k->run_dir, names[i]);
 		unlink(path);
 	}
-	static const char *const more[] = { "state", "state.new" };
-	for (size_t i = 0; i < ARRAY_SIZE(more); i++) {
-		snprintf(path, sizeof(path), "%s/%s", k->run_dir, more[i]);
-		unlink(path);
-	}
 }

@@ -46,16 +46,21 @@ static int group_tree(const struct rootfs *r, const struct cgroup_hierarchy *h, 
 	return e < 0 ? fault_errno(fault, e, "clone \"%s\"", path) : 0;
 }
 
-static int group_attach(const struct rootfs *r, const char *destination, const struct cgroup_hierarchy *h,
-			uint64_t attributes, struct fault *fault) {
-	char path[PATH_MAX];
+/* folder is the fresh file system that the groups are shown in: ours, so that
+ * names in it can be trusted. */
+static int group_attach(const struct rootfs *r, int folder, const struct cgroup_hierarchy *h, uint64_t attributes,
+			struct fault *fault) {
 	CLEANUP_FD int tree = -1;
-	const char *name = strrchr(h->mount, '/');
+	const char *slash = strrchr(h->mount, '/');
+	const char *name = slash && slash[1] ? slash + 1 : "cgroup";
 	int e = group_tree(r, h, attributes, &tree, fault);
 	if (e < 0)
 		return e;
-	snprintf(path, sizeof(path), "%s%s", destination, name ? name : "/cgroup");
-	return rootfs_attach(r->root, tree, path, true, fault);
+	if (mkdirat(folder, name, 0755) < 0 && errno != EEXIST)
+		return fault_errno(fault, errno, "make \"%s\"", name);
+	if (syscall(SYS_move_mount, tree, "", folder, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return fault_errno(fault, errno, "attach \"%s\"", name);
+	return 0;
 }
 
 int rootfs_cgroup(const struct rootfs *r, const Grpc__Mount *m, const struct mount_options *o, struct fault *fault) {
@@ -70,7 +75,7 @@ int rootfs_cgroup(const struct rootfs *r, const Grpc__Mount *m, const struct mou
 		e = rootfs_attach(r->root, tree, m->destination, true, fault);
 	for (size_t i = 0; e == 0 && i < s->n; i++)
 		if (r->cgroup->made >> i & 1)
-			e = group_attach(r, m->destination, &s->hierarchies[i], o->set, fault);
+			e = group_attach(r, tree, &s->hierarchies[i], o->set, fault);
 	struct mount_attr a = { .attr_set = MOUNT_ATTR_RDONLY };
 	if (e == 0 && o->set & MOUNT_ATTR_RDONLY &&
 	    syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &a, sizeof(a)) < 0)

@@ -86,7 +86,13 @@ void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Em
 		keeper_state_reply(r, &reply, NULL, 0);
 }
 
-/* --- the file --- */
+/*
+ * --- the files ---
+ *
+ * Two, written in turns and in place: making a new inode for each change would
+ * cost more than all else that is done for it. Whoever reads takes the newer
+ * one that is whole; a keeper killed in the middle of a write leaves the other.
+ */
 
 static Bulkhead__ContainerSaved *container_saved(const struct container *c, struct arena *a) {
 	Bulkhead__ContainerSaved *s = arena_alloc(a, sizeof(*s));
@@ -137,18 +143,44 @@ static Bulkhead__KeeperSaved *keeper_saved(const struct keeper *k, struct arena 
 	return s;
 }
 
-static int file_write(const struct keeper *k, const uint8_t *data, size_t size) {
-	char path[PATH_MAX], temporary[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/state", k->run_dir);
-	snprintf(temporary, sizeof(temporary), "%s/state.new", k->run_dir);
-	CLEANUP_FD int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	int r = fd < 0 ? -errno : fd_write_all(fd, data, size);
-	if (r == 0 && rename(temporary, path) < 0)
-		r = -errno;
-	return r;
+/* In front of the packed message. */
+struct state_head {
+	uint32_t magic, size;
+	uint64_t sequence, sum;
+};
+#define STATE_MAGIC 0x62686b73 /* "bhks" */
+
+static const char *const file_names[2] = { "state.0", "state.1" };
+
+static uint64_t checksum(const uint8_t *data, size_t size) {
+	uint64_t sum = UINT64_C(0xcbf29ce484222325);
+	for (size_t i = 0; i < size; i++)
+		sum = (sum ^ data[i]) * UINT64_C(0x100000001b3);
+	return sum;
 }
 
-void state_save(const struct keeper *k) {
+static int file_open(const struct keeper *k, int i) {
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/%s", k->run_dir, file_names[i]);
+	int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return fd < 0 ? -errno : fd;
+}
+
+static int file_write(struct keeper *k, uint8_t *data, size_t size) {
+	struct state_head head = { .magic = STATE_MAGIC, .size = (uint32_t)size, .sequence = ++k->state_sequence };
+	int i = (int)(head.sequence & 1);
+	if (k->state[i] < 0)
+		k->state[i] = file_open(k, i);
+	if (k->state[i] < 0)
+		return k->state[i];
+	head.sum = checksum(data + sizeof(head), size);
+	memcpy(data, &head, sizeof(head));
+	size_t whole = sizeof(head) + size;
+	ssize_t n = pwrite(k->state[i], data, whole, 0);
+	return n < 0 ? -errno : (size_t)n < whole ? -ENOSPC : 0;
+}
+
+void state_save(struct keeper *k) {
 	struct arena a;
 	CLEANUP_FREE uint8_t *data = NULL;
 	int r = -ENOMEM;
@@ -158,8 +190,8 @@ void state_save(const struct keeper *k) {
 	arena_init(&a, 0);
 	Bulkhead__KeeperSaved *s = keeper_saved(k, &a);
 	size_t size = s ? bulkhead__keeper_saved__get_packed_size(s) : 0;
-	if (s && (data = malloc(size + 1))) {
-		bulkhead__keeper_saved__pack(s, data);
+	if (s && (data = malloc(sizeof(struct state_head) + size))) {
+		bulkhead__keeper_saved__pack(s, data + sizeof(struct state_head));
 		r = file_write(k, data, size);
 	}
 	arena_deinit(&a);
@@ -167,17 +199,49 @@ void state_save(const struct keeper *k) {
 		log_event(LOG_WARN, "the pod's state can't be written", "pod", k->id, "why", strerrordesc_np(-r), NULL);
 }
 
-int state_load(const char *run_dir, struct arena *a, Bulkhead__KeeperSaved **ret_saved) {
+/* 0 and the file's content when it is whole. */
+static int file_read(const char *run_dir, int i, char **ret_data, struct state_head *ret_head) {
 	char path[PATH_MAX];
 	CLEANUP_FREE char *data = NULL;
 	size_t size;
-	snprintf(path, sizeof(path), "%s/state", run_dir);
+	snprintf(path, sizeof(path), "%s/%s", run_dir, file_names[i]);
 	CLEANUP_FD int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	int r = fd < 0 ? -errno : fd_read_all(fd, STATE_MAX, &data, &size);
 	if (r < 0)
 		return r;
+	if (size < sizeof(*ret_head))
+		return -EBADMSG;
+	memcpy(ret_head, data, sizeof(*ret_head));
+	if (ret_head->magic != STATE_MAGIC || ret_head->size > size - sizeof(*ret_head) ||
+	    ret_head->sum != checksum((uint8_t *)data + sizeof(*ret_head), ret_head->size))
+		return -EBADMSG;
+	*ret_data = take_ptr(data);
+	return 0;
+}
+
+int state_load(const char *run_dir, struct arena *a, Bulkhead__KeeperSaved **ret_saved, uint64_t *ret_sequence) {
+	CLEANUP_FREE char *first = NULL;
+	CLEANUP_FREE char *second = NULL;
+	struct state_head heads[2] = { 0 };
+	int r = file_read(run_dir, 0, &first, &heads[0]);
+	int e = file_read(run_dir, 1, &second, &heads[1]);
+	if (r < 0 && e < 0)
+		return r == -ENOENT ? e : r;
+	bool newer = r < 0 || (e == 0 && heads[1].sequence > heads[0].sequence);
+	const uint8_t *data = (uint8_t *)(newer ? second : first);
 	/* The request's arena is sized for the request. */
 	a->limit = 0;
-	*ret_saved = (Bulkhead__KeeperSaved *)msg_decode(&bulkhead__keeper_saved__descriptor, a, (uint8_t *)data, size);
+	*ret_saved = (Bulkhead__KeeperSaved *)msg_decode(&bulkhead__keeper_saved__descriptor, a,
+							 data + sizeof(struct state_head), heads[newer].size);
+	*ret_sequence = heads[newer].sequence;
 	return *ret_saved ? 0 : -EBADMSG;
+}
+
+void state_forget(struct keeper *k) {
+	char path[PATH_MAX];
+	for (int i = 0; i < 2; i++) {
+		fd_replace(&k->state[i], -1);
+		snprintf(path, sizeof(path), "%s/%s", k->run_dir, file_names[i]);
+		unlink(path);
+	}
 }

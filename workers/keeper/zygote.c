@@ -37,15 +37,12 @@ static struct zygote zygote = { .signals = -1 };
 /* --- forking --- */
 
 static _Noreturn void child(struct zygote *z, const Bulkhead__KeeperForkRequest *m, int link_fd) {
-	sigset_t none;
 	/* The copy of the zygote's ring goes; its descriptors go with the rest. */
 	loop_free(z->worker->loop);
 	if (link_fd != 3 && dup3(link_fd, 3, O_CLOEXEC) < 0)
 		_exit(1);
 	sys_close_range(4, ~0U, 0);
 	prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
 	keeper_main(&z->config, m->sandbox_id, m->run_dir, 3);
 }
