@@ -260,7 +260,7 @@ static void token_done(void *ctx, struct transfer_response *response) {
 /* The realm must be as safe as the host, and one only may see the credentials. */
 static int check_realm(const struct auth_request *q, const char *url, char **ret_origin, struct fault *fault) {
 	CLEANUP_FREE char *origin = NULL;
-	if (transfer_url_origin(url, &origin) < 0)
+	if (url_origin(url, &origin) < 0)
 		return fault_set(fault, FAULT_UNAUTHENTICATED, "its token server \"%.200s\" is no http or https URL",
 				 url);
 	if (strncmp(origin, "http:", 5) == 0 && strncmp(q->host->base, "https:", 6) == 0)
@@ -284,7 +284,7 @@ static int check_realm(const struct auth_request *q, const char *url, char **ret
 static struct transfer_tls realm_tls(const struct host *host, const char *origin) {
 	CLEANUP_FREE char *own = NULL;
 	struct transfer_tls tls = { .ca_pem = &host->ca_pem };
-	if (transfer_url_origin(host->base, &own) == 0 && strcmp(own, origin) == 0) {
+	if (url_origin(host->base, &own) == 0 && strcmp(own, origin) == 0) {
 		tls.client_cert = host->client_cert;
 		tls.client_key = host->client_key;
 		tls.skip_verify = host->skip_verify;
@@ -302,16 +302,16 @@ static int token_parameters(const struct auth_request *q, char **url, struct buf
 	}
 	const char *asked = ch->scope[0] ? ch->scope : scope;
 	if (q->credentials && q->credentials->identity_token) {
-		transfer_form_add(form, "grant_type", "refresh_token");
-		transfer_form_add(form, "service", ch->service);
-		transfer_form_add(form, "client_id", CLIENT_ID);
-		transfer_form_add(form, "scope", asked);
-		transfer_form_add(form, "refresh_token", q->credentials->identity_token);
+		form_add(form, "grant_type", "refresh_token");
+		form_add(form, "service", ch->service);
+		form_add(form, "client_id", CLIENT_ID);
+		form_add(form, "scope", asked);
+		form_add(form, "refresh_token", q->credentials->identity_token);
 		buffer_add(form, "", 1);
 		return form->failed ? -ENOMEM : 0;
 	}
-	int r = ch->service[0] ? transfer_url_add(url, "service", ch->service) : 0;
-	return r < 0 ? r : transfer_url_add(url, "scope", asked);
+	int r = ch->service[0] ? url_add(url, "service", ch->service) : 0;
+	return r < 0 ? r : url_add(url, "scope", asked);
 }
 
 static int ask_realm(struct auth_call *c, const char *realm, struct fault *fault) {
@@ -320,7 +320,7 @@ static int ask_realm(struct auth_call *c, const char *realm, struct fault *fault
 	CLEANUP_FREE char *basic = NULL;
 	CLEANUP_FREE char *line = NULL;
 	CLEANUP_BUFFER struct buffer form = { 0 };
-	int r = transfer_url_join(realm, NULL, &url);
+	int r = url_join(realm, NULL, &url);
 	if (r == 0)
 		r = token_parameters(q, &url, &form);
 	if (r < 0)

@@ -156,7 +156,7 @@ static int redirect_target(struct query *q, const struct transfer_head *head, ch
 	CLEANUP_FREE char *url = NULL;
 	if (++q->redirects > REDIRECTS_MAX)
 		return fault_set(&q->fault, FAULT_UNAVAILABLE, "it redirects more than %d times", REDIRECTS_MAX);
-	if (!head->location[0] || transfer_url_join(q->url, head->location, &url) < 0)
+	if (!head->location[0] || url_join(q->url, head->location, &url) < 0)
 		return fault_set(&q->fault, FAULT_UNAVAILABLE, "it redirects (%d) to no http or https URL",
 				 head->status);
 	if (strncmp(q->url, "https:", 6) == 0 && strncmp(url, "https:", 6) != 0)
@@ -172,9 +172,9 @@ static void follow(struct query *q, const struct transfer_head *head) {
 	CLEANUP_FREE char *home = NULL;
 	int r = redirect_target(q, head, &url);
 	if (r == 0)
-		r = transfer_url_origin(url, &target);
+		r = url_origin(url, &target);
 	if (r == 0)
-		r = transfer_url_origin(host_of(q)->base, &home);
+		r = url_origin(host_of(q)->base, &home);
 	if (r < 0) {
 		host_failed(q);
 		return;
@@ -295,7 +295,7 @@ static int make_url(struct query *q) {
 		return -ENOMEM;
 	}
 	/* Tells a mirror of many registries which of them is meant. */
-	return host_of(q)->mirror ? transfer_url_add(&q->url, "ns", s->reference.host) : 0;
+	return host_of(q)->mirror ? url_add(&q->url, "ns", s->reference.host) : 0;
 }
 
 static enum transfer_flow pass_data(void *ctx, const struct transfer_head *head, const uint8_t *data, size_t size) {

@@ -1,5 +1,5 @@
 /*
- * HTTP transfers on the worker's loop. libcurl is known in transfer.c only.
+ * HTTP transfers on the worker's loop. libcurl is known in transfer.c and url.c only.
  *
  * A transfer does one request and follows nothing: no redirects, no cookies,
  * no authentication of libcurl's own, no protocol but http and https. HTTP/1.1
@@ -15,11 +15,10 @@
 #include "base/buffer.h"
 #include "base/fault.h"
 #include "loop/loop.h"
+#include "url.h"
 
 struct transfer;
 struct transfers;
-
-#define TRANSFER_URL_MAX 8192
 
 /* Why there is no complete answer. */
 enum transfer_failure {
@@ -37,7 +36,7 @@ struct transfer_head {
 	char content_type[256];
 	char digest[128];	 /* Docker-Content-Digest */
 	char authenticate[4096]; /* all WWW-Authenticate values, joined by ", " */
-	char location[TRANSFER_URL_MAX];
+	char location[URL_MAX];
 	int64_t content_length;
 	int64_t range_start, range_total; /* Content-Range */
 	int64_t retry_after_s;
@@ -59,7 +58,7 @@ struct transfer_tls {
 enum transfer_flow { TRANSFER_GO_ON, TRANSFER_PAUSE, TRANSFER_ABORT };
 
 struct transfer_request {
-	const char *url; /* made or checked by transfer_url_* */
+	const char *url; /* made or checked by url.h */
 	bool head;
 	const char *form;	    /* POST of application/x-www-form-urlencoded */
 	const char *const *headers; /* lines, ends with NULL; may be NULL */
@@ -87,15 +86,3 @@ int transfer_start(struct transfers *t, const struct transfer_request *request,
 void transfer_resume(struct transfer *x);
 /* NULL does nothing. Neither data nor done come any more. */
 void transfer_cancel(struct transfer *x);
-
-/* --- URLs, by the same parser that connects --- */
-
-/* Where location leads from base: absolute, without user, password and
- * fragment; -EINVAL when it is no http or https URL. */
-int transfer_url_join(const char *base, const char *location, char **ret_url);
-/* "https://registry.example:443": what credentials are bound to. */
-int transfer_url_origin(const char *url, char **ret_origin);
-/* Appends one query parameter. */
-int transfer_url_add(char **url, const char *name, const char *value);
-/* name=value, percent-encoded, with "&" in front when form isn't empty. */
-void transfer_form_add(struct buffer *form, const char *name, const char *value);
