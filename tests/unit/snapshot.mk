@@ -10,3 +10,6 @@ OBJ_test_snapshot := $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildc
 OBJ_test_snapshot += $(patsubst %,$(O)/%.o,supervisor/privileges supervisor/filter supervisor/config \
 	workers/skeleton/confine workers/skeleton/root)
 LIBS_test_snapshot := $(LIBS_snapshot) -lseccomp
+
+$(O)/bench_snapshot: $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildcard workers/snapshot/*.c workers/snapshot/*/*.c)))
+$(O)/bench_snapshot: LIBS := $(LIBIPC) $(LIBS_snapshot) $(LIBS)
