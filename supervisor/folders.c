@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "supervisor/privileges.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <stdio.h>
@@ -24,10 +25,11 @@ static const struct folder {
 	const char *path;
 	enum role owner; /* ROLE_SUPERVISOR: root */
 	mode_t mode;
+	bool all; /* all that is in it belongs to the owner, too */
 } folders[] = {
 	{ .base = STATE_ROOT, .path = "", .owner = ROLE_SUPERVISOR, .mode = 0711 },
-	{ .base = STATE_ROOT, .path = "/metadata", .owner = ROLE_METADATA, .mode = 0700 },
-	{ .base = STATE_ROOT, .path = "/content", .owner = ROLE_IMAGE, .mode = 0700 },
+	{ .base = STATE_ROOT, .path = "/metadata", .owner = ROLE_METADATA, .mode = 0700, .all = true },
+	{ .base = STATE_ROOT, .path = "/content", .owner = ROLE_IMAGE, .mode = 0700, .all = true },
 	{ .base = STATE_ROOT, .path = "/layers", .owner = ROLE_SNAPSHOT, .mode = 0700 },
 	{ .base = STATE_ROOT, .path = "/snapshots", .owner = ROLE_SNAPSHOT, .mode = 0700 },
 	{ .base = RUN_ROOT, .path = "", .owner = ROLE_SUPERVISOR, .mode = 0711 },
@@ -47,21 +49,52 @@ static int make_parents(const char *path) {
 	return 0;
 }
 
-static int folder_make(const char *path, mode_t mode, uid_t uid, gid_t gid) {
+/* No worker runs yet, so nothing changes under our feet. */
+static int give_entry(int dir, const char *name, uid_t uid, gid_t gid);
+
+static int give_content(int fd, uid_t uid, gid_t gid) {
+	int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = own < 0 ? NULL : fdopendir(own);
+	if (!d) {
+		int r = -errno;
+		fd_close(own);
+		return r;
+	}
+	int r = 0;
+	for (struct dirent *e; r == 0 && (e = readdir(d));)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			r = give_entry(fd, e->d_name, uid, gid);
+	closedir(d);
+	return r;
+}
+
+static int give_entry(int dir, const char *name, uid_t uid, gid_t gid) {
+	if (fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	CLEANUP_FD int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOTDIR || errno == ELOOP ? 0 : -errno;
+	return give_content(fd, uid, gid);
+}
+
+static int folder_make(const struct folder *f, const char *path, uid_t uid, gid_t gid) {
 	int r = make_parents(path);
 	if (r < 0)
 		return r;
-	if (mkdir(path, mode) < 0 && errno != EEXIST)
+	if (mkdir(path, f->mode) < 0 && errno != EEXIST)
 		return -errno;
 	CLEANUP_FD int fd = open(path, O_DIRECTORY | O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
-	if ((st.st_uid != uid || st.st_gid != gid) && fchown(fd, uid, gid) < 0)
+	if ((st.st_mode & 07777) != f->mode && fchmod(fd, f->mode) < 0)
 		return -errno;
-	if ((st.st_mode & 07777) != mode && fchmod(fd, mode) < 0)
-		return -errno;
-	return 0;
+	if (st.st_uid == uid && st.st_gid == gid)
+		return 0;
+	/* The users of the roles have changed. The folder comes last: as long as
+	 * it isn't done, the next start does it again. */
+	r = f->all ? give_content(fd, uid, gid) : 0;
+	return r == 0 && fchown(fd, uid, gid) < 0 ? -errno : r;
 }
 
 int folders_make(const struct config *c, struct fault *fault) {
@@ -77,7 +110,7 @@ int folders_make(const struct config *c, struct fault *fault) {
 		gid_t gid;
 		snprintf(path, sizeof(path), "%s%s", bases[f->base], f->path);
 		privileges_owner(f->owner, c, &uid, &gid);
-		int r = folder_make(path, f->mode, uid, gid);
+		int r = folder_make(f, path, uid, gid);
 		if (r < 0)
 			return fault_errno(fault, r, "make the folder %s", path);
 	}
@@ -94,7 +127,7 @@ static int lock_open(const struct config *c, const char *name, char *path, size_
 
 int folders_lock(const struct config *c, int *ret_lock, int *ret_workers, struct fault *fault) {
 	char path[BOOT_PATH_MAX + 16];
-	int r = folder_make(c->boot.run_root, 0711, 0, 0);
+	int r = folder_make(&(struct folder){ .mode = 0711 }, c->boot.run_root, 0, 0);
 	if (r < 0)
 		return fault_errno(fault, r, "make the folder %s", c->boot.run_root);
 	CLEANUP_FD int lock = lock_open(c, "lock", path, sizeof(path), fault);
