@@ -266,6 +266,8 @@ static int seccomp_set(const struct become *b, struct fault *fault) {
 	};
 	if (b->seccomp_size == 0)
 		return 0;
+	if (b->seccomp_flags & ~(uint32_t)(SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "unknown seccomp flags 0x%x", b->seccomp_flags);
 	if (b->seccomp_size % sizeof(struct sock_filter) || b->seccomp_size / sizeof(struct sock_filter) > BPF_MAXINSNS)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "a seccomp program of %zu bytes", b->seccomp_size);
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, b->seccomp_flags, &program) < 0)
@@ -376,9 +378,10 @@ void become_program(struct become *b) {
 	if (r == 0)
 		r = stdio_set(b, &fault);
 	if (r == 0)
-		r = limits_resources(b->process, b->status, &fault);
-	if (r == 0)
 		r = directory_enter(b->process->cwd, &fault);
+	/* From here on nothing is opened: there may be no room for it. */
+	if (r == 0)
+		r = limits_resources(b->process, b->status, &fault);
 	if (r == 0)
 		r = privileges_set(b, &user, &fault);
 	char **args = calloc(b->n_args + 1, sizeof(*args));

@@ -292,11 +292,17 @@ void cgroup_settings_add(struct cgroup_settings *s, unsigned controller, bool ne
 	if (s->n == CGROUP_SETTINGS_MAX)
 		return;
 	struct cgroup_setting *t = &s->list[s->n++];
-	*t = (struct cgroup_setting){ .controller = controller, .needed = needed, .file = file };
+	*t = (struct cgroup_setting){ .controller = controller, .needed = needed };
+	snprintf(t->file, sizeof(t->file), "%s", file);
 	va_list ap;
 	va_start(ap, format);
 	vsnprintf(t->value, sizeof(t->value), format, ap);
 	va_end(ap);
+}
+
+bool cgroup_pagesize_valid(const char *text) {
+	size_t digits = strspn(text, "0123456789");
+	return digits > 0 && digits < 6 && strspn(text + digits, "KMGB") == strlen(text + digits) && strlen(text) < 9;
 }
 
 static unsigned settings_controllers(const struct cgroup_settings *s) {
@@ -365,6 +371,10 @@ static int fill(struct cgroup *c, const Grpc__LinuxResources *resources, bool de
 			return fault_errno(fault, r, "make cgroup \"%s%s\"", c->system->hierarchies[h].mount, c->path);
 		c->made |= 1U << h;
 	}
+	const Grpc__LinuxBlockIO *io = resources ? resources->blockio : NULL;
+	if (warn && io && (io->n_throttlereadbpsdevice || io->n_throttlewritebpsdevice || io->n_throttlereadiopsdevice ||
+			   io->n_throttlewriteiopsdevice || io->n_weightdevice))
+		warn(ctx, "cgroup: limits of single block devices are not set");
 	int r = settings_write(c, &v1, false, warn, ctx, fault);
 	if (r == 0)
 		r = settings_write(c, &v2, true, warn, ctx, fault);

@@ -6,7 +6,7 @@
 /* Where a value goes, said by the version's own file (v1.c, v2.c). */
 struct cgroup_setting {
 	unsigned controller;
-	const char *file;
+	char file[48];
 	char value[64];
 	bool needed; /* failing is an error, not a warning */
 };
@@ -20,6 +20,8 @@ struct cgroup_settings {
 
 void cgroup_settings_add(struct cgroup_settings *s, unsigned controller, bool needed, const char *file,
 			 const char *format, ...) PRINTF(5, 6);
+/* "2MB", as the kernel names its huge pages; what it may name a file with. */
+bool cgroup_pagesize_valid(const char *text);
 /* Only settings whose controller is in one hierarchy of that version are used. */
 void cgroup_v1_settings(const Grpc__LinuxResources *r, struct cgroup_settings *ret);
 void cgroup_v2_settings(const Grpc__LinuxResources *r, struct cgroup_settings *ret);

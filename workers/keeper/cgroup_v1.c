@@ -31,6 +31,14 @@ static void cpu(const Grpc__LinuxCPU *c, struct cgroup_settings *s) {
 		cgroup_settings_add(s, CGROUP_CPUSET, true, "cpuset.mems", "%s", c->mems);
 }
 
+static void hugetlb(const Grpc__LinuxHugepageLimit *l, struct cgroup_settings *s) {
+	char file[48];
+	if (!cgroup_pagesize_valid(l->pagesize))
+		return;
+	snprintf(file, sizeof(file), "hugetlb.%s.limit_in_bytes", l->pagesize);
+	cgroup_settings_add(s, CGROUP_HUGETLB, false, file, "%" PRIu64, l->limit);
+}
+
 void cgroup_v1_settings(const Grpc__LinuxResources *r, struct cgroup_settings *ret) {
 	if (r->memory)
 		memory(r->memory, ret);
@@ -38,6 +46,8 @@ void cgroup_v1_settings(const Grpc__LinuxResources *r, struct cgroup_settings *r
 		cpu(r->cpu, ret);
 	if (r->pids && r->pids->limit > 0)
 		cgroup_settings_add(ret, CGROUP_PIDS, true, "pids.max", "%" PRId64, r->pids->limit);
+	for (size_t i = 0; i < r->n_hugepagelimits; i++)
+		hugetlb(r->hugepagelimits[i], ret);
 	if (r->blockio && r->blockio->weight)
 		cgroup_settings_add(ret, CGROUP_BLKIO, false, "blkio.bfq.weight", "%u", r->blockio->weight);
 }

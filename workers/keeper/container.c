@@ -156,7 +156,8 @@ void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__Ta
 	reply.stats = arena_zalloc(&r->arena, (n + 1) * sizeof(*reply.stats));
 	list_for_each(node, &k->containers) {
 		struct container *c = list_entry(node, struct container, node);
-		if (c->state == CONTAINER_CREATING || !wanted(m, c->id))
+		bool runs = c->state != CONTAINER_CREATING && c->state != CONTAINER_EXITED;
+		if (!runs || !wanted(m, c->id))
 			continue;
 		Bulkhead__TaskStats *s = reply.stats ? arena_alloc(&r->arena, sizeof(*s)) : NULL;
 		if (!s) {

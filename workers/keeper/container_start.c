@@ -18,6 +18,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define UNKNOWN_EXIT 255
@@ -78,12 +79,28 @@ static void birth_body(void *ctx) {
 
 /* --- checks --- */
 
-static int namespace_check(const struct keeper *k, const Grpc__LinuxNamespace *n, struct fault *fault) {
-	static const char *const known[] = { "pid", "network", "ipc", "uts", "mount", "cgroup" };
+/* A namespace to join is the pod's or none: we live in those. */
+static bool namespace_ours(const char *path, const char *own) {
+	struct stat a, b;
+	return own && stat(path, &a) == 0 && stat(own, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+static int namespace_check(const Grpc__LinuxNamespace *n, struct fault *fault) {
+	static const struct {
+		const char *type, *own;
+	} known[] = {
+		{ "network", "/proc/self/ns/net" },
+		{ "ipc", "/proc/self/ns/ipc" },
+		{ "uts", "/proc/self/ns/uts" },
+		{ "pid", NULL },
+		{ "mount", NULL },
+		{ "cgroup", NULL },
+	};
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-		if (strcmp(n->type, known[i]) == 0)
+		if (strcmp(n->type, known[i].type) == 0 && (!n->path[0] || namespace_ours(n->path, known[i].own)))
 			return 0;
-	return fault_set(fault, FAULT_UNIMPLEMENTED, "a namespace of type \"%s\" is not supported", n->type);
+	return fault_set(fault, FAULT_UNIMPLEMENTED, "a namespace of type \"%s\"%s%s is not supported", n->type,
+			 n->path[0] ? " at " : "", n->path);
 }
 
 static int create_check(const struct keeper *k, const Bulkhead__TaskCreateRequest *t, struct fault *fault) {
@@ -99,7 +116,7 @@ static int create_check(const struct keeper *k, const Bulkhead__TaskCreateReques
 	if (l && (l->n_uidmappings || l->n_gidmappings))
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "user namespaces are not supported");
 	for (size_t i = 0; l && i < l->n_namespaces; i++) {
-		int r = namespace_check(k, l->namespaces[i], fault);
+		int r = namespace_check(l->namespaces[i], fault);
 		if (r < 0)
 			return r;
 	}

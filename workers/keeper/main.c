@@ -48,7 +48,8 @@ static int image_seal(char **argv) {
 	CLEANUP_FD int copy = -1;
 	if (self < 0)
 		return -errno;
-	if (fcntl(self, F_GET_SEALS) > 0)
+	int seals = fcntl(self, F_GET_SEALS);
+	if (seals > 0 && seals & F_SEAL_WRITE)
 		return 0;
 	int r = image_copy(self, &copy);
 	if (r < 0)

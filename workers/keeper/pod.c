@@ -9,8 +9,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "workers/keeper/rootfs.h"
-#include "workers/keeper/mountopt.h"
+#include "workers/keeper/shm.h"
 #include "workers/keeper/sys.h"
 #include "workers/keeper/sysctl.h"
 
@@ -18,7 +17,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SHM_OPTIONS "size=65536k"
 #define TEARDOWN_RETRY (20 * NS_PER_MS)
 
 /* --- set-up --- */
@@ -84,14 +82,8 @@ static int sysctls_set(const struct pod *p, const Bulkhead__SandboxStartRequest 
 	return 0;
 }
 
-/* Nobody's mount table has it: it lives as a descriptor. */
 int pod_shm_make(struct pod *p, struct fault *fault) {
-	static const struct mount_options o = { .data = { "mode=1777", SHM_OPTIONS }, .n_data = 2 };
-	if (p->ipc == BULKHEAD__NAMESPACE_MODE__NODE)
-		return 0;
-	int r = rootfs_new_fs("tmpfs", "shm", &o, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, &p->shm,
-			      fault);
-	return r < 0 ? fault_prefix(fault, r, "make the pod's shared memory") : 0;
+	return p->ipc == BULKHEAD__NAMESPACE_MODE__NODE ? 0 : shm_new(&p->shm, fault);
 }
 
 static void setup_warn(void *ctx, const char *text) {

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "workers/keeper/inside.h"
 #include "workers/keeper/mountopt.h"
+#include "workers/keeper/shm.h"
 #include "workers/keeper/sys.h"
 
 #include <limits.h>
@@ -155,20 +156,19 @@ static bool is_bind(const struct mount_job *j) {
 	return j->o.bind || strcmp(j->m->type, "bind") == 0;
 }
 
-/* /dev/shm is the pod's, said in the way of the specification's usual list. */
-static bool is_pod_shm(const Grpc__Mount *m) {
-	return strcmp(m->destination, "/dev/shm") == 0 && strcmp(m->type, "bind") != 0 &&
-	       strcmp(m->source, "shm") == 0;
+/* /dev/shm is the pod's: said as the specification's usual list says it, or as
+ * a bind of what would be it in the pod's folder. */
+static bool is_pod_shm(const struct rootfs *r, const Grpc__Mount *m) {
+	size_t n = strlen(r->run_dir);
+	if (strcmp(m->destination, "/dev/shm") != 0)
+		return false;
+	if (strcmp(m->type, "bind") != 0)
+		return strcmp(m->source, "shm") == 0;
+	return strncmp(m->source, r->run_dir, n) == 0 && strcmp(m->source + n, "/shm") == 0;
 }
 
-static int shm_clone(const struct rootfs *r, int *ret_tree) {
-	if (r->shm < 0)
-		return rootfs_clone("/dev/shm", false, ret_tree);
-	int fd = (int)syscall(SYS_open_tree, r->shm, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-	if (fd < 0)
-		return -errno;
-	*ret_tree = fd;
-	return 0;
+static int pod_shm_clone(const struct rootfs *r, int *ret_tree) {
+	return r->shm < 0 ? rootfs_clone("/dev/shm", false, ret_tree) : shm_clone(r->shm, ret_tree);
 }
 
 /* Opens what belongs to the host, before propagation is cut: a shared mount
@@ -177,10 +177,9 @@ static int job_prepare(const struct rootfs *r, struct mount_job *j, struct fault
 	int e = mount_options_parse(j->m->options, j->m->n_options, &j->o, fault);
 	if (e < 0)
 		return fault_prefix(fault, e, "mount \"%s\"", j->m->destination);
-	if (is_pod_shm(j->m)) {
-		j->o.bind = true;
-		j->o.n_data = 0;
-		e = shm_clone(r, &j->tree);
+	if (is_pod_shm(r, j->m)) {
+		j->o = (struct mount_options){ .bind = true };
+		e = pod_shm_clone(r, &j->tree);
 		return e < 0 ? fault_errno(fault, e, "mount \"/dev/shm\" of the pod") : 0;
 	}
 	if (!is_bind(j))
@@ -249,18 +248,6 @@ static int pod_files(const struct rootfs *r, struct fault *fault) {
 	return 0;
 }
 
-static int pod_shm(const struct rootfs *r, struct fault *fault) {
-	CLEANUP_FD int tree = -1;
-	if (mentioned(r->spec, "/dev/shm") || !mentioned(r->spec, "/dev"))
-		return 0;
-	int e = shm_clone(r, &tree);
-	if (e == -ENOENT)
-		return 0;
-	if (e < 0)
-		return fault_errno(fault, e, "mount \"/dev/shm\" of the pod");
-	return attach(r->root, tree, "/dev/shm", true, false, fault);
-}
-
 /* --- the way in --- */
 
 static int root_attach(const struct rootfs *r, struct fault *fault) {
@@ -302,8 +289,6 @@ static int jobs_run(struct rootfs *r, struct mount_job *jobs, size_t n, struct f
 	for (size_t i = 0; e == 0 && i < n; i++)
 		e = job_mount(r, &jobs[i], fault);
 	if (e == 0)
-		e = pod_shm(r, fault);
-	if (e == 0)
 		e = rootfs_dev(r, fault);
 	if (e == 0)
 		e = pod_files(r, fault);
@@ -313,17 +298,36 @@ static int jobs_run(struct rootfs *r, struct mount_job *jobs, size_t n, struct f
 	return e;
 }
 
-int rootfs_enter(struct rootfs *r, struct fault *fault) {
+/* The specification's mounts, and the pod's shared memory when it has a /dev
+ * but says nothing of that. */
+static int jobs_prepare(const struct rootfs *r, struct mount_job *jobs, Grpc__Mount *shm, size_t *ret_n,
+			struct fault *fault) {
 	size_t n = r->spec->n_mounts;
-	r->terminal = r->terminal_peer = -1;
-	if (n > MOUNTS_MAX)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%zu mounts are too many", n);
-	struct mount_job *jobs = calloc(n + 1, sizeof(*jobs));
-	int e = jobs ? 0 : fault_errno(fault, ENOMEM, "plan %zu mounts", n);
+	int e = 0;
 	for (size_t i = 0; e == 0 && i < n; i++) {
 		jobs[i] = (struct mount_job){ .m = r->spec->mounts[i], .tree = -1 };
 		e = job_prepare(r, &jobs[i], fault);
 	}
+	if (e == 0 && mentioned(r->spec, "/dev") && !mentioned(r->spec, "/dev/shm")) {
+		grpc__mount__init(shm);
+		shm->destination = (char *)"/dev/shm";
+		shm->type = (char *)"tmpfs";
+		shm->source = (char *)"shm";
+		jobs[n] = (struct mount_job){ .m = shm, .tree = -1 };
+		e = job_prepare(r, &jobs[n++], fault);
+	}
+	*ret_n = n;
+	return e;
+}
+
+int rootfs_enter(struct rootfs *r, struct fault *fault) {
+	size_t n = r->spec->n_mounts;
+	Grpc__Mount shm;
+	r->terminal = r->terminal_peer = -1;
+	if (n > MOUNTS_MAX)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%zu mounts are too many", n);
+	struct mount_job *jobs = calloc(n + 1, sizeof(*jobs));
+	int e = jobs ? jobs_prepare(r, jobs, &shm, &n, fault) : fault_errno(fault, ENOMEM, "plan %zu mounts", n);
 	if (e == 0)
 		e = root_attach(r, fault);
 	if (e == 0)
