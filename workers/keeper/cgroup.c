@@ -142,7 +142,8 @@ bool cgroup_path_valid(const char *path) {
 	for (const char *p = path; *p; p++) {
 		if ((unsigned char)*p <= 0x20 || *p == 0x7f)
 			return false;
-		if (*p == '/' && (p[1] == '/' || (p[1] == '.' && (p[2] == '/' || !p[2] || p[2] == '.'))))
+		size_t size = *p == '/' ? strcspn(p + 1, "/") : 1;
+		if (size == 0 || (*p == '/' && size <= 2 && strspn(p + 1, ".") >= size))
 			return false;
 	}
 	return true;

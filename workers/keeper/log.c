@@ -176,10 +176,14 @@ static void stream_take(struct stream *s, const char *data, size_t size) {
 		tail_keep(s->tail, tail, data, size);
 }
 
-static void stream_end(struct stream *s) {
+static void stream_close(struct stream *s) {
 	loop_source_free_p(&s->ready);
 	loop_source_free_p(&s->again);
 	fd_replace(&s->fd, -1);
+}
+
+static void stream_end(struct stream *s) {
+	stream_close(s);
 	if (s->tail && s->tail->used > 0 && s->log->file >= 0) {
 		struct batch b;
 		b.log = s->log;
@@ -297,8 +301,12 @@ static int tails_map(struct log *l, int tail, struct fault *fault) {
 		l->tails = NULL;
 		return fault_errno(fault, errno, "map room for unfinished log lines");
 	}
-	for (size_t i = 0; i < LOG_STREAMS; i++)
-		l->streams[i].tail = (struct tail *)(l->tails + i * l->tail_size);
+	for (size_t i = 0; i < LOG_STREAMS; i++) {
+		struct tail *t = (struct tail *)(l->tails + i * l->tail_size);
+		if (tail >= 0 && t->used > l->line_max)
+			t->used = 0;
+		l->streams[i].tail = t;
+	}
 	return 0;
 }
 
@@ -328,17 +336,27 @@ int log_new(struct loop *loop, const char *path, size_t line_max, int tail, stru
 	return 0;
 }
 
-void log_free(struct log *l) {
-	if (!l)
-		return;
-	for (size_t i = 0; i < LOG_STREAMS; i++)
-		stream_end(&l->streams[i]);
+static void log_close(struct log *l) {
 	if (l->tails)
 		munmap(l->tails, LOG_STREAMS * l->tail_size);
 	fd_close(l->tail_fd);
 	fd_close(l->file);
 	fd_close(l->folder);
 	free(l);
+}
+
+void log_free(struct log *l) {
+	if (!l)
+		return;
+	for (size_t i = 0; i < LOG_STREAMS; i++)
+		stream_end(&l->streams[i]);
+	log_close(l);
+}
+
+void log_abandon(struct log *l) {
+	for (size_t i = 0; i < LOG_STREAMS; i++)
+		stream_close(&l->streams[i]);
+	log_close(l);
 }
 
 int log_attach(struct log *l, enum log_stream_kind kind, int fd) {

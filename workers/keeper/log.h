@@ -26,7 +26,10 @@ enum log_stream_kind { LOG_STDOUT, LOG_STDERR, LOG_STREAMS };
 /* path: absolute; "": everything is thrown away. line_max: bytes of a line
  * before it is cut. tail: a descriptor of an earlier log's (taken), or -1. */
 int log_new(struct loop *loop, const char *path, size_t line_max, int tail, struct log **ret_log, struct fault *fault);
+/* Ends the lines that are unfinished. */
 void log_free(struct log *l);
+/* Without touching what the tail holds: a successor goes on with it. */
+void log_abandon(struct log *l);
 /* Reads fd (taken, made non-blocking) until its end. */
 int log_attach(struct log *l, enum log_stream_kind kind, int fd);
 /* Reads what is there now; called when the process has ended. */

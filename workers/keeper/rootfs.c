@@ -259,6 +259,8 @@ static int root_attach(const struct rootfs *r, struct fault *fault) {
 	return 0;
 }
 
+/* Of the root alone, since each mount has its own; and once it is the root,
+ * since pivot_root refuses shared ones. */
 static int root_propagation(const struct rootfs *r, struct fault *fault) {
 	const char *name = r->spec->linux ? r->spec->linux->rootfspropagation : "";
 	struct mount_options o;
@@ -270,7 +272,7 @@ static int root_propagation(const struct rootfs *r, struct fault *fault) {
 		return e;
 	if (!o.propagation)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%s\" is not a propagation", name);
-	e = attributes_set(r->root, 0, 0, o.propagation, o.propagation_tree);
+	e = attributes_set(r->root, 0, 0, o.propagation, false);
 	return e < 0 ? fault_errno(fault, e, "set the root's propagation to \"%s\"", name) : 0;
 }
 
@@ -335,9 +337,9 @@ int rootfs_enter(struct rootfs *r, struct fault *fault) {
 	if (e == 0)
 		e = rootfs_hide(r, fault);
 	if (e == 0)
-		e = root_propagation(r, fault);
-	if (e == 0)
 		e = root_pivot(r, fault);
+	if (e == 0)
+		e = root_propagation(r, fault);
 	/* The jobs' descriptors close with the process or with its exec. */
 	free(jobs);
 	return e;
