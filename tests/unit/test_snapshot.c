@@ -270,9 +270,9 @@ static void worker_stop(void) {
 	link_free(far);
 	loop_turn(loop, 0); /* what was cancelled comes back */
 	loop_free(loop);
-	const int fds[] = { worker.rooms.layers,	 worker.rooms.layers_staging, worker.rooms.layers_trash,
-			    worker.rooms.snapshots,	 worker.rooms.snapshots_new,  worker.rooms.snapshots_views,
-			    worker.rooms.snapshots_trash };
+	const int fds[] = { worker.rooms.layers,	  worker.rooms.layers_staging,	worker.rooms.layers_trash,
+			    worker.rooms.snapshots,	  worker.rooms.snapshots_new,	worker.rooms.snapshots_views,
+			    worker.rooms.snapshots_trash, worker.rooms.snapshots_spread };
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		close(fds[i]);
 	size_t pos;
@@ -615,12 +615,15 @@ static void test_restart(void) {
 	tap_check(ok(&a), "an uncommitted layer before the restart");
 	worker_stop();
 	shell("cd %s/layers && mkdir -p broken/fs && mkdir half && echo nonsense >half/layer && "
-	      "mkdir -p ../snapshots/.new/x/y ../snapshots/.trash/0/a/b/c && mkdir -p ../snapshots/halfmade",
+	      "mkdir -p ../snapshots/.spread/07/half ../snapshots/.new/x/y ../snapshots/.trash/0/a/b/c && mkdir -p "
+	      "../snapshots/halfmade",
 	      base);
 	worker_start(true);
 	a = call_empty(MSG_snapshot_list);
 	tap_check(a.layers == LAYERS && a.snapshots == 2, "layers and snapshots are found again");
-	tap_check(entries("layers/.staging") == 0 && entries("snapshots/.new") == 0, "unfinished ones aren't");
+	tap_check(entries("layers/.staging") == 0 && entries("snapshots/.new") == 0 &&
+		      entries("snapshots/.spread/07") == 0,
+		  "unfinished ones aren't");
 	a = call_mount("kept", chains, LAYERS);
 	tap_check(ok(&a), "and can be mounted");
 	if (a.fd >= 0)

@@ -38,7 +38,6 @@ static const char **lowers_of(struct msg_request *r, const struct layer *const *
 	return lowers;
 }
 
-/* A snapshot of an earlier life may have been made half: mkdir is cheap. */
 static void overlay_do(struct snapshot_worker *s, struct msg_request *r, const struct snapshot *snapshot,
 		       const struct layer *const *layers, size_t n) {
 	char upper[128], work[128];

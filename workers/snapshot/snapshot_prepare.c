@@ -1,6 +1,6 @@
 /*
- * snapshot_prepare: with overlayfs two folders, made at once; what a crash left
- * half-made is completed by the next call. Without it a copy of all layers.
+ * snapshot_prepare: with overlayfs two folders, made at once. Without it a copy
+ * of all layers, in a child.
  */
 #include "workers/snapshot/copies.h"
 
@@ -8,6 +8,7 @@
 #include "base/id.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -18,20 +19,29 @@ static void done_reply(struct msg_request *r) {
 
 /* The root that a container sees has the attributes of the upper folder: those
  * of the topmost layer's root go there. */
-static int upper_make(int room, const char *key, const struct layer *top) {
-	int r = room_folder(room, key, 0700, geteuid(), getegid());
-	CLEANUP_FD int dir = r < 0 ? -1 : openat(room, key, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (r < 0 || dir < 0)
-		return r < 0 ? r : -errno;
-	r = room_folder(dir, "fs", top ? top->mode : 0755, top ? top->uid : 0, top ? top->gid : 0);
+static int upper_fill(int dir, const struct layer *top) {
+	int r = room_folder(dir, "fs", top ? top->mode : 0755, top ? top->uid : 0, top ? top->gid : 0);
 	if (r == 0 && mkdirat(dir, "work", 0700) < 0 && errno != EEXIST)
 		r = -errno;
 	return r;
 }
 
+/* It gets its name when it is whole. */
+static int upper_make(struct rooms *rooms, const char *key, const struct layer *top) {
+	char name[ROOMS_SPREAD_NAME];
+	int r = rooms_spread_make(rooms, key, name);
+	if (r < 0)
+		return r;
+	CLEANUP_FD int dir = openat(rooms->snapshots_spread, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	r = dir < 0 ? -errno : upper_fill(dir, top);
+	if (r < 0)
+		return r;
+	return renameat2(rooms->snapshots_spread, name, rooms->snapshots, key, RENAME_NOREPLACE) < 0 ? -errno : 0;
+}
+
 static void overlay_prepare(struct snapshot_worker *s, struct msg_request *r, const char *key,
 			    const struct layer *top) {
-	int e = upper_make(s->rooms.snapshots, key, top);
+	int e = upper_make(&s->rooms, key, top);
 	if (e == 0 && !snapshot_new(s, key))
 		e = -ENOMEM;
 	if (e == 0) {
