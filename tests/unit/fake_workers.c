@@ -2,6 +2,8 @@
  * A connection's first byte says what the api worker does:
  *   ?  asks the metadata worker, which asks all others, and writes the answer
  *   !  accuses the metadata worker of a violation
+ *   g  sends garbage to the supervisor
+ *   x  sends it a message that only the supervisor may send
  */
 #include "fake_workers.h"
 
@@ -55,6 +57,13 @@ static void byte_arrived(void *ctx, const uint8_t *data, ssize_t n) {
 					    .arg = (uint32_t)worker_peer_pid(c->worker, ROLE_METADATA, 0),
 					    .text = "a test says so",
 					});
+		connection_end(c, 0);
+		return;
+	}
+	if (data[0] == 'g' || data[0] == 'x') {
+		struct control stop = { .type = CONTROL_STOP };
+		if (send(c->worker->private->control, &stop, data[0] == 'g' ? 5 : sizeof(stop), 0) < 0)
+			abort();
 		connection_end(c, 0);
 		return;
 	}

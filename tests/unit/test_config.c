@@ -113,9 +113,9 @@ static void test_packaged(void) {
 	load("", &defaults);
 	tap_check(load(text, &packaged) == 0 && keys == 16, "it names all %u keys", keys);
 	tap_check(config_reload(&defaults, &packaged) == NULL &&
-			  memcmp(&defaults.boot, &packaged.boot, sizeof(defaults.boot)) == 0 &&
-			  defaults.worker_timeout_s == packaged.worker_timeout_s &&
-			  defaults.stop_timeout_s == packaged.stop_timeout_s,
+		      memcmp(&defaults.boot, &packaged.boot, sizeof(defaults.boot)) == 0 &&
+		      defaults.worker_timeout_s == packaged.worker_timeout_s &&
+		      defaults.stop_timeout_s == packaged.stop_timeout_s,
 		  "with their defaults");
 }
 

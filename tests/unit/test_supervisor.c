@@ -74,9 +74,11 @@ static bool manager_hears(const char *text, int64_t timeout) {
 
 /* --- a client --- */
 
+static const char *endpoint = "run/bulkhead.sock";
+
 static int client_connect(void) {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	snprintf(a.sun_path, sizeof(a.sun_path), "%s/run/bulkhead.sock", base);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s/%s", base, endpoint);
 	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct timeval patience = { .tv_sec = 3 };
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
@@ -238,6 +240,17 @@ static void test_violation(pid_t d) {
 	tap_check(child_of(d, names[1]) == metadata && ask("ok"), "and not the accused");
 }
 
+static void test_hostile(pid_t d) {
+	static const char *const words[] = { "g", "x" };
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		pid_t api = child_of(d, names[0]);
+		CLEANUP_FD int fd = client_connect();
+		tap_check(send(fd, words[i], 1, 0) == 1 && replaced(d, names[0], api, SECONDS(5)) && ask("ok"),
+			  "a worker that sends %s to its supervisor is replaced",
+			  i == 0 ? "garbage" : "what it may not say");
+	}
+}
+
 static void test_reload(pid_t d) {
 	configure("log_line_max = 4321\nworker_timeout_s = 1\n");
 	kill(d, SIGHUP);
@@ -285,6 +298,27 @@ static void test_stop(pid_t d) {
 		all &= gone(pids[i]);
 	tap_check(all, "no worker is left");
 	tap_check(end_alive(keeper), "the zygote's child lives on");
+}
+
+/* Two endpoints, each with a worker of its own. */
+static void test_endpoints(void) {
+	char sockets[400];
+	snprintf(sockets, sizeof(sockets), "socket = %s/run/bulkhead.sock:%s/second.sock\n", base, base);
+	configure(sockets);
+	pid_t d = daemon_start();
+	tap_check(ask("ok"), "the first of two endpoints answers");
+	endpoint = "second.sock";
+	tap_check(ask("ok"), "and the second");
+	pid_t first = child_of(d, names[0]);
+	pid_kill(first, SIGKILL);
+	tap_check(replaced(d, names[0], first, SECONDS(5)) && ask("ok"), "it answers when the other's worker dies");
+	endpoint = "run/bulkhead.sock";
+	tap_check(ask("ok"), "as does the other one then");
+	pid_t keeper = child_of(child_of(d, names[5]), names[5]);
+	kill(d, SIGTERM);
+	waitpid(d, NULL, 0);
+	tap_check(access(below("second.sock"), F_OK) < 0, "both sockets are gone at the end");
+	end_alive(keeper);
 }
 
 /* --- */
@@ -350,10 +384,12 @@ int main(int argc, char **argv) {
 	test_second();
 	test_deaths(d);
 	test_violation(d);
+	test_hostile(d);
 	test_reload(d);
 	test_hang(d);
 	d = test_killed(d);
 	test_stop(d);
+	test_endpoints();
 	if (tap_failures) {
 		int log = open(below("log"), O_RDONLY | O_CLOEXEC);
 		char data[6000];
