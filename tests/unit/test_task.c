@@ -75,7 +75,7 @@ struct stage {
 	int forks, teardowns, adoptions;
 	char last_torn_down[80];
 	/* orders for keepers */
-	bool fork_fails, setup_fails, adopt_fails, hang, die_at_setup;
+	bool fork_fails, setup_fails, adopt_fails, nothing_left, hang, die_at_setup;
 	int die_at_teardown; /* how many keepers */
 	bool teardown_fails;
 	/* what metadata heard */
@@ -288,6 +288,10 @@ static void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkh
 	stage->adoptions++;
 	if (stage->adopt_fails) {
 		msg_failf(r, FAULT_INTERNAL, "its record is damaged");
+		return;
+	}
+	if (stage->nothing_left) {
+		msg_failf(r, FAULT_DATA_LOSS, "its namespaces are gone");
 		return;
 	}
 	k->had_vault = recv(r->fds[0], text, sizeof(text) - 1, MSG_DONTWAIT) == 4 && strcmp(text, "pipe") == 0;
@@ -801,6 +805,18 @@ static void test_successor(void) {
 	tap_check(a.code == FAULT_NONE, "and works in the end %s", a.text);
 	a = do_stop("pod1");
 	tap_check(a.code == FAULT_NONE && folders() == 0, "stopped");
+	do_start("pod2");
+	keeper_die(&s.keepers[s.forks - 1]);
+	turns(2);
+	s.nothing_left = true;
+	stop = (struct answer){ 0 };
+	send_task_stop(&stop, "pod2");
+	turn_until(&stop.n, 1);
+	tap_check(stop.code == FAULT_UNAVAILABLE, "a pod that can't be adopted keeps nobody waiting: %s", stop.text);
+	a = do_create("pod2", NULL);
+	tap_check(a.code == FAULT_NOT_FOUND, "%s", a.text);
+	a = do_stop("pod2");
+	tap_check(a.code == FAULT_NONE && folders() == 0, "it can be stopped");
 	stage_end(&s);
 }
 

@@ -25,7 +25,7 @@
 static struct sandbox *container_sandbox(struct task_worker *w, struct msg_request *r, const char *sandbox,
 					 const char *container, bool wait) {
 	struct sandbox *s = sandbox_find(w, sandbox);
-	if (!s) {
+	if (!s || s->state == SANDBOX_BROKEN) {
 		msg_failf(r, FAULT_NOT_FOUND, "container \"%.80s\": pod sandbox \"%.80s\" isn't running", container,
 			  sandbox);
 		return NULL;

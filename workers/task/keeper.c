@@ -29,6 +29,7 @@
 
 #define FORK_LIMIT (20 * NS_PER_SEC)
 #define STATE_LIMIT (10 * NS_PER_SEC)
+#define VAULT_LIMIT (180 * NS_PER_SEC)
 #define ADOPT_LIMIT (60 * NS_PER_SEC)
 #define RETRY_PAUSE (2 * NS_PER_MS)
 #define RETRY_PAUSE_MAX (30 * NS_PER_SEC)
@@ -56,17 +57,22 @@ int keeper_spawn(struct sandbox *s, struct link *l, const struct msg_context *co
 
 static void vault_done(void *ctx, const struct msg_answer *a) {
 	struct sandbox *s = ctx;
+	s->vaulting = NULL;
 	if (a->fault)
 		log_event(LOG_WARN, "a keeper's descriptors aren't kept: should it be killed, its containers' output is lost",
 			  "pod", s->id, "why", a->fault->text, NULL);
 	else
 		fd_replace(&s->vault, take_fd(&a->fds[0]));
+	if (s->state == SANDBOX_STARTING)
+		sandbox_step_done(s);
 }
 
 void keeper_ask_vault(struct sandbox *s) {
 	Bulkhead__Empty m = BULKHEAD__EMPTY__INIT;
-	struct msg_context context = { .deadline = clock_mono() + STATE_LIMIT };
-	keeper_vault_send(s->link, &context, &m, NULL, 0, vault_done, s);
+	/* Behind a set-up it may wait for slow plug-ins. */
+	struct msg_context context = { .deadline = clock_mono() + VAULT_LIMIT };
+	msg_cancel(take_ptr(s->vaulting));
+	s->vaulting = keeper_vault_send(s->link, &context, &m, NULL, 0, vault_done, s);
 }
 
 /* --- revival --- */
@@ -144,15 +150,29 @@ void keeper_stop_reviving(struct sandbox *s) {
 	link_free(take_ptr(s->cradle));
 }
 
+/* Nothing is left to adopt: whoever waits for the pod hears it now. */
+static void give_up(struct sandbox *s, const struct fault *fault) {
+	log_event(LOG_ERROR, "a pod is lost with its keeper", "pod", s->id, "why", fault->text, NULL);
+	s->state = SANDBOX_BROKEN;
+	if (sandbox_link_renew(s) < 0)
+		log_text(LOG_WARN, "out of memory: calls to a lost pod end at their deadlines");
+}
+
+static void adopt_failed(struct sandbox *s, const struct fault *fault) {
+	if (fault->code == FAULT_DATA_LOSS && s->state == SANDBOX_ORPHANED)
+		give_up(s, fault);
+	else
+		revive_failed(s, "a keeper's successor can't adopt its pod", fault);
+}
+
 static void adopt_done(void *ctx, const struct msg_answer *a) {
 	struct sandbox *s = ctx;
 	struct fault fault = { 0 };
 	s->adopting = false;
-	if (a->fault || s->state != SANDBOX_ORPHANED) {
-		if (a->fault)
-			revive_failed(s, "a keeper's successor can't adopt its pod", a->fault);
+	if (a->fault)
+		adopt_failed(s, a->fault);
+	if (a->fault || s->state != SANDBOX_ORPHANED)
 		return;
-	}
 	int r = connect_keeper(s);
 	if (r >= 0) {
 		ask_state(s);
@@ -247,6 +267,13 @@ void keeper_down(void *sandbox, struct link *l, bool violation, const char *text
 	if (s->state != SANDBOX_GONE)
 		log_event(violation ? LOG_ERROR : LOG_WARN, "keeper's link is down", "pod", s->id, "why", text, NULL);
 	msg_cancel(take_ptr(s->asking));
+	if (s->state == SANDBOX_STARTING && s->vaulting) {
+		/* The other steps' calls fail; this one would wait for a successor. */
+		msg_cancel(take_ptr(s->vaulting));
+		if (s->start_fault->code == FAULT_NONE)
+			fault_set(s->start_fault, FAULT_UNAVAILABLE, "its keeper died at birth, try again");
+		sandbox_step_done(s);
+	}
 	if (s->state == SANDBOX_RUNNING)
 		s->state = SANDBOX_ORPHANED;
 	/* Not at once: the link is in the middle of its own end. */

@@ -28,6 +28,29 @@ static void sandbox_destroy(struct sandbox *s) {
 	free(s);
 }
 
+static int link_make(struct sandbox *s, struct link **ret_link) {
+	struct link_options options = {
+		.loop = s->worker->loop,
+		.self = ROLE_TASK,
+		.peer = ROLE_KEEPER,
+		.handlers = keeper_handlers,
+		.worker = s,
+		.on_down = keeper_down,
+	};
+	return link_new(&options, ret_link);
+}
+
+int sandbox_link_renew(struct sandbox *s) {
+	struct link *fresh;
+	int r = link_make(s, &fresh);
+	if (r < 0)
+		return r;
+	struct link *old = s->link;
+	s->link = fresh;
+	link_free(old);
+	return 0;
+}
+
 int sandbox_new(struct task_worker *w, const char *id, enum sandbox_state state, struct sandbox **ret_sandbox) {
 	struct sandbox *s = calloc(1, sizeof(*s));
 	if (!s)
@@ -37,18 +60,10 @@ int sandbox_new(struct task_worker *w, const char *id, enum sandbox_state state,
 	list_init(&s->stops);
 	s->vault = -1;
 	list_init(&s->dead_node);
-	struct link_options options = {
-		.loop = w->loop,
-		.self = ROLE_TASK,
-		.peer = ROLE_KEEPER,
-		.handlers = keeper_handlers,
-		.worker = s,
-		.on_down = keeper_down,
-	};
 	int r = -ENOMEM;
 	s->id = strdup(id);
 	if (s->id)
-		r = link_new(&options, &s->link);
+		r = link_make(s, &s->link);
 	if (r >= 0)
 		r = map_insert(&w->sandboxes, &s->node, s->id);
 	if (r < 0) {

@@ -1,9 +1,10 @@
 /*
  * sandbox_start: a folder, a keeper, and the keeper's own set-up of the pod.
  *
- * Happy path: folder -> {keeper_fork to the zygote, pod_setup into the new
- * keeper's socket}, both at once -> reply. The keeper finds pod_setup in its
- * socket when it is born, which saves a round trip per pod.
+ * Happy path: folder -> {keeper_fork to the zygote, pod_setup and keeper_vault
+ * into the new keeper's socket}, all at once -> reply. The keeper finds its
+ * work in its socket when it is born, which saves round trips per pod; and when
+ * the caller reads its answer the pod survives its keeper already.
  * Invariant: each start that got as far as the folder ends as a running
  * sandbox or is undone by the same teardown that sandbox_stop uses; only then
  * is it answered. A caller who gave up changes nothing in this: it says
@@ -28,14 +29,11 @@ static void start_finish(struct sandbox *s) {
 	s->state = SANDBOX_RUNNING;
 	log_event(LOG_DEBUG, "pod sandbox runs", "pod", s->id, NULL);
 	sandbox_start_reply(r, s->started, NULL, 0);
-	if (list_empty(&s->stops))
-		keeper_ask_vault(s);
-	else
+	if (!list_empty(&s->stops))
 		sandbox_teardown(s);
 }
 
-/* Both steps have ended. */
-static void start_step_done(struct sandbox *s) {
+void sandbox_step_done(struct sandbox *s) {
 	if (--s->open_steps > 0)
 		return;
 	if (s->start_fault->code != FAULT_NONE)
@@ -45,7 +43,7 @@ static void start_step_done(struct sandbox *s) {
 }
 
 /* The zygote's word is better than what the socket says when it never got a
- * keeper ("peer is gone"). */
+ * keeper. */
 static void fork_done(void *ctx, const struct msg_answer *a) {
 	struct sandbox *s = ctx;
 	if (a->fault) {
@@ -53,7 +51,7 @@ static void fork_done(void *ctx, const struct msg_answer *a) {
 		/* These two don't say whether one was forked. */
 		s->keeperless = a->fault->code != FAULT_UNAVAILABLE && a->fault->code != FAULT_DEADLINE_EXCEEDED;
 	}
-	start_step_done(s);
+	sandbox_step_done(s);
 }
 
 static void setup_done(void *ctx, const struct msg_answer *a) {
@@ -66,7 +64,7 @@ static void setup_done(void *ctx, const struct msg_answer *a) {
 		else if (!s->started)
 			fault_set(s->start_fault, FAULT_INTERNAL, "the keeper's answer says nothing of the pod");
 	}
-	start_step_done(s);
+	sandbox_step_done(s);
 }
 
 static int start_check(struct task_worker *w, const Bulkhead__SandboxStartRequest *m, struct fault *fault) {
@@ -105,8 +103,9 @@ static int start_begin(struct sandbox *s, struct fault *fault) {
 	setup.sandbox = (Bulkhead__SandboxStartRequest *)s->start;
 	setup.network = plan;
 	setup.run_dir = (char *)run_dir;
+	s->open_steps = 3;
 	pod_setup_send(s->link, &context, &setup, NULL, 0, setup_done, s);
-	s->open_steps = 2;
+	keeper_ask_vault(s);
 	return 0;
 }
 

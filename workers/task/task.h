@@ -41,7 +41,7 @@ enum sandbox_state {
 	SANDBOX_RUNNING,
 	SANDBOX_ORPHANED, /* on disk, but its keeper doesn't answer (yet) */
 	SANDBOX_STOPPING,
-	SANDBOX_BROKEN, /* taking it down failed; sandbox_stop tries again */
+	SANDBOX_BROKEN, /* lost, or only half taken down; nothing but sandbox_stop helps */
 	SANDBOX_GONE,   /* out of the table, waits for its burial */
 };
 
@@ -58,12 +58,13 @@ struct sandbox {
 	struct msg_request *starter;
 	const Bulkhead__SandboxStartRequest *start;
 	struct fault *start_fault; /* in the starter's arena */
-	unsigned open_steps;
+	unsigned open_steps; /* of fork, set-up, vault */
 	bool keeperless; /* for certain no keeper has done anything for it */
 
 	struct list stops; /* struct stop_waiter */
 	Bulkhead__SandboxStartReply *started; /* packed and unpacked; NULL: unknown */
 	int vault;                 /* keeper_vault's answer: the keeper's descriptors, for a successor */
+	struct msg_call *vaulting; /* the open call for it */
 	struct msg_call *asking;   /* the open keeper_state of a revival */
 	bool adopting;             /* a successor's answer is awaited */
 	struct link *cradle;       /* to a successor that is still adopting; NULL: none */
@@ -79,6 +80,8 @@ int sandbox_new(struct task_worker *w, const char *id, enum sandbox_state state,
  * its link may be on the stack. */
 void sandbox_free(struct sandbox *s);
 struct sandbox *sandbox_find(struct task_worker *w, const char *id);
+/* A new link; the calls that wait in the old one fail with UNAVAILABLE. */
+int sandbox_link_renew(struct sandbox *s);
 void sandbox_table_deinit(struct task_worker *w);
 /* A copy that outlives the message. */
 void sandbox_remember(struct sandbox *s, const Bulkhead__SandboxStartReply *started);
@@ -102,7 +105,8 @@ extern const struct link_handler keeper_handlers[];
  * waits in its socket. done is called with s. */
 int keeper_spawn(struct sandbox *s, struct link *l, const struct msg_context *context, msg_done_fn done,
 		 struct fault *fault);
-/* Asks the keeper for the descriptors that a successor would need. */
+/* Asks the keeper for the descriptors that a successor would need; a start
+ * waits for the answer (sandbox_step_done). */
 void keeper_ask_vault(struct sandbox *s);
 void keeper_down(void *sandbox, struct link *l, bool violation, const char *text);
 /* Forgets the question for its state and a successor that hasn't adopted yet. */
@@ -120,6 +124,8 @@ extern const struct link_handler task_handlers[];
 
 void task_sandbox_start(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStartRequest *m);
 void task_sandbox_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStopRequest *m);
+/* One of a start's steps has ended, well or with s->start_fault set. */
+void sandbox_step_done(struct sandbox *s);
 /* Undoes a start that failed; answers its request. */
 void sandbox_undo(struct sandbox *s);
 /* Takes the sandbox down for whoever waits in s->stops. */
