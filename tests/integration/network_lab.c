@@ -177,6 +177,11 @@ static void ask(int protocol, const char *address, unsigned port, char ret_text[
 	struct timeval limit = { .tv_sec = 1 };
 	CLEANUP_FD int s = inet_socket(protocol, address, port, &to, &size);
 	ret_text[0] = '\0';
+	if (protocol == IPPROTO_UDP) { /* the same flow each time */
+		struct sockaddr_in6 from = { .sin6_family = to.ss_family, .sin6_port = htons(40053) };
+		if (bind(s, (struct sockaddr *)&from, size) < 0)
+			return;
+	}
 	setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)); /* connect's too */
 	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	if (connect(s, (struct sockaddr *)&to, size) < 0)

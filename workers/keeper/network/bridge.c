@@ -104,13 +104,23 @@ static int gateway_ensure(const Bulkhead__NativeBridge *config, const struct rtn
 	return 0;
 }
 
+/* An address of a family that is switched off can't be set. */
+static bool needs_ipv6(const struct bridge_port *port, const struct rtnl_link *link) {
+	for (size_t i = 0; link->without_ipv6 && i < port->n_addresses; i++)
+		if (port->addresses[i].address.size == 16)
+			return true;
+	return false;
+}
+
 static int gateway_ensure_all(const Bulkhead__NativeBridge *config, const struct rtnl_link *bridge,
 			      const struct bridge_port *port, struct network_host *host, struct fault *fault) {
 	for (size_t i = 0; i < port->n_addresses; i++) {
 		const struct pod_address *a = &port->addresses[i];
 		if (!a->gateway.size)
 			continue;
-		int r = gateway_ensure(config, bridge, a, &host->route, fault);
+		int r = needs_ipv6(port, bridge) ? hostns_ipv6(host, config->bridge, fault) : 0;
+		if (r == 0)
+			r = gateway_ensure(config, bridge, a, &host->route, fault);
 		if (r == 0)
 			r = hostns_forward(host, address_family(&a->address), fault);
 		if (r < 0)
@@ -187,6 +197,8 @@ static int pod_configure(const Bulkhead__NativeBridge *config, const struct brid
 	int r = rtnl_link_get(port->pod, port->ifname, &link);
 	if (r < 0)
 		return fault_errno(fault, r, "look up \"%s\" in the pod", port->ifname);
+	if (needs_ipv6(port, &link) && hostns_ipv6(NULL, port->ifname, fault) < 0)
+		return fault_prefix(fault, -EACCES, "configure \"%s\" in the pod", port->ifname);
 	nl_reset(&b);
 	rtnl_put_link_up(&b, link.index);
 	for (size_t i = 0; i < port->n_addresses; i++)

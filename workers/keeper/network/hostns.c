@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 
 static int host_enter(int netns, int *ret_home) {
 	CLEANUP_FD int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -48,6 +49,18 @@ int hostns_forward(struct network_host *host, int family, struct fault *fault) {
 	r = sysctl_write(path, "1");
 	host_leave(home);
 	return r < 0 ? fault_errno(fault, r, "switch on forwarding by \"%s\"", path) : 0;
+}
+
+int hostns_ipv6(struct network_host *host, const char *link, struct fault *fault) {
+	char path[64 + IFNAMSIZ];
+	int home = -1, r = host ? host_enter(host->netns, &home) : 0;
+	if (r < 0)
+		return fault_errno(fault, r, "enter the host's network namespace");
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%.15s/disable_ipv6", link);
+	r = sysctl_write(path, "0");
+	if (host)
+		host_leave(home);
+	return r < 0 ? fault_errno(fault, r, "switch on IPv6 by \"%s\"", path) : 0;
 }
 
 int hostns_netfilter(struct network_host *host, struct fault *fault) {

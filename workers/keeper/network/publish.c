@@ -1,5 +1,6 @@
 /* Derives a pod's nftables entries; nat.c carries them out. */
 #include "publish.h"
+#include "conntrack.h"
 #include "hostns.h"
 #include "nat.h"
 #include "rtnl.h"
@@ -98,6 +99,12 @@ static int entries_of(const struct publish *p, struct nat_entry **ret_entries, s
 	return 0;
 }
 
+static void warn(struct network_attached *attached, const char *what, int r) {
+	if (attached && attached->n_warnings < NETWORK_WARNINGS_MAX)
+		snprintf(attached->warnings[attached->n_warnings++], sizeof(attached->warnings[0]), "%s: %s", what,
+			 strerrordesc_np(-r) ?: "unknown error");
+}
+
 /* Lets connections from 127.0.0.1 out to the pod; without it only they fail,
  * so it is no more than a warning. */
 static void allow_loopback(const struct nat_entry *entries, size_t n, struct network_host *host,
@@ -114,9 +121,24 @@ static void allow_loopback(const struct nat_entry *entries, size_t n, struct net
 		r = rtnl_link_get_index(&host->route, index, &link);
 	if (r == 0 && !link.route_localnet)
 		r = rtnl_route_localnet(&host->route, index);
-	if (r < 0 && attached->n_warnings < NETWORK_WARNINGS_MAX)
-		snprintf(attached->warnings[attached->n_warnings++], sizeof(attached->warnings[0]),
-			 "published ports can't be reached by 127.0.0.1: route_localnet: %s", strerrordesc_np(-r));
+	if (r < 0)
+		warn(attached, "published ports can't be reached by 127.0.0.1: route_localnet", r);
+}
+
+/* attached NULL: nobody to warn. */
+static void forget_flows(const struct nat_entry *entries, size_t n, struct network_host *host,
+			 struct network_attached *attached) {
+	int result = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (entries[i].kind != NAT_PORT || entries[i].protocol != IPPROTO_UDP)
+			continue;
+		int r =
+		    conntrack_forget_udp(&host->netfilter, address_family(&entries[i].address), entries[i].host_port);
+		if (r < 0)
+			result = r;
+	}
+	if (result < 0)
+		warn(attached, "UDP flows from before may not reach the pod's published ports", result);
 }
 
 int publish_attach(const struct publish *p, struct network_host *host, struct network_attached *attached,
@@ -131,9 +153,11 @@ int publish_attach(const struct publish *p, struct network_host *host, struct ne
 	r = hostns_netfilter(host, fault);
 	if (r == 0)
 		r = nat_add(&host->netfilter, entries, n, p->comment, fault);
-	if (r == 0)
-		allow_loopback(entries, n, host, attached);
-	return r;
+	if (r < 0)
+		return r;
+	allow_loopback(entries, n, host, attached);
+	forget_flows(entries, n, host, attached);
+	return 0;
 }
 
 int publish_detach(const struct publish *p, struct network_host *host, struct fault *fault) {
@@ -145,5 +169,9 @@ int publish_detach(const struct publish *p, struct network_host *host, struct fa
 	if (n == 0)
 		return 0;
 	r = hostns_netfilter(host, fault);
-	return r < 0 ? r : nat_remove(&host->netfilter, entries, n, fault);
+	if (r == 0)
+		r = nat_remove(&host->netfilter, entries, n, fault);
+	if (r == 0)
+		forget_flows(entries, n, host, NULL);
+	return r;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/netconf.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
@@ -20,21 +21,21 @@ bool rtnl_name_valid(const char *name) {
 	return true;
 }
 
-/* The kernel's settings of IPv4 for the link, an array that may grow. */
-static bool localnet_of(const struct nl_attr *af_spec) {
-	struct nl_attr family[AF_INET + 1], conf[IFLA_INET_CONF + 1];
+/* One of the kernel's settings of a family for the link, in an array that grows
+ * with the kernel's age; 0 when it isn't there. */
+static uint32_t setting_of(const struct nl_attr *af_spec, unsigned family, uint16_t array, size_t index) {
+	struct nl_attr spec[AF_INET6 + 1], conf[IFLA_INET6_MAX + 1];
 	uint32_t value = 0;
-	size_t at = (IPV4_DEVCONF_ROUTE_LOCALNET - 1) * sizeof(value);
 	if (!af_spec->data)
-		return false;
-	nl_parse(af_spec->data, af_spec->size, family, AF_INET);
-	if (!family[AF_INET].data)
-		return false;
-	nl_parse(family[AF_INET].data, family[AF_INET].size, conf, IFLA_INET_CONF);
-	if (!conf[IFLA_INET_CONF].data || conf[IFLA_INET_CONF].size < at + sizeof(value))
-		return false;
-	memcpy(&value, conf[IFLA_INET_CONF].data + at, sizeof(value));
-	return value != 0;
+		return 0;
+	nl_parse(af_spec->data, af_spec->size, spec, AF_INET6);
+	if (!spec[family].data)
+		return 0;
+	nl_parse(spec[family].data, spec[family].size, conf, IFLA_INET6_MAX);
+	if (!conf[array].data || conf[array].size < (index + 1) * sizeof(value))
+		return 0;
+	memcpy(&value, conf[array].data + index * sizeof(value), sizeof(value));
+	return value;
 }
 
 static int on_link(void *ctx, uint16_t type, const uint8_t *body, size_t size) {
@@ -49,7 +50,9 @@ static int on_link(void *ctx, uint16_t type, const uint8_t *body, size_t size) {
 	link->mtu = nl_u32(&attrs[IFLA_MTU], 0);
 	if (attrs[IFLA_ADDRESS].data && attrs[IFLA_ADDRESS].size == sizeof(link->mac))
 		memcpy(link->mac, attrs[IFLA_ADDRESS].data, sizeof(link->mac));
-	link->route_localnet = localnet_of(&attrs[IFLA_AF_SPEC]);
+	const struct nl_attr *af = &attrs[IFLA_AF_SPEC];
+	link->route_localnet = setting_of(af, AF_INET, IFLA_INET_CONF, IPV4_DEVCONF_ROUTE_LOCALNET - 1);
+	link->without_ipv6 = setting_of(af, AF_INET6, IFLA_INET6_CONF, DEVCONF_DISABLE_IPV6);
 	if (attrs[IFLA_LINKINFO].data) {
 		nl_parse(attrs[IFLA_LINKINFO].data, attrs[IFLA_LINKINFO].size, info, IFLA_INFO_KIND);
 		const char *kind = nl_text(&info[IFLA_INFO_KIND]);

@@ -17,6 +17,7 @@ struct rtnl_link {
 	uint8_t mac[6];
 	char kind[16];	     /* "bridge", "veth", "" */
 	bool route_localnet; /* 127.0.0.0/8 may be routed over it */
+	bool without_ipv6;   /* switched off by sysctl */
 };
 
 /* A name that the kernel would take: no slash, colon or space, 1 to 15 bytes. */
