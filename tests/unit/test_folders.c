@@ -91,14 +91,23 @@ static void test_lock(const struct config *c) {
 	tap_check(folders_lock(c, &again, &again_workers, &fault) < 0 && strstr(fault.text, "another bulkheadd"),
 		  "then it isn't");
 	/* A worker of a killed supervisor lives on for a moment. */
+	int ready[2];
+	char byte;
+	if (pipe(ready) < 0)
+		return;
 	pid_t worker = fork();
 	if (worker == 0) {
 		close(lock);
+		close(ready[0]);
+		close(ready[1]);
 		usleep(200 * 1000);
 		_exit(0);
 	}
 	close(lock);
 	close(workers);
+	close(ready[1]);
+	tap_check(read(ready[0], &byte, 1) == 0, "a worker holds its lock only");
+	close(ready[0]);
 	int64_t begin = clock_mono();
 	tap_check(folders_lock(c, &lock, &workers, &fault) == 0 && clock_mono() - begin > 100 * NS_PER_MS,
 		  "its successor waits for the workers of a killed one");

@@ -214,9 +214,10 @@ static void test_second(void) {
 
 static void test_deaths(pid_t d) {
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		pid_t old = child_of(d, names[i]);
+		pid_t old = child_of(d, names[i]), orphan = child_of(old, names[i]);
 		pid_kill(old, SIGKILL);
 		tap_check(replaced(d, names[i], old, SECONDS(5)) && ask("ok"), "%s is replaced when it dies", names[i]);
+		pid_kill(orphan, SIGKILL);
 	}
 	tap_check(ask("zygotes=2"), "the zygote's successor has a socket to the task worker's");
 }
