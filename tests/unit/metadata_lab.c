@@ -330,6 +330,8 @@ static void on_task_delete(struct lab *l, struct msg_request *r, const Bulkhead_
 	Bulkhead__TaskExit e = BULKHEAD__TASK_EXIT__INIT;
 	if (arrived(l, r))
 		return;
+	if (l->exit_on_delete)
+		lab_exit(l, q->container_id, 137, false, false);
 	task_remove(l, q->container_id);
 	task_delete_reply(r, &e, NULL, 0);
 }

@@ -424,8 +424,8 @@ static void test_retries(void) {
 	l.row[MSG_sandbox_start].hold = false;
 	lab_worker_up(&l, ROLE_TASK);
 	lab_wait(&l, &c);
-	tap_check(!c.fault.code && l.row[MSG_sandbox_start].calls == 2 && l.sandboxes.n == 1,
-		  "it is made anew when the task worker dies: %s", c.fault.text);
+	tap_check(!c.fault.code && l.row[MSG_sandbox_start].calls == 1 && l.sandboxes.n == 1,
+		  "it is taken over when the task worker dies: %s", c.fault.text);
 	SET(pod, c.fault.code ? "" : ((Runtime__V1__RunPodSandboxResponse *)c.reply)->pod_sandbox_id);
 	lab_call_end(&c);
 
@@ -439,8 +439,25 @@ static void test_retries(void) {
 	l.row[MSG_task_create].hold = false;
 	lab_worker_up(&l, ROLE_TASK);
 	lab_wait(&l, &c);
-	tap_check(!c.fault.code && l.n_tasks == 1 && l.row[MSG_task_delete].calls == 1 && status_of(a)->state == RUNNING,
-		  "and so is a container: %s", c.fault.text);
+	tap_check(!c.fault.code && l.n_tasks == 1 && l.row[MSG_task_create].calls == 1 && status_of(a)->state == RUNNING,
+		  "and so is a container that runs: %s", c.fault.text);
+	lab_call_end(&c);
+
+	/* One that didn't get so far, and whose end is told late. */
+	SET(a, lab_create(&l, pod, "half", NULL));
+	l.row[MSG_task_create].hold = true;
+	lab_send(&l, MSG_cri_start_container, &sq.base, &c);
+	lab_turns(&l, 10);
+	lab_worker_down(&l, ROLE_TASK);
+	l.row[MSG_task_create].hold = false;
+	l.exit_on_delete = true;
+	if (lab_task(&l, a))
+		lab_task(&l, a)->state = BULKHEAD__TASK_STATE__TASK_CREATED;
+	lab_worker_up(&l, ROLE_TASK);
+	lab_wait(&l, &c);
+	l.exit_on_delete = false;
+	tap_check(!c.fault.code && l.n_tasks == 2 && l.row[MSG_task_delete].calls == 1 && status_of(a)->state == RUNNING,
+		  "one that doesn't is made anew: %s", c.fault.text);
 	lab_call_end(&c);
 
 	/* An exit that overtakes the answer of its start. */

@@ -1,15 +1,17 @@
 /*
  * StartContainer: snapshot_mount -> task_create (which executes) -> record.
  *
- * When the answer of task_create is lost with the task worker, whatever it
- * made is deleted and it is made again. A failure ends the container: kubelet
- * makes another attempt under another number.
+ * When the answer of task_create is lost with the task worker, its successor
+ * tells how far it came: a process that was started is taken over, so that
+ * none runs twice; anything less is deleted and made again. A failure ends the
+ * container: kubelet makes another attempt under another number.
  */
 #include "workers/metadata/cri.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "workers/metadata/container.h"
+#include "workers/metadata/reconcile.h"
 #include "workers/metadata/spec/spec.h"
 
 struct start_op {
@@ -31,6 +33,8 @@ static void start_mounted(void *ctx, const struct msg_answer *answer) {
 static void start_mount(struct op *op) {
 	struct container *c = container_of_op(op);
 	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
+	/* What an earlier try left behind has been deleted, its end with it. */
+	c->record->exit = NULL;
 	q.key = c->record->id;
 	q.n_parents = c->record->n_layers;
 	q.parents = c->record->layers;
@@ -46,23 +50,11 @@ static void start_deleted(void *ctx, const struct msg_answer *answer) {
 		op_again(op, 0, 0);
 }
 
-static void start_created(void *ctx, const struct msg_answer *answer) {
-	struct op *op = ctx;
+/* It runs, or did. */
+static void start_succeeded(struct op *op, const Bulkhead__TaskCreateReply *t) {
 	struct container *c = container_of_op(op);
-	if (answer->fault && answer->fault->code == FAULT_UNAVAILABLE && op->attempts + 1 < START_ATTEMPTS) {
-		Bulkhead__TaskKey q = BULKHEAD__TASK_KEY__INIT;
-		q.sandbox_id = c->record->sandbox_id;
-		q.container_id = c->record->id;
-		struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
-		task_delete_send(op->m->task, &context, &q, NULL, 0, start_deleted, op);
-		return;
-	}
-	if (answer->fault) {
-		op_fail_with(op, answer->fault);
-		return;
-	}
-	if (container_started(op->m, c, task_create_answer(answer)) < 0) {
-		/* It runs; a restart of ours would find it running. */
+	if (container_started(op->m, c, t) < 0) {
+		/* A restart of ours would find it running. */
 		fault_set(&op->fault, FAULT_RESOURCE_EXHAUSTED, "it runs, but its record can't be stored");
 		op_fail(op);
 		return;
@@ -71,6 +63,46 @@ static void start_created(void *ctx, const struct msg_answer *answer) {
 	if (c->sandbox->record->phase != BULKHEAD__SANDBOX_PHASE__SANDBOX_UP)
 		container_ended(op->m, c, NULL);
 	op_next(op);
+}
+
+static void start_delete(struct op *op) {
+	struct container *c = container_of_op(op);
+	Bulkhead__TaskKey q = BULKHEAD__TASK_KEY__INIT;
+	q.sandbox_id = c->record->sandbox_id;
+	q.container_id = c->record->id;
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	task_delete_send(op->m->task, &context, &q, NULL, 0, start_deleted, op);
+}
+
+static void start_looked(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	struct container *c = container_of_op(op);
+	if (answer->fault) {
+		op_fail_with(op, answer->fault);
+		return;
+	}
+	const Bulkhead__SandboxInfo *s = task_list_sandbox(task_list_answer(answer), c->record->sandbox_id);
+	const Bulkhead__TaskInfo *t = s ? task_list_task(s, c->record->id) : NULL;
+	if (!t || t->state == BULKHEAD__TASK_STATE__TASK_CREATED) {
+		start_delete(op);
+		return;
+	}
+	Bulkhead__TaskCreateReply a;
+	task_info_reply(t, &a);
+	c->record->exit = t->exit ? message_copy(&c->arena, &t->exit->base) : NULL;
+	start_succeeded(op, &a);
+}
+
+static void start_created(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (!answer->fault)
+		start_succeeded(op, task_create_answer(answer));
+	else if (answer->fault->code == FAULT_UNAVAILABLE && op->attempts + 1 < START_ATTEMPTS) {
+		Bulkhead__Empty q = BULKHEAD__EMPTY__INIT;
+		struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+		task_list_send(op->m->task, &context, &q, NULL, 0, start_looked, op);
+	} else
+		op_fail_with(op, answer->fault);
 }
 
 static void start_create(struct op *op) {

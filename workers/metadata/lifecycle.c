@@ -92,6 +92,10 @@ void container_start_failed(struct metadata *m, struct container *c, const char 
 	end(m, c, &e);
 }
 
+bool exit_is_of(const Bulkhead__TaskExit *e, const Bulkhead__TaskCreateReply *t) {
+	return !t || e->pid == 0 || t->pid == 0 || e->pid == t->pid;
+}
+
 int container_started(struct metadata *m, struct container *c, const Bulkhead__TaskCreateReply *t) {
 	Bulkhead__TaskCreateReply *copy = message_copy(&c->arena, &t->base);
 	if (!copy)
@@ -99,7 +103,10 @@ int container_started(struct metadata *m, struct container *c, const Bulkhead__T
 	if (copy->started_at == 0)
 		copy->started_at = clock_real();
 	c->record->task = copy;
-	/* Its end may have come before the answer that it began. */
+	/* Its end may have come before the answer that it began; that of an
+	 * earlier try to start it is no end of this one. */
+	if (c->record->exit && !exit_is_of(c->record->exit, copy))
+		c->record->exit = NULL;
 	bool over = c->record->exit != NULL;
 	c->record->phase = over ? BULKHEAD__CONTAINER_PHASE__CONTAINER_ENDED : BULKHEAD__CONTAINER_PHASE__CONTAINER_UP;
 	events_add(&m->events, EVENT_STARTED, c->record->sandbox_id, c->record->id);

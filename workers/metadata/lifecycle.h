@@ -31,6 +31,8 @@ void sandbox_went_down(struct metadata *m, struct sandbox *s);
 void container_ended(struct metadata *m, struct container *c, const Bulkhead__TaskExit *e);
 /* Never ran: 128, "StartError". */
 void container_start_failed(struct metadata *m, struct container *c, const char *message);
+/* Both speak of the same process, as far as they say. */
+bool exit_is_of(const Bulkhead__TaskExit *e, const Bulkhead__TaskCreateReply *t);
 /* Runs; keeps what the task worker said. -ENOMEM. */
 int container_started(struct metadata *m, struct container *c, const Bulkhead__TaskCreateReply *t);
 

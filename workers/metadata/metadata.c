@@ -167,9 +167,10 @@ static void task_exited(struct metadata *m, struct msg_request *r, const Protobu
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	struct map_node *n = map_find(&m->model.container_ids, e->container_id);
 	struct container *c = n ? container_of(n, struct container, by_id) : NULL;
-	if (c && c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP)
-		container_ended(m, c, e);
-	else if (c && c->op && !c->record->exit)
+	if (c && c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP) {
+		if (exit_is_of(e, c->record->task))
+			container_ended(m, c, e);
+	} else if (c && c->op && c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_MADE)
 		/* Its start is on the way: container_started finds it. */
 		c->record->exit = message_copy(&c->arena, &e->base);
 	task_exited_reply(r, &done, NULL, 0);
@@ -201,6 +202,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 
 void metadata_deinit(struct metadata *m) {
 	ops_abandon(m);
+	loop_source_free(m->reconcile_timer);
 	loop_source_free(m->gc_timer);
 	loop_source_free(m->index_timer);
 	store_close(m->store);

@@ -31,6 +31,8 @@ struct metadata {
 	bool reconciled;
 	struct list gate; /* struct gated */
 	unsigned reconcile_calls;
+	int64_t reconcile_asked; /* clock_real of the latest */
+	struct loop_source *reconcile_timer;
 
 	struct list pulls;     /* struct pull */
 	struct map layer_jobs; /* struct layer_job */

@@ -29,6 +29,7 @@ struct sandbox {
 	struct list containers; /* struct container.in_sandbox */
 	struct op *op;          /* the one that changes it now */
 	bool network_down;      /* the task worker says that nothing is left */
+	int64_t up_at;          /* clock_real of its start by us; 0: by an earlier process */
 };
 
 struct container {

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#define LATER_NS (3 * NS_PER_SEC)
+
 #define UP BULKHEAD__SANDBOX_PHASE__SANDBOX_UP
 #define STARTING BULKHEAD__SANDBOX_PHASE__SANDBOX_STARTING
 #define CONTAINER_UP BULKHEAD__CONTAINER_PHASE__CONTAINER_UP
@@ -14,14 +16,19 @@
 
 /* --- containers ------------------------------------------------------------- */
 
+void task_info_reply(const Bulkhead__TaskInfo *t, Bulkhead__TaskCreateReply *ret_reply) {
+	*ret_reply = (Bulkhead__TaskCreateReply)BULKHEAD__TASK_CREATE_REPLY__INIT;
+	ret_reply->pid = t->pid;
+	ret_reply->created_at = t->created_at;
+	ret_reply->started_at = t->started_at;
+	ret_reply->user = t->user;
+	ret_reply->n_warnings = t->n_warnings;
+	ret_reply->warnings = t->warnings;
+}
+
 static int take_over(struct metadata *m, struct container *c, const Bulkhead__TaskInfo *t) {
-	Bulkhead__TaskCreateReply a = BULKHEAD__TASK_CREATE_REPLY__INIT;
-	a.pid = t->pid;
-	a.created_at = t->created_at;
-	a.started_at = t->started_at;
-	a.user = t->user;
-	a.n_warnings = t->n_warnings;
-	a.warnings = t->warnings;
+	Bulkhead__TaskCreateReply a;
+	task_info_reply(t, &a);
 	log_event(LOG_INFO, "container taken over", "container", c->record->id, NULL);
 	return container_started(m, c, &a);
 }
@@ -43,15 +50,28 @@ static void reconcile_task(struct metadata *m, struct sandbox *s, const Bulkhead
 	}
 	if (c->record->phase == CONTAINER_MADE && take_over(m, c, t) < 0)
 		return;
-	if (c->record->phase == CONTAINER_UP && t->state == BULKHEAD__TASK_STATE__TASK_EXITED)
+	if (c->record->phase == CONTAINER_UP && t->state == BULKHEAD__TASK_STATE__TASK_EXITED &&
+	    t->pid == c->record->task->pid)
 		container_ended(m, c, t->exit);
 }
 
-static bool listed(const Bulkhead__SandboxInfo *info, const char *container_id) {
-	for (size_t i = 0; i < info->n_tasks; i++)
-		if (strcmp(info->tasks[i]->container_id, container_id) == 0)
-			return true;
-	return false;
+const Bulkhead__TaskInfo *task_list_task(const Bulkhead__SandboxInfo *s, const char *id) {
+	for (size_t i = 0; i < s->n_tasks; i++)
+		if (strcmp(s->tasks[i]->container_id, id) == 0)
+			return s->tasks[i];
+	return NULL;
+}
+
+const Bulkhead__SandboxInfo *task_list_sandbox(const Bulkhead__TaskListReply *l, const char *id) {
+	for (size_t i = 0; i < l->n_sandboxes; i++)
+		if (strcmp(l->sandboxes[i]->id, id) == 0)
+			return l->sandboxes[i];
+	return NULL;
+}
+
+/* What was begun after the question was asked isn't in its answer. */
+static bool is_newer(const struct metadata *m, const struct container *c) {
+	return c->record->task && c->record->task->created_at >= m->reconcile_asked;
 }
 
 static void reconcile_containers(struct metadata *m, struct sandbox *s, const Bulkhead__SandboxInfo *info) {
@@ -59,9 +79,25 @@ static void reconcile_containers(struct metadata *m, struct sandbox *s, const Bu
 		reconcile_task(m, s, info->tasks[i]);
 	list_for_each_safe(n, &s->containers) {
 		struct container *c = list_entry(n, struct container, in_sandbox);
-		if (!c->op && c->record->phase == CONTAINER_UP && !listed(info, c->record->id))
+		if (!c->op && c->record->phase == CONTAINER_UP && !task_list_task(info, c->record->id))
 			container_ended(m, c, NULL);
 	}
+}
+
+/* --- later ------------------------------------------------------------------ */
+
+static void on_later(void *ctx) {
+	struct metadata *m = ctx;
+	loop_source_free(m->reconcile_timer);
+	m->reconcile_timer = NULL;
+	reconcile_begin(m);
+}
+
+static void reconcile_later(struct metadata *m) {
+	if (m->reconcile_timer)
+		return;
+	if (loop_timer(m->loop, clock_mono() + LATER_NS, on_later, m, &m->reconcile_timer) < 0)
+		m->reconcile_timer = NULL;
 }
 
 /* --- pod sandboxes ---------------------------------------------------------- */
@@ -87,6 +123,10 @@ static void reconcile_sandbox(struct metadata *m, const Bulkhead__SandboxInfo *i
 	}
 	if (s->op)
 		return;
+	if (s->record->phase == UP && info->unreachable) {
+		reconcile_later(m);
+		return;
+	}
 	if (s->record->phase == STARTING && (!info->started || !info->network_ready)) {
 		forget_start(m, s);
 		return;
@@ -96,21 +136,13 @@ static void reconcile_sandbox(struct metadata *m, const Bulkhead__SandboxInfo *i
 		sandbox_run_resume(m, s);
 	} else if (s->record->phase != UP || !info->network_ready)
 		sandbox_stop_begin(m, s, NULL);
-	if (!info->unreachable)
-		reconcile_containers(m, s, info);
-}
-
-static bool sandbox_listed(const Bulkhead__TaskListReply *l, const char *id) {
-	for (size_t i = 0; i < l->n_sandboxes; i++)
-		if (strcmp(l->sandboxes[i]->id, id) == 0)
-			return true;
-	return false;
+	reconcile_containers(m, s, info);
 }
 
 static void reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *l) {
 	list_for_each_safe(n, &m->model.sandboxes) {
 		struct sandbox *s = list_entry(n, struct sandbox, node);
-		if (s->op || sandbox_listed(l, s->record->id))
+		if (s->op || task_list_sandbox(l, s->record->id))
 			continue;
 		if (s->record->phase == STARTING)
 			forget_start(m, s);
@@ -122,9 +154,11 @@ static void reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *
 static void listed_done(void *ctx, const struct msg_answer *answer) {
 	struct metadata *m = ctx;
 	m->reconcile_calls--;
-	if (answer->fault)
+	if (answer->fault) {
 		log_event(LOG_ERROR, "running pods not compared", "error", answer->fault->text, NULL);
-	else if (m->reconcile_calls == 0) {
+		if (m->reconcile_calls == 0)
+			reconcile_later(m);
+	} else if (m->reconcile_calls == 0) {
 		/* An older answer than the latest question says nothing. */
 		const Bulkhead__TaskListReply *l = task_list_answer(answer);
 		for (size_t i = 0; i < l->n_sandboxes; i++)
@@ -137,5 +171,6 @@ static void listed_done(void *ctx, const struct msg_answer *answer) {
 void reconcile_begin(struct metadata *m) {
 	Bulkhead__Empty q = BULKHEAD__EMPTY__INIT;
 	m->reconcile_calls++;
+	m->reconcile_asked = clock_real();
 	task_list_send(m->task, NULL, &q, NULL, 0, listed_done, m);
 }

@@ -11,9 +11,18 @@
  *                              has no record
  *
  * Objects with an operation under way are left alone: it gets its own answers.
+ * So are pods whose keeper doesn't answer; the comparison is made again soon.
  */
 #pragma once
+
+#include "internal/task.pb-c.h"
 
 struct metadata;
 
 void reconcile_begin(struct metadata *m);
+
+/* What a lost answer of task_create would have said. */
+void task_info_reply(const Bulkhead__TaskInfo *t, Bulkhead__TaskCreateReply *ret_reply);
+/* NULL: not in the list. */
+const Bulkhead__SandboxInfo *task_list_sandbox(const Bulkhead__TaskListReply *l, const char *id);
+const Bulkhead__TaskInfo *task_list_task(const Bulkhead__SandboxInfo *s, const char *id);

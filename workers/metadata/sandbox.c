@@ -5,8 +5,8 @@
  *   stop    sandbox_stop -> record (DOWN, containers ended)
  *   remove  stop unless down -> records deleted -> the rest is swept
  *
- * A start whose answer was lost with the task worker is taken back and made
- * again under the same id. The record STARTING is what a restart of this
+ * A start whose answer was lost with the task worker counts when the pod runs,
+ * and is taken back and made again under the same id when it doesn't. The record STARTING is what a restart of this
  * worker needs to know: it goes on when the pod runs, and forgets it when not.
  */
 #include "workers/metadata/cri.h"
@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "workers/metadata/check.h"
 #include "workers/metadata/lifecycle.h"
+#include "workers/metadata/reconcile.h"
 #include "workers/metadata/sweep.h"
 
 #include <errno.h>
@@ -133,22 +134,40 @@ static void run_restarted(void *ctx, const struct msg_answer *answer) {
 		op_again(op, op->step, 0);
 }
 
-static void run_started(void *ctx, const struct msg_answer *answer) {
+static void run_succeeded(struct op *op, const Bulkhead__SandboxStartReply *started) {
+	struct sandbox *s = sandbox_of(op);
+	s->record->started = message_copy(&s->arena, &started->base);
+	op_next(op);
+}
+
+static void run_looked(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
 	struct sandbox *s = sandbox_of(op);
-	if (answer->fault && answer->fault->code == FAULT_UNAVAILABLE && op->attempts + 1 < START_ATTEMPTS) {
-		Bulkhead__SandboxStopRequest q = BULKHEAD__SANDBOX_STOP_REQUEST__INIT;
-		q.id = s->record->id;
-		struct msg_context c = op_context(op, SANDBOX_START_TIMEOUT_NS);
-		sandbox_stop_send(op->m->task, &c, &q, NULL, 0, run_restarted, op);
-		return;
-	}
 	if (answer->fault) {
 		op_fail_with(op, answer->fault);
 		return;
 	}
-	s->record->started = message_copy(&s->arena, &sandbox_start_answer(answer)->base);
-	op_next(op);
+	const Bulkhead__SandboxInfo *i = task_list_sandbox(task_list_answer(answer), s->record->id);
+	if (i && i->started && i->network_ready) {
+		run_succeeded(op, i->started);
+		return;
+	}
+	Bulkhead__SandboxStopRequest q = BULKHEAD__SANDBOX_STOP_REQUEST__INIT;
+	q.id = s->record->id;
+	struct msg_context c = op_context(op, SANDBOX_START_TIMEOUT_NS);
+	sandbox_stop_send(op->m->task, &c, &q, NULL, 0, run_restarted, op);
+}
+
+static void run_started(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (!answer->fault)
+		run_succeeded(op, sandbox_start_answer(answer));
+	else if (answer->fault->code == FAULT_UNAVAILABLE && op->attempts + 1 < START_ATTEMPTS) {
+		Bulkhead__Empty q = BULKHEAD__EMPTY__INIT;
+		struct msg_context c = op_context(op, SANDBOX_START_TIMEOUT_NS);
+		task_list_send(op->m->task, &c, &q, NULL, 0, run_looked, op);
+	} else
+		op_fail_with(op, answer->fault);
 }
 
 static void run_start(struct op *op) {
@@ -168,6 +187,7 @@ static void run_unstart(struct op *op) {
 static void run_ready(struct op *op) {
 	struct sandbox *s = sandbox_of(op);
 	s->record->phase = BULKHEAD__SANDBOX_PHASE__SANDBOX_UP;
+	s->up_at = clock_real();
 	run_record(op);
 }
 
