@@ -51,7 +51,7 @@ static void reconcile_task(struct metadata *m, struct sandbox *s, const Bulkhead
 	if (c->record->phase == CONTAINER_MADE && take_over(m, c, t) < 0)
 		return;
 	if (c->record->phase == CONTAINER_UP && t->state == BULKHEAD__TASK_STATE__TASK_EXITED &&
-	    t->pid == c->record->task->pid)
+	    (!t->exit || exit_is_of(t->exit, c->record->task)))
 		container_ended(m, c, t->exit);
 }
 
@@ -79,7 +79,7 @@ static void reconcile_containers(struct metadata *m, struct sandbox *s, const Bu
 		reconcile_task(m, s, info->tasks[i]);
 	list_for_each_safe(n, &s->containers) {
 		struct container *c = list_entry(n, struct container, in_sandbox);
-		if (!c->op && c->record->phase == CONTAINER_UP && !task_list_task(info, c->record->id))
+		if (!c->op && c->record->phase == CONTAINER_UP && !is_newer(m, c) && !task_list_task(info, c->record->id))
 			container_ended(m, c, NULL);
 	}
 }
@@ -142,7 +142,7 @@ static void reconcile_sandbox(struct metadata *m, const Bulkhead__SandboxInfo *i
 static void reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *l) {
 	list_for_each_safe(n, &m->model.sandboxes) {
 		struct sandbox *s = list_entry(n, struct sandbox, node);
-		if (s->op || task_list_sandbox(l, s->record->id))
+		if (s->op || s->up_at >= m->reconcile_asked || task_list_sandbox(l, s->record->id))
 			continue;
 		if (s->record->phase == STARTING)
 			forget_start(m, s);
