@@ -4,7 +4,8 @@
  * Owns: one struct listing per request, in its arena.
  * Happy path: keeper_state to every keeper at once -> the last answer replies.
  * Failure: a sandbox whose keeper doesn't answer in time is listed as
- * unreachable with no tasks: the caller must not take them for ended.
+ * unreachable with no tasks: the caller must not take them for ended. One that
+ * is lost, or half stopped, is listed with nothing in it: it is to be stopped.
  */
 #include "task.h"
 
@@ -71,7 +72,7 @@ static bool listing_add(struct listing *l, struct sandbox *s) {
 	e->slot = &l->reply.sandboxes[l->reply.n_sandboxes];
 	e->info = (Bulkhead__SandboxInfo)BULKHEAD__SANDBOX_INFO__INIT;
 	e->info.id = arena_strdup(a, s->id);
-	e->info.unreachable = true;
+	e->info.unreachable = s->state != SANDBOX_BROKEN && s->state != SANDBOX_STOPPING;
 	if (!e->info.id)
 		return false;
 	*e->slot = &e->info;
