@@ -22,7 +22,7 @@ struct decode_limits {
 
 struct decoder;
 
-/* fd stays the caller's. Loads the digest's code: before the jail is shut. */
+/* fd stays the caller's. */
 int decoder_new(int fd, const struct decode_limits *limits, struct decoder **ret_decoder) NODISCARD;
 void decoder_free(struct decoder *d);
 static inline void decoder_free_p(struct decoder **d) {
