@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "supervisor/privileges.h"
 
 #include <dirent.h>
@@ -97,6 +98,19 @@ static int folder_make(const struct folder *f, const char *path, uid_t uid, gid_
 	return r == 0 && fchown(fd, uid, gid) < 0 ? -errno : r;
 }
 
+/* A worker sees a folder for its whole life or never. So those that others
+ * fill later (registries, networks, plugins) had better be there at start. A
+ * read-only /etc is no reason to stay away. */
+static void make_for_others(const struct config *c) {
+	char plugins[BOOT_PATH_MAX];
+	snprintf(plugins, sizeof(plugins), "%.*s", (int)strcspn(c->boot.cni_bin_dirs, ":"), c->boot.cni_bin_dirs);
+	const char *const paths[] = { c->boot.certs_dir, c->boot.cni_conf_dir, plugins };
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
+		if (paths[i][0] == '/' && make_parents(paths[i]) == 0 && mkdir(paths[i], 0755) < 0 && errno != EEXIST)
+			log_text(LOG_WARN, "make the folder %s: %s; it won't be seen when it comes later", paths[i],
+				 strerrordesc_np(errno));
+}
+
 int folders_make(const struct config *c, struct fault *fault) {
 	const char *const bases[] = {
 		[STATE_ROOT] = c->boot.state_root,
@@ -114,6 +128,7 @@ int folders_make(const struct config *c, struct fault *fault) {
 		if (r < 0)
 			return fault_errno(fault, r, "make the folder %s", path);
 	}
+	make_for_others(c);
 	return 0;
 }
 

@@ -26,12 +26,15 @@ static const char *below(const char *name) {
 }
 
 static void configure(struct config *c, const char *more) {
-	char state[160], run[160], cni[160];
+	char state[160], run[160], cni[160], certs[160], networks[160], plugins[160];
 	snprintf(state, sizeof(state), "state_root=%s/state", base);
 	snprintf(run, sizeof(run), "run_root=%s/run", base);
 	snprintf(cni, sizeof(cni), "cni_cache_dir=%s/a/b/cni", base);
-	const char *options[] = { state, run, cni, more };
-	struct config_source source = { .file = "/nonexistent", .options = options, .n_options = more ? 4 : 3 };
+	snprintf(certs, sizeof(certs), "certs_dir=%s/a/certs.d", base);
+	snprintf(networks, sizeof(networks), "cni_conf_dir=%s/a/net.d", base);
+	snprintf(plugins, sizeof(plugins), "cni_bin_dirs=%s/a/bin:/nonexistent/bin", base);
+	const char *options[] = { state, run, cni, certs, networks, plugins, more };
+	struct config_source source = { .file = "/nonexistent", .options = options, .n_options = more ? 7 : 6 };
 	if (config_load(&source, c, &fault) < 0)
 		printf("# %s\n", fault.text);
 }
@@ -55,6 +58,8 @@ static void test_make(struct config *c) {
 		      is("state/layers", 0700, owner(ROLE_SNAPSHOT, c)) && is("run/pods", 0700, owner(ROLE_TASK, c)),
 		  "each worker's folder: 0700, its own");
 	tap_check(is("a/b/cni", 0755, 0), "a folder with those above it");
+	tap_check(is("a/certs.d", 0755, 0) && is("a/net.d", 0755, 0) && is("a/bin", 0755, 0),
+		  "folders that others fill later are there from the start");
 	chmod(below("state/metadata"), 0777);
 	chmod(below("run"), 0777);
 	tap_check(folders_make(c, &fault) == 0 && is("state/metadata", 0700, owner(ROLE_METADATA, c)) &&

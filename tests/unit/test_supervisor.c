@@ -49,8 +49,9 @@ static pid_t daemon_start(void) {
 static void configure(const char *more) {
 	char text[1024];
 	int n = snprintf(text, sizeof(text),
-			 "state_root = %s/state\nrun_root = %s/run\ncerts_dir = %s/certs\ncni_cache_dir = %s/cni\n%s",
-			 base, base, base, base, more);
+			 "state_root = %s/state\nrun_root = %s/run\ncerts_dir = %s/certs\ncni_cache_dir = %s/cni\n"
+			 "cni_conf_dir = %s/net.d\ncni_bin_dirs = %s/plugins\n%s",
+			 base, base, base, base, base, base, more);
 	CLEANUP_FD int fd = open(below("conf"), O_CREAT | O_TRUNC | O_WRONLY, 0600);
 	if (fd_write_all(fd, text, (size_t)n) < 0)
 		perror("conf");
@@ -355,6 +356,9 @@ static void tear_down(void) {
 		"run/workers.lock",
 		"run",
 		"cni",
+		"certs",
+		"net.d",
+		"plugins",
 		"conf",
 		"log",
 		"notify.sock",

@@ -11,7 +11,7 @@ struct worker_link_slot {
 struct worker_private {
 	const struct worker_class *class;
 	int control;
-	struct loop_source *source;
+	struct loop_source *source, *settle;
 	struct worker_link_slot links[ROLE_COUNT][WORKER_INSTANCES_MAX];
 };
 

@@ -1,6 +1,8 @@
 #include "workers/skeleton/worker.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
+#include "base/footprint.h"
 #include "base/log.h"
 #include "boot/block.h"
 #include "workers/skeleton/confine.h"
@@ -115,6 +117,13 @@ static int confine(struct worker *w) {
 	return r;
 }
 
+/* Starting up is over, and with it the need of most pages that it touched. */
+static void settled(void *ctx) {
+	struct worker *w = ctx;
+	loop_source_free_p(&w->private->settle);
+	footprint_trim();
+}
+
 static int phases(struct worker *w) {
 	const struct worker_class *class = w->private->class;
 	int r = loop_new(&class->loop, &w->loop);
@@ -138,7 +147,9 @@ static int phases(struct worker *w) {
 		return r;
 	}
 	control_tell(w, &(struct control){ .type = CONTROL_READY });
-	r = loop_run(w->loop);
+	r = loop_timer(w->loop, clock_mono() + NS_PER_SEC, settled, w, &w->private->settle);
+	if (r == 0)
+		r = loop_run(w->loop);
 	if (r < 0)
 		log_event(LOG_ERROR, "the loop failed", "error", strerror(-r), NULL);
 	return r;
