@@ -111,7 +111,7 @@ daemon_start() {
 	export BULKHEAD_SOCKET=$scratch/run/bulkhead.sock
 	set -- "run_root=$scratch/run" "state_root=$scratch/state" "socket=$BULKHEAD_SOCKET" \
 		"cni_conf_dir=$scratch/cni" "cni_cache_dir=$scratch/cni-cache" "cgroup_parent=$cgroup" \
-		"certs_dir=$scratch/certs.d" "$@"
+		"certs_dir=$scratch/certs.d" "cni_bin_dirs=$scratch/cni-bin:/usr/lib/cni" "$@"
 	settings=()
 	for setting; do
 		settings+=(--set "$setting")

@@ -218,7 +218,8 @@ class Daemon:
     def start(self, wait=True):
         sets = {"run_root": self.run, "state_root": self.state, "socket": self.socket, "cni_conf_dir": self.cni,
                 "cni_cache_dir": os.path.join(self.folder, "cni-cache"), "cgroup_parent": self.cgroup,
-                "certs_dir": os.path.join(self.folder, "certs.d")}
+                "certs_dir": os.path.join(self.folder, "certs.d"),
+                "cni_bin_dirs": os.path.join(self.folder, "cni-bin") + ":/usr/lib/cni"}
         command = [os.path.join(BUILD, "bulkheadd"), "-c", "/dev/null"]
         for key, value in sets.items():
             command += ["--set", "%s=%s" % (key, value)]
