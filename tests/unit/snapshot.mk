@@ -13,3 +13,5 @@ LIBS_test_snapshot := $(LIBS_snapshot) -lseccomp
 
 $(O)/bench_snapshot: $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildcard workers/snapshot/*.c workers/snapshot/*/*.c)))
 $(O)/bench_snapshot: LIBS := $(LIBIPC) $(LIBS_snapshot) $(LIBS)
+OBJ_test_commit := $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildcard workers/snapshot/*.c workers/snapshot/*/*.c)))
+LIBS_test_commit := $(LIBS_snapshot)
