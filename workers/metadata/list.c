@@ -17,6 +17,8 @@ void cri_list_pod_sandbox(struct metadata *m, struct msg_request *r, const Proto
 	const Runtime__V1__ListPodSandboxRequest *q = (const Runtime__V1__ListPodSandboxRequest *)request;
 	Runtime__V1__ListPodSandboxResponse a = RUNTIME__V1__LIST_POD_SANDBOX_RESPONSE__INIT;
 	struct arena arena;
+	if (metadata_gate_read(m, r, request, cri_list_pod_sandbox))
+		return;
 	arena_init(&arena, 0);
 	a.items = arena_alloc(&arena, (m->model.sandbox_ids.n_nodes + 1) * sizeof(*a.items));
 	list_for_each(n, &m->model.sandboxes) {
@@ -32,6 +34,8 @@ void cri_list_containers(struct metadata *m, struct msg_request *r, const Protob
 	const Runtime__V1__ListContainersRequest *q = (const Runtime__V1__ListContainersRequest *)request;
 	Runtime__V1__ListContainersResponse a = RUNTIME__V1__LIST_CONTAINERS_RESPONSE__INIT;
 	struct arena arena;
+	if (metadata_gate_read(m, r, request, cri_list_containers))
+		return;
 	arena_init(&arena, 0);
 	a.containers = arena_alloc(&arena, (m->model.container_ids.n_nodes + 1) * sizeof(*a.containers));
 	list_for_each(n, &m->model.containers) {
@@ -80,6 +84,8 @@ void cri_pod_sandbox_status(struct metadata *m, struct msg_request *r, const Pro
 	struct arena arena;
 	struct sandbox *s;
 	struct fault fault;
+	if (metadata_gate_read(m, r, request, cri_pod_sandbox_status))
+		return;
 	if (model_find_sandbox(&m->model, q->pod_sandbox_id, &s, &fault) < 0) {
 		fault_prefix(&fault, 0, "status of pod sandbox");
 		msg_fail(r, &fault);
@@ -125,6 +131,8 @@ void cri_container_status(struct metadata *m, struct msg_request *r, const Proto
 	struct arena arena;
 	struct container *c;
 	struct fault fault;
+	if (metadata_gate_read(m, r, request, cri_container_status))
+		return;
 	if (model_find_container(&m->model, q->container_id, &c, &fault) < 0) {
 		fault_prefix(&fault, 0, "status of container");
 		msg_fail(r, &fault);

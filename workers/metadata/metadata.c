@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define READ_PATIENCE_NS (1 * NS_PER_SEC)
+
 /* --- loading the records ---------------------------------------------------- */
 
 /* Records are decoded in an arena and copied into their objects. */
@@ -105,26 +107,51 @@ struct gated {
 	void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request);
 };
 
-bool metadata_gate(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
-		   void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)) {
-	if (m->reconciled)
-		return false;
+static void gate_add(struct list *gate, struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+		     void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)) {
 	struct gated *g = arena_zalloc(&r->arena, sizeof(*g));
 	if (!g) {
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s: out of memory", r->row->name);
-		return true;
+		return;
 	}
 	*g = (struct gated){ .r = r, .request = request, .handle = handle };
-	list_append(&m->gate, &g->node);
-	return true;
+	list_append(gate, &g->node);
+}
+
+bool metadata_gate(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+		   void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)) {
+	if (!m->reconciled)
+		gate_add(&m->gate, m, r, request, handle);
+	return !m->reconciled;
+}
+
+bool metadata_gate_read(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+			void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)) {
+	bool shut = !m->readable;
+	if (shut)
+		gate_add(&m->read_gate, m, r, request, handle);
+	return shut;
+}
+
+static void gate_release(struct metadata *m, struct list *gate) {
+	for (struct list *n; (n = list_pop(gate));) {
+		struct gated *g = list_entry(n, struct gated, node);
+		g->handle(m, g->r, g->request);
+	}
+}
+
+static void on_read_timer(void *ctx) {
+	struct metadata *m = ctx;
+	loop_source_free(m->read_timer);
+	m->read_timer = NULL;
+	m->readable = true;
+	gate_release(m, &m->read_gate);
 }
 
 void metadata_open_gate(struct metadata *m) {
 	m->reconciled = true;
-	for (struct list *n; (n = list_pop(&m->gate));) {
-		struct gated *g = list_entry(n, struct gated, node);
-		g->handle(m, g->r, g->request);
-	}
+	on_read_timer(m);
+	gate_release(m, &m->gate);
 }
 
 /* --- peers ------------------------------------------------------------------ */
@@ -186,6 +213,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	model_init(&m->model);
 	events_init(&m->events);
 	list_init(&m->gate);
+	list_init(&m->read_gate);
 	list_init(&m->ops);
 	list_init(&m->pulls);
 	map_init(&m->layer_jobs);
@@ -197,11 +225,13 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 		return r;
 	load(m);
 	notice_boot(m);
-	return 0;
+	r = loop_timer(loop, clock_mono() + READ_PATIENCE_NS, on_read_timer, m, &m->read_timer);
+	return r < 0 ? fault_errno(fault, r, "start a timer") : 0;
 }
 
 void metadata_deinit(struct metadata *m) {
 	ops_abandon(m);
+	loop_source_free(m->read_timer);
 	loop_source_free(m->reconcile_timer);
 	loop_source_free(m->gc_timer);
 	loop_source_free(m->index_timer);

@@ -28,8 +28,9 @@ struct metadata {
 	struct list ops; /* struct op: all that are under way */
 
 	/* Changes wait until the records are compared with what runs. */
-	bool reconciled;
-	struct list gate; /* struct gated */
+	bool reconciled, readable;
+	struct list gate, read_gate; /* struct gated */
+	struct loop_source *read_timer;
 	unsigned reconcile_calls;
 	int64_t reconcile_asked; /* clock_real of the latest */
 	struct loop_source *reconcile_timer;
@@ -62,6 +63,10 @@ void metadata_link_down(struct metadata *m, enum role peer);
  * it is handled again afterwards. */
 bool metadata_gate(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
 		   void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request));
+/* The same for what only reads: a moment of patience, so that nobody is told
+ * that something runs which ended during an outage; then the records have to do. */
+bool metadata_gate_read(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+			void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request));
 void metadata_open_gate(struct metadata *m);
 
 /* For all links; the rows' handlers are spread over cri_*.c. */
