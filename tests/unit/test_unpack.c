@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 
 static char scratch[64];
@@ -61,17 +62,15 @@ struct wanted {
 	struct extract_limits extract;
 };
 
-/* Unpacks the file into <scratch>/out in a child, as the worker does. */
-static struct outcome unpack(const char *file, const struct wanted *w) {
+/* Unpacks the file into the folder in a child, as the worker does. */
+static struct outcome unpack_to(const char *folder, const char *file, const struct wanted *w) {
 	struct outcome o = { 0 };
 	char path[128];
 	int ends[2], status;
-	shell("rm -rf %s/out %s/report && mkdir %s/out", scratch, scratch, scratch);
 	struct unpack_job job = { .decode = w->decode, .extract = w->extract };
 	snprintf(job.diff_id, sizeof(job.diff_id), "%s", w->diff_id);
 	job.input = open(file, O_RDONLY | O_CLOEXEC);
-	snprintf(path, sizeof(path), "%s/out", scratch);
-	job.tree = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	job.tree = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	snprintf(path, sizeof(path), "%s/report", scratch);
 	job.report = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (pipe2(ends, O_CLOEXEC) < 0)
@@ -96,6 +95,13 @@ static struct outcome unpack(const char *file, const struct wanted *w) {
 	close(job.tree);
 	close(job.report);
 	return o;
+}
+
+static struct outcome unpack(const char *file, const struct wanted *w) {
+	char out[128];
+	snprintf(out, sizeof(out), "%s/out", scratch);
+	shell("rm -rf %s %s/report && mkdir %s", out, scratch, out);
+	return unpack_to(out, file, w);
 }
 
 static struct outcome unpack_tar(const char *file) {
@@ -683,6 +689,25 @@ static void test_bombs(void) {
 	free(o.report);
 }
 
+/* A file system of 1 MiB in the place of the target. */
+static void test_full_disk(void) {
+	char file[128], out[128];
+	snprintf(file, sizeof(file), "%s/full.tar", scratch);
+	snprintf(out, sizeof(out), "%s/full", scratch);
+	shell("cd %s && head -c 3000000 /dev/urandom >large && tar -cf full.tar large", scratch);
+	if (mkdir(out, 0755) < 0 || mount("tmpfs", out, "tmpfs", 0, "size=1m") < 0) {
+		tap_skip("a full disk", "no tmpfs to be had");
+		return;
+	}
+	struct wanted w = { .diff_id = digest_of(file) };
+	struct outcome o = unpack_to(out, file, &w);
+	tap_check(o.r < 0 && o.fault.code == FAULT_RESOURCE_EXHAUSTED && strstr(o.fault.text, "\"large\"") &&
+		      strstr(o.fault.text, "No space left"),
+		  "a full disk is named, with the file that didn't fit");
+	free(o.report);
+	umount2(out, MNT_DETACH);
+}
+
 /* Deeper than any path: each entry goes one link further down. */
 static void test_depth(void) {
 	struct archive a = { 0 };
@@ -708,7 +733,7 @@ int main(void) {
 		return tap_done();
 	}
 	/* What the tests leave mounted by mistake goes with this namespace. */
-	if (unshare(CLONE_NEWNS) < 0) {
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
 		tap_skip("unpacking", "no mount namespace to be had");
 		return tap_done();
 	}
@@ -727,6 +752,7 @@ int main(void) {
 	test_sizes();
 	test_bombs();
 	test_depth();
+	test_full_disk();
 	shell("rm -rf %s", scratch);
 	return tap_done();
 }
