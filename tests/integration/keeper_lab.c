@@ -98,6 +98,7 @@ void lab_free(struct lab *l) {
 	waitpid(l->zygote_pid, NULL, 0);
 	link_free(l->zygote);
 	close(l->control);
+	lab_pause(l, 0.02);
 	loop_free(l->loop);
 	rmdir(l->dir);
 	free(l);
@@ -164,12 +165,14 @@ void lab_answer_deinit(struct lab_answer *a) {
 /* --- pods --- */
 
 static void on_process_exited(struct lab_pod *p, struct msg_request *r, const Bulkhead__TaskExit *m) {
+	Bulkhead__Empty none = BULKHEAD__EMPTY__INIT;
 	if (p->n_exits == LAB_EXITS_MAX)
-		return;
+		p->n_exits = 0;
 	struct lab_exit *e = &p->exits[p->n_exits++];
 	snprintf(e->container, sizeof(e->container), "%s", m->container_id);
 	e->code = m->exit_code;
 	e->oom = m->oom_killed;
+	process_exited_reply(r, &none, NULL, 0);
 }
 
 HANDLER_DEFINE(struct lab_pod, process_exited)
@@ -220,11 +223,12 @@ int lab_pod_connect(struct lab_pod *p) {
 	return link_attach_socket(p->link, fd);
 }
 
-void lab_pod_free(struct lab_pod *p) {
+bool lab_pod_free(struct lab_pod *p) {
+	bool empty = rmdir(p->run_dir) == 0;
 	link_free(p->link);
 	fd_close(p->vault);
-	rmdir(p->run_dir);
 	free(p);
+	return empty;
 }
 
 /* --- roots and specifications --- */

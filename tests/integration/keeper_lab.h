@@ -42,7 +42,8 @@ bool lab_wait(struct lab *l, bool (*done)(void *ctx), void *ctx, double seconds)
 void lab_pause(struct lab *l, double seconds);
 
 struct lab_pod *lab_pod_new(struct lab *l);
-void lab_pod_free(struct lab_pod *p);
+/* Whether nothing was left in its folder. */
+bool lab_pod_free(struct lab_pod *p);
 /* Connects to the keeper's socket, in the place of the old link. */
 int lab_pod_connect(struct lab_pod *p);
 

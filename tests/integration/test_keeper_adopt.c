@@ -251,7 +251,7 @@ static void test_adopt(struct lab *l) {
 	tap_check(counted(l, "counter", 200), "not a line of its log was lost or cut");
 	tap_check(teardown(p), "the pod is taken down");
 	tap_check(lab_cgroups(p->id) == 0 && kill(more, 0) < 0, "nothing is left of it");
-	lab_pod_free(p);
+	tap_check(lab_pod_free(p), "its folder is empty");
 }
 
 static void test_vault(struct lab *l) {
@@ -274,7 +274,7 @@ static void test_vault(struct lab *l) {
 	lab_answer_deinit(&a);
 	tap_check(kill(stays, 0) == 0 && counted(l, "stays", 20), "the container didn't notice");
 	tap_check(teardown(p), "it is taken down");
-	lab_pod_free(p);
+	tap_check(lab_pod_free(p), "its folder is empty");
 }
 
 /* Without the vault, as when the task worker died too. */
@@ -293,7 +293,7 @@ static void test_lost(struct lab *l) {
 	tap_check(adopt(p, &a) && task(&a, "lost"), "its container is found by what the state says");
 	lab_answer_deinit(&a);
 	tap_check(teardown(p) && lab_cgroups(p->id) == 0, "and is taken down");
-	lab_pod_free(p);
+	tap_check(lab_pod_free(p), "its folder is empty");
 }
 
 /* A pod that is to go anyway: a fresh keeper takes it down without adoption. */
@@ -318,7 +318,7 @@ static void test_fresh(struct lab *l) {
 	lab_pause(l, 0.1);
 	tap_check(kill(one, 0) < 0 && kill(two, 0) < 0 && errno == ESRCH, "its containers are gone");
 	tap_check(lab_cgroups(p->id) == 0 && !lab_exists("%s/state.0", p->run_dir), "and all else");
-	lab_pod_free(p);
+	tap_check(lab_pod_free(p), "its folder is empty");
 }
 
 int main(void) {

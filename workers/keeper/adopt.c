@@ -198,7 +198,8 @@ static int record_restore(struct container *c, const Bulkhead__ContainerSaved *s
 		c->user->uid = t->user->uid;
 		c->user->gid = t->user->gid;
 		c->user->n_groups = MIN(t->user->n_additionalgids, (size_t)USER_GROUPS_MAX);
-		memcpy(c->user->groups, t->user->additionalgids, c->user->n_groups * sizeof(gid_t));
+		for (size_t i = 0; i < c->user->n_groups; i++)
+			c->user->groups[i] = t->user->additionalgids[i];
 		strcpy(c->user->home, "/");
 	}
 	return c->process.failed || c->seccomp.failed || !c->log_path ? -ENOMEM : 0;

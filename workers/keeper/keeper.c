@@ -168,8 +168,6 @@ int keeper_listen(struct keeper *k, struct fault *fault) {
 
 void keeper_unlisten(struct keeper *k) {
 	char path[4096];
-	if (k->listener < 0)
-		return;
 	loop_source_free_p(&k->listening);
 	fd_replace(&k->listener, -1);
 	snprintf(path, sizeof(path), "%s/" SOCKET_NAME, k->run_dir);
