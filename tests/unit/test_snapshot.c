@@ -776,6 +776,75 @@ static void test_confined(void) {
 	shell("rm -rf %s/layers %s/snapshots", base, base);
 }
 
+/* The unpacker among a worker's children; 0: none. */
+static pid_t unpacker_of(pid_t worker_pid) {
+	char path[64], text[256] = { 0 }, name[16] = { 0 };
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", worker_pid, worker_pid);
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return 0;
+	for (char *p = text, *end; *p; p = end) {
+		pid_t pid = (pid_t)strtol(p, &end, 10);
+		if (end == p)
+			break;
+		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+		CLEANUP_FD int comm = open(path, O_RDONLY | O_CLOEXEC);
+		if (comm >= 0 && read(comm, name, sizeof(name) - 1) > 0 && strcmp(name, "unpack\n") == 0)
+			return pid;
+	}
+	return 0;
+}
+
+static bool wait_until(bool (*condition)(pid_t), pid_t pid) {
+	for (int i = 0; i < 500; i++) {
+		if (condition(pid))
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+static bool has_unpacker(pid_t pid) {
+	return unpacker_of(pid) > 0;
+}
+
+static bool is_gone(pid_t pid) {
+	return kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+/* kill -9 in the middle of an unpacking: the unpacker dies with its worker, and
+ * the next worker clears away what it wrote. */
+static void test_killed(void) {
+	struct test_layer l = layer_make(80, "head -c 3000000 /dev/urandom >x", EVERYTHING);
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		abort();
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0) {
+		char b[1000];
+		CLEANUP_FD int file = open(l.file, O_RDONLY | O_CLOEXEC);
+		worker_start(true);
+		struct answer *a = call_unpack(l.chain, l.diff, ends[0]);
+		if (read(file, b, sizeof(b)) == sizeof(b) && write(ends[1], b, sizeof(b)) == sizeof(b))
+			wait_for(&a->done);
+		_exit(1);
+	}
+	close(ends[0]);
+	bool began = wait_until(has_unpacker, pid);
+	pid_t unpacker = unpacker_of(pid);
+	tap_check(began && unpacker > 0, "a worker unpacks");
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	/* It is an orphan by then, and whoever inherits it reaps it. */
+	tap_check(wait_until(is_gone, unpacker), "its unpacker dies with it");
+	close(ends[1]);
+	tap_check(entries("layers/.staging") == 1, "and leaves what it wrote");
+	worker_start(true);
+	tap_check(entries("layers/.staging") == 0, "which the next worker removes");
+	worker_stop();
+}
+
 /* As the confined worker has it: what it sees can't be executed or act as a
  * device there. What it gives away must be able to. */
 static void room_restrict(void) {
@@ -800,6 +869,7 @@ int main(void) {
 	layers_make();
 	test_confined();
 	room_restrict();
+	test_killed();
 	worker_start(true);
 	if (!worker.overlay.usable)
 		tap_skip("overlayfs", "this kernel or file system can't");
