@@ -7,7 +7,7 @@
 
 VARIANT ?= plain
 CC      ?= gcc
-O       := build/$(VARIANT)
+O       := build/$(VARIANT)$(if $(findstring clang,$(CC)),-clang)
 PREFIX  ?= /usr
 DESTDIR ?=
 
@@ -22,6 +22,8 @@ CPPFLAGS := -Iipc -I. -I$(O)/proto
 comma   := ,
 LDFLAGS := $(if $(filter asan fuzz,$(VARIANT)),-fsanitize=address$(comma)undefined) -Wl,-z,relro,-z,now
 Q       := $(if $(V),,@)
+# What a person asks for by one word is built by all processors.
+BUILD   := $(MAKE) --no-print-directory -j$(shell nproc)
 
 # --- what is built ---------------------------------------------------------
 
@@ -150,21 +152,21 @@ tests: all $(TESTS) $(FUZZ)
 
 # Everything, from nothing: installs, builds, runs.
 test: setup
-	@$(MAKE) --no-print-directory check
+	@$(BUILD) check
 
 # Runs the tests of what is installed already. ONLY=name picks some of them.
 check: tests
-	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(foreach t,$(TESTS) $(FUZZ) $(TESTS_PY) $(CRASH),$(if $(findstring $(ONLY),$(t)),$(t)))
+	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(foreach t,$(TESTS) $(FUZZ) $(TESTS_PY) $(CRASH),$(if $(ONLY),$(if $(findstring $(ONLY),$(t)),$(t)),$(t)))
 
 crash: tests
 	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(CRASH)
 
 demo: setup
-	@$(MAKE) --no-print-directory all
+	@$(BUILD) all
 	@BULKHEAD_BUILD=$(abspath $(O)) tools/demo
 
 bench: setup
-	@$(MAKE) --no-print-directory all $(O)/bench_ring
+	@$(BUILD) all $(O)/bench_ring
 	@BULKHEAD_BUILD=$(abspath $(O)) tools/bench
 
 # --- care ------------------------------------------------------------------
