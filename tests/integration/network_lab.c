@@ -362,6 +362,22 @@ static void attach_order(struct lab *lab, struct lab_pod *pod, const Bulkhead__P
 	arena_deinit(&arena);
 }
 
+void lab_attach_begin(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMapping *ports, size_t n_ports) {
+	struct fault fault;
+	attach_order(lab, pod, ports, n_ports, NULL, &fault);
+}
+
+void lab_detach_begin(struct lab_pod *pod) {
+	order_send(pod, &(struct order){ .what = ORDER_DETACH }, NULL, 0, NULL);
+}
+
+void lab_wait(struct lab_pod *pod, struct lab_answer *ret_answer) {
+	if (recv(pod->control, ret_answer, sizeof(*ret_answer), MSG_WAITALL) != sizeof(*ret_answer))
+		errx(1, "pod %s is gone", pod->id);
+	if (ret_answer->result < 0)
+		printf("# pod %s: %s\n", pod->id, ret_answer->fault.text);
+}
+
 bool lab_attach_killed(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMapping *ports, size_t n_ports,
 		       unsigned stop) {
 	struct fault fault;

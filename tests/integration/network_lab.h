@@ -47,6 +47,10 @@ void lab_pod_kill(struct lab_pod *pod);
 
 void lab_attach(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMapping *ports, size_t n_ports,
 		struct lab_answer *ret_answer);
+/* The same in two halves, so that several pods do it at once. */
+void lab_attach_begin(struct lab *lab, struct lab_pod *pod, const Bulkhead__PortMapping *ports, size_t n_ports);
+void lab_detach_begin(struct lab_pod *pod);
+void lab_wait(struct lab_pod *pod, struct lab_answer *ret_answer);
 void lab_detach(struct lab_pod *pod, struct lab_answer *ret_answer);
 /* Kills the pod's process when it enters its system call number `stop` (from 1)
  * of an attach, or of a detach; false when it had finished before that. It is

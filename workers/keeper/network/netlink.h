@@ -100,7 +100,7 @@ const char *nl_text(const struct nl_attr *a);
  * negative return ends the walk and is passed up. */
 typedef int (*nl_message_fn)(void *ctx, uint16_t type, const uint8_t *body, size_t size);
 /* Sends the one message and calls fn for each answer: one for a get, many for
- * a dump (NLM_F_DUMP in its flags). */
+ * a dump (NLM_F_DUMP in its flags). -EINTR: what was dumped changed meanwhile. */
 int netlink_query(struct netlink *nl, struct nl_batch *b, nl_message_fn fn, void *ctx);
 
 /* nfnetlink only: the messages as one transaction, all or nothing. */

@@ -17,6 +17,7 @@
 #include "record.h"
 #include "result.h"
 #include "rtnl.h"
+#include "sockets.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -129,12 +130,16 @@ static int native_bridge_add(struct work *w, const Bulkhead__NetworkPlan__Plugin
 
 /* Before an address is given back, no link may have it any more. From inside
  * it's taken off the pod's link, which costs microseconds and leaves the link
- * to die with the namespace. Otherwise, or when the namespace is to be used
- * again, the link itself must go. */
+ * to die with the namespace. When that isn't to end with us (connections are
+ * open, or the caller will use it again), or when it can't be reached, the link
+ * itself must go. */
 static int link_silence(struct work *w, struct fault *fault) {
 	struct rtnl_link link;
 	struct nl_batch b;
-	if (w->namespace != POD_HERE) {
+	bool lingers = w->namespace == POD_HERE && sockets_linger();
+	if (lingers)
+		sockets_hurry();
+	if (lingers || w->namespace != POD_HERE) {
 		int r = rtnl_link_delete(&w->host->route, w->host_ifname);
 		return r < 0 && r != -ENODEV ? fault_errno(fault, r, "delete link \"%s\"", w->host_ifname) : 0;
 	}

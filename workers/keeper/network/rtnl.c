@@ -191,10 +191,16 @@ int rtnl_addresses(struct netlink *nl, unsigned index, int family, struct addres
 		   size_t *ret_n) {
 	struct nl_batch b;
 	struct ifaddrmsg header = { .ifa_family = (uint8_t)family, .ifa_index = index };
-	struct address_list list = { .index = index, .addresses = ret_addresses, .room = room };
-	nl_reset(&b);
-	nl_begin(&b, RTM_GETADDR, NLM_F_DUMP, &header, sizeof(header));
-	int r = netlink_query(nl, &b, on_address, &list);
+	struct address_list list;
+	int r = -EINTR;
+	/* Other pods come and go: a list that changed while it was read is read
+	 * again. */
+	for (int attempt = 0; r == -EINTR && attempt < 10; attempt++) {
+		list = (struct address_list){ .index = index, .addresses = ret_addresses, .room = room };
+		nl_reset(&b);
+		nl_begin(&b, RTM_GETADDR, NLM_F_DUMP, &header, sizeof(header));
+		r = netlink_query(nl, &b, on_address, &list);
+	}
 	if (r == 0)
 		*ret_n = list.n;
 	return r;
