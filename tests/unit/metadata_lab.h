@@ -45,7 +45,7 @@ struct lab {
 	struct lab_task tasks[LAB_ITEMS];
 	size_t n_tasks;
 	bool exit_on_delete; /* task_delete kills, and the end is told first */
-	char journal[8192]; /* names of the calls, in order */
+	char journal[8192];  /* names of the calls, in order */
 
 	/* The image that the fake registry has. */
 	const char *config_digest;

@@ -99,11 +99,12 @@ static void test_pull(void) {
 	tap_check(l.layers.n == 3 && l.staged.n == 0 && l.row[MSG_layer_fetch].calls == 3, "its layers are unpacked");
 	/* sha256 of "<diff 0> <diff 1>", reckoned with sha256sum. */
 	tap_check(strcmp(l.layers.name[0], l.diff_ids[0]) == 0 &&
-			  strcmp(l.layers.name[1], "sha256:f94b891e05f6e37c90d87edfd5bb98a02d618a437c35f3a94b3b00e48e894631") == 0,
+		      strcmp(l.layers.name[1],
+			     "sha256:f94b891e05f6e37c90d87edfd5bb98a02d618a437c35f3a94b3b00e48e894631") == 0,
 		  "the bottom layer comes first");
 	Runtime__V1__Image *i = image_of("docker.io/library/busybox:latest");
 	tap_check(i && strcmp(i->id, l.config_digest) == 0 && i->n_repo_tags == 1 && i->n_repo_digests == 1 &&
-			  i->size == 3 * 1100,
+		      i->size == 3 * 1100,
 		  "it is known by its full name");
 	tap_check(image_of("busybox") && image_of(l.config_digest) && image_of("cccccccc") && !image_of("other"),
 		  "and by its short one, its id, and the beginning of that");
@@ -116,7 +117,8 @@ static void test_pull(void) {
 	tap_check(i && i->n_repo_tags == 2 && i->n_repo_digests == 2, "both names belong to the one image");
 	lab_restart(&l);
 	i = image_of("host:5000/copy:v1");
-	tap_check(i && i->n_repo_tags == 2 && l.layers.n == 3 && l.blobs.n == 4, "and survive a restart with all their content");
+	tap_check(i && i->n_repo_tags == 2 && l.layers.n == 3 && l.blobs.n == 4,
+		  "and survive a restart with all their content");
 	tap_check(remove_image("busybox") == FAULT_NONE && l.layers.n == 0 && l.blobs.n == 0,
 		  "removed, the disk is free when the answer comes");
 	tap_check(remove_image("busybox") == FAULT_NONE, "removed again is no error");
@@ -135,7 +137,8 @@ static void test_pull_joins(void) {
 	lab_send(&l, MSG_cri_pull_image, &q.base, &b);
 	lab_wait(&l, &a);
 	lab_wait(&l, &b);
-	tap_check(!a.fault.code && !b.fault.code && l.row[MSG_image_resolve].calls == 1, "two pulls of one image are one");
+	tap_check(!a.fault.code && !b.fault.code && l.row[MSG_image_resolve].calls == 1,
+		  "two pulls of one image are one");
 	lab_call_end(&a);
 	lab_call_end(&b);
 	end();
@@ -157,8 +160,8 @@ static void test_pull_fails(void) {
 	struct fault fault;
 	lab_init(&l);
 	fail(MSG_layer_fetch, FAULT_DATA_LOSS, 1);
-	tap_check(lab_pull(&l, "busybox", &fault) == FAULT_DATA_LOSS && strstr(fault.text, "docker.io/library/busybox") &&
-			  strstr(fault.text, "layer sha256:0"),
+	tap_check(lab_pull(&l, "busybox", &fault) == FAULT_DATA_LOSS &&
+		      strstr(fault.text, "docker.io/library/busybox") && strstr(fault.text, "layer sha256:0"),
 		  "a pull that fails says which image, which layer, why");
 	lab_turns(&l, 20);
 	tap_check(l.staged.n == 0, "and leaves nothing half unpacked");
@@ -186,7 +189,8 @@ static void test_pull_worker_dies(void) {
 	l.row[MSG_layer_fetch].hold = false;
 	lab_worker_up(&l, ROLE_IMAGE);
 	lab_wait(&l, &a);
-	tap_check(!a.fault.code && l.layers.n == 3, "a pull goes on when the image worker is replaced: %s", a.fault.text);
+	tap_check(!a.fault.code && l.layers.n == 3, "a pull goes on when the image worker is replaced: %s",
+		  a.fault.text);
 	lab_call_end(&a);
 	end();
 }
@@ -206,13 +210,16 @@ static void test_cycle(void) {
 		  "the same request again gives the same pod");
 	SET(web, lab_create(&l, pod, "web", &fault));
 	tap_check(*web, "a container is created: %s", fault.text);
-	tap_check(strcmp(lab_create(&l, pod, "web", NULL), web) == 0 && l.snapshots.n == 1, "again: the same container");
+	tap_check(strcmp(lab_create(&l, pod, "web", NULL), web) == 0 && l.snapshots.n == 1,
+		  "again: the same container");
 	Runtime__V1__ContainerStatus *s = status_of(web);
-	tap_check(s && s->state == CREATED && s->created_at && strcmp(s->image_id, l.config_digest) == 0, "it is created");
+	tap_check(s && s->state == CREATED && s->created_at && strcmp(s->image_id, l.config_digest) == 0,
+		  "it is created");
 	tap_check(lab_key(&l, MSG_cri_start_container, web) == FAULT_NONE, "it starts");
 	s = status_of(web);
 	tap_check(s && s->state == RUNNING && s->started_at && s->user->linux->uid == 5, "it runs");
-	tap_check(strstr(((Runtime__V1__ContainerStatusResponse *)last.reply)->info[0]->value, "oom score clamped") != NULL,
+	tap_check(strstr(((Runtime__V1__ContainerStatusResponse *)last.reply)->info[0]->value, "oom score clamped") !=
+		      NULL,
 		  "warnings are in the verbose status");
 	tap_check(lab_key(&l, MSG_cri_start_container, web) == FAULT_NONE && l.row[MSG_task_create].calls == 1,
 		  "started again is no error");
@@ -222,11 +229,13 @@ static void test_cycle(void) {
 		  "it has ended");
 	tap_check(lab_key(&l, MSG_cri_stop_container, web) == FAULT_NONE && l.row[MSG_task_stop].calls == 1,
 		  "stopped again is no error");
-	tap_check(lab_key(&l, MSG_cri_remove_container, web) == FAULT_NONE && count_containers(NULL) == 0, "it is removed");
+	tap_check(lab_key(&l, MSG_cri_remove_container, web) == FAULT_NONE && count_containers(NULL) == 0,
+		  "it is removed");
 	lab_turns(&l, 10);
 	tap_check(l.snapshots.n == 0 && l.n_tasks == 0, "with its snapshot and its task");
 	tap_check(lab_key(&l, MSG_cri_stop_pod_sandbox, pod) == FAULT_NONE && pod_of(pod)->state == 1, "the pod stops");
-	tap_check(lab_key(&l, MSG_cri_remove_pod_sandbox, pod) == FAULT_NONE && count_pods(NULL) == 0, "and is removed");
+	tap_check(lab_key(&l, MSG_cri_remove_pod_sandbox, pod) == FAULT_NONE && count_pods(NULL) == 0,
+		  "and is removed");
 	tap_check(l.sandboxes.n == 0, "nothing of it is left");
 	tap_check(*lab_run(&l, "p", NULL) && l.row[MSG_sandbox_start].calls == 2, "its name is free again");
 	end();
@@ -247,7 +256,8 @@ static void test_missing(void) {
 	tap_check(fault.code == FAULT_NOT_FOUND, "CreateContainer in no pod");
 	remove_image("busybox");
 	lab_create(&l, lab_run(&l, "p", NULL), "c", &fault);
-	tap_check(fault.code == FAULT_NOT_FOUND && strstr(fault.text, "image \"busybox\"") && count_containers(NULL) == 0,
+	tap_check(fault.code == FAULT_NOT_FOUND && strstr(fault.text, "image \"busybox\"") &&
+		      count_containers(NULL) == 0,
 		  "CreateContainer of an image that isn't there");
 	end();
 }
@@ -264,7 +274,8 @@ static void test_lists(void) {
 
 	Runtime__V1__PodSandboxFilter pf = RUNTIME__V1__POD_SANDBOX_FILTER__INIT;
 	Runtime__V1__PodSandboxStateValue ready = RUNTIME__V1__POD_SANDBOX_STATE_VALUE__INIT;
-	Runtime__V1__PodSandboxFilter__LabelSelectorEntry label = RUNTIME__V1__POD_SANDBOX_FILTER__LABEL_SELECTOR_ENTRY__INIT;
+	Runtime__V1__PodSandboxFilter__LabelSelectorEntry label =
+	    RUNTIME__V1__POD_SANDBOX_FILTER__LABEL_SELECTOR_ENTRY__INIT;
 	Runtime__V1__PodSandboxFilter__LabelSelectorEntry *labels[] = { &label };
 	tap_check(count_pods(NULL) == 2 && count_pods(&pf) == 2, "all pods");
 	pf.state = &ready;
@@ -307,14 +318,15 @@ static void test_exits(void) {
 	lab_exit(&l, b, 137, true, false);
 	lab_turns(&l, 10);
 	Runtime__V1__ContainerStatus *s = status_of(a);
-	tap_check(s->state == EXITED && s->exit_code == 0 && strcmp(s->reason, "Completed") == 0 && s->finished_at == 12345,
+	tap_check(s->state == EXITED && s->exit_code == 0 && strcmp(s->reason, "Completed") == 0 &&
+		      s->finished_at == 12345,
 		  "an exit is known at once");
 	s = status_of(b);
 	tap_check(s->exit_code == 137 && strcmp(s->reason, "OOMKilled") == 0, "an OOM kill is called so");
 	uint64_t n = l.m.events.last;
 	const struct event *e = events_get(&l.m.events, n);
 	tap_check(e && e->type == EVENT_STOPPED && strcmp(e->container_id, b) == 0 &&
-			  events_get(&l.m.events, n - 1)->type == EVENT_OOM && !events_get(&l.m.events, n + 1),
+		      events_get(&l.m.events, n - 1)->type == EVENT_OOM && !events_get(&l.m.events, n + 1),
 		  "events tell it in order");
 	lab_restart(&l);
 	s = status_of(b);
@@ -353,21 +365,21 @@ static void test_exec(void) {
 	lab_call(&l, MSG_cri_list_container_stats, &sq.base, &c);
 	Runtime__V1__ListContainerStatsResponse *st = (Runtime__V1__ListContainerStatsResponse *)c.reply;
 	tap_check(st && st->n_stats == 1 && st->stats[0]->memory->working_set_bytes->value == 2000 &&
-			  st->stats[0]->writable_layer->used_bytes->value == 4096,
+		      st->stats[0]->writable_layer->used_bytes->value == 4096,
 		  "stats of task and snapshot together");
 	lab_call_end(&c);
 	Runtime__V1__StatusRequest stq = RUNTIME__V1__STATUS_REQUEST__INIT;
 	lab_call(&l, MSG_cri_status, &stq.base, &c);
 	Runtime__V1__StatusResponse *status = (Runtime__V1__StatusResponse *)c.reply;
 	tap_check(status && status->status->n_conditions == 2 && status->status->conditions[0]->status &&
-			  status->status->conditions[1]->status,
+		      status->status->conditions[1]->status,
 		  "the runtime and its network are ready");
 	lab_call_end(&c);
 	lab_worker_down(&l, ROLE_SNAPSHOT);
 	lab_call(&l, MSG_cri_status, &stq.base, &c);
 	status = (Runtime__V1__StatusResponse *)c.reply;
 	tap_check(status && !status->status->conditions[0]->status &&
-			  strstr(status->status->conditions[0]->message, "snapshot worker"),
+		      strstr(status->status->conditions[0]->message, "snapshot worker"),
 		  "not while a worker is away");
 	lab_call_end(&c);
 	lab_worker_up(&l, ROLE_SNAPSHOT);
@@ -388,14 +400,15 @@ static void test_step_fails(void) {
 	SET(pod, lab_run(&l, "p", &fault));
 	tap_check(*pod, "its name is free");
 	fail(MSG_snapshot_prepare, FAULT_RESOURCE_EXHAUSTED, 1);
-	tap_check(!*lab_create(&l, pod, "a", &fault) && fault.code == FAULT_RESOURCE_EXHAUSTED, "a full disk at create");
+	tap_check(!*lab_create(&l, pod, "a", &fault) && fault.code == FAULT_RESOURCE_EXHAUSTED,
+		  "a full disk at create");
 	tap_check(count_containers(NULL) == 0, "leaves no container");
 	SET(a, lab_create(&l, pod, "a", &fault));
 	fail(MSG_task_create, FAULT_NOT_FOUND, 1);
 	tap_check(lab_key(&l, MSG_cri_start_container, a) == FAULT_NOT_FOUND, "a start that fails keeps its code");
 	Runtime__V1__ContainerStatus *s = status_of(a);
 	tap_check(s && s->state == EXITED && s->exit_code == 128 && strcmp(s->reason, "StartError") == 0 &&
-			  strstr(s->message, "the fake refuses"),
+		      strstr(s->message, "the fake refuses"),
 		  "and is the container's end");
 	tap_check(lab_key(&l, MSG_cri_start_container, a) == FAULT_FAILED_PRECONDITION, "which is final");
 	tap_check(lab_key(&l, MSG_cri_remove_container, a) == FAULT_NONE, "it can be removed");
@@ -439,7 +452,8 @@ static void test_retries(void) {
 	l.row[MSG_task_create].hold = false;
 	lab_worker_up(&l, ROLE_TASK);
 	lab_wait(&l, &c);
-	tap_check(!c.fault.code && l.n_tasks == 1 && l.row[MSG_task_create].calls == 1 && status_of(a)->state == RUNNING,
+	tap_check(!c.fault.code && l.n_tasks == 1 && l.row[MSG_task_create].calls == 1 &&
+		      status_of(a)->state == RUNNING,
 		  "and so is a container that runs: %s", c.fault.text);
 	lab_call_end(&c);
 
@@ -456,7 +470,8 @@ static void test_retries(void) {
 	lab_worker_up(&l, ROLE_TASK);
 	lab_wait(&l, &c);
 	l.exit_on_delete = false;
-	tap_check(!c.fault.code && l.n_tasks == 2 && l.row[MSG_task_delete].calls == 1 && status_of(a)->state == RUNNING,
+	tap_check(!c.fault.code && l.n_tasks == 2 && l.row[MSG_task_delete].calls == 1 &&
+		      status_of(a)->state == RUNNING,
 		  "one that doesn't is made anew: %s", c.fault.text);
 	lab_call_end(&c);
 
@@ -503,11 +518,12 @@ static void test_restart(void) {
 	tap_check(s->state == EXITED && s->exit_code == 9, "an exit that nobody heard of is taken over");
 	tap_check(pod_of(gone)->state == 1, "a pod that is gone isn't ready");
 	s = status_of(c);
-	tap_check(s->state == EXITED && s->exit_code == 255 && strcmp(s->reason, "Unknown") == 0, "nor do its containers run");
+	tap_check(s->state == EXITED && s->exit_code == 255 && strcmp(s->reason, "Unknown") == 0,
+		  "nor do its containers run");
 	lab_turns(&l, 10);
 	tap_check(l.sandboxes.n == 1, "a pod without a record is stopped");
 	tap_check(!lab_has(&l.snapshots, "orphan") && !lab_has(&l.layers, "sha256:orphan") && l.snapshots.n == 3 &&
-			  l.layers.n == 3,
+		      l.layers.n == 3,
 		  "snapshots and layers without a record are removed, others stay");
 	lab_key(&l, MSG_cri_remove_pod_sandbox, pod);
 	lab_key(&l, MSG_cri_remove_pod_sandbox, gone);
@@ -536,8 +552,9 @@ static void test_restart_in_run(bool finished) {
 	/* The call is one that is sent again. */
 	lab_wait(&l, &c);
 	tap_check(!c.fault.code && l.sandboxes.n == 1 && l.row[MSG_sandbox_start].calls == (finished ? 1 : 2) &&
-			  count_pods(NULL) == 1,
-		  "%s: %s", finished ? "a start that had worked is finished" : "one that hadn't is undone and made anew",
+		      count_pods(NULL) == 1,
+		  "%s: %s",
+		  finished ? "a start that had worked is finished" : "one that hadn't is undone and made anew",
 		  c.fault.text);
 	lab_call_end(&c);
 	end();
@@ -554,7 +571,8 @@ static void test_boot(void) {
 	lab_restart(&l);
 	tap_check(pod_of(pod)->state == 1 && status_of(a)->state == EXITED && status_of(a)->exit_code == 255,
 		  "after a boot nothing runs, and everything is still listed");
-	tap_check(lab_key(&l, MSG_cri_remove_pod_sandbox, pod) == FAULT_NONE && count_pods(NULL) == 0, "until it is removed");
+	tap_check(lab_key(&l, MSG_cri_remove_pod_sandbox, pod) == FAULT_NONE && count_pods(NULL) == 0,
+		  "until it is removed");
 	end();
 }
 
@@ -580,7 +598,7 @@ static void test_concurrent(void) {
 	lab_wait(&l, &remove);
 	lab_wait(&l, &again);
 	tap_check(!start.fault.code && !stop.fault.code && !remove.fault.code && !again.fault.code &&
-			  count_pods(NULL) == 0 && count_containers(NULL) == 0,
+		      count_pods(NULL) == 0 && count_containers(NULL) == 0,
 		  "and all come to their end");
 	lab_turns(&l, 10);
 	tap_check(l.snapshots.n == 0 && l.sandboxes.n == 0, "with nothing left");

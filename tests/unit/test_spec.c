@@ -164,7 +164,8 @@ static void test_env(void) {
 	x.config.envs = kvs;
 	x.config.n_envs = 1;
 	build();
-	tap_check(strcmp(joined(spec->process->env, spec->process->n_env), "PATH=/image HOSTNAME=web A=two\nlines") == 0,
+	tap_check(strcmp(joined(spec->process->env, spec->process->n_env), "PATH=/image HOSTNAME=web A=two\nlines") ==
+		      0,
 		  "the client's win over the image's, values are bytes");
 	kv.key = (char *)"A=B";
 	tap_check(refused(FAULT_INVALID_ARGUMENT, "A=B"), "a name with = is refused");
@@ -196,8 +197,8 @@ static void test_user(void) {
 	x.security.supplemental_groups = groups;
 	x.security.n_supplemental_groups = 2;
 	build();
-	tap_check(strcmp(spec->process->user->username, "1000:2000") == 0 && spec->process->user->n_additionalgids == 2 &&
-			  spec->process->user->additionalgids[1] == 6,
+	tap_check(strcmp(spec->process->user->username, "1000:2000") == 0 &&
+		      spec->process->user->n_additionalgids == 2 && spec->process->user->additionalgids[1] == 6,
 		  "with group and supplementary groups");
 	x.security.run_as_user = NULL;
 	x.image.user = (char *)"";
@@ -216,7 +217,8 @@ static void test_user(void) {
 }
 
 static void test_capabilities(void) {
-	static char *all[] = { "ALL" }, *net[] = { "net_admin", "CAP_SYS_TIME" }, *chown[] = { "CHOWN" }, *bad[] = { "FLY" };
+	static char *all[] = { "ALL" }, *net[] = { "net_admin", "CAP_SYS_TIME" }, *chown[] = { "CHOWN" },
+		    *bad[] = { "FLY" };
 	reset();
 	build();
 	const Grpc__LinuxCapabilities *c = spec->process->capabilities;
@@ -228,8 +230,8 @@ static void test_capabilities(void) {
 	x.capabilities.n_drop_capabilities = 1;
 	build();
 	c = spec->process->capabilities;
-	tap_check(c->n_bounding == 15 && has(c->effective, 15, "CAP_NET_ADMIN") && has(c->permitted, 15, "CAP_SYS_TIME") &&
-			  !has(c->bounding, 15, "CAP_CHOWN"),
+	tap_check(c->n_bounding == 15 && has(c->effective, 15, "CAP_NET_ADMIN") &&
+		      has(c->permitted, 15, "CAP_SYS_TIME") && !has(c->bounding, 15, "CAP_CHOWN"),
 		  "add and drop, with and without CAP_");
 	x.capabilities.drop_capabilities = all;
 	build();
@@ -272,9 +274,10 @@ static void test_mounts(void) {
 	build();
 	tap_check(strcmp(joined(mount_at("/data/in")->options, 3), "rbind rprivate rro") == 0, "recursively read-only");
 	tap_check(strcmp(joined(mount_at("/data")->options, 3), "rbind rshared rw") == 0 &&
-			  strcmp(spec->linux->rootfspropagation, "rshared") == 0,
+		      strcmp(spec->linux->rootfspropagation, "rshared") == 0,
 		  "propagation");
-	tap_check(mount_at("/data") && mount_at("/data/in") && strcmp(spec->mounts[spec->n_mounts - 1]->destination, "/data") != 0,
+	tap_check(mount_at("/data") && mount_at("/data/in") &&
+		      strcmp(spec->mounts[spec->n_mounts - 1]->destination, "/data") != 0,
 		  "a folder comes before what is mounted in it");
 	b.container_path = (char *)"/etc//hosts";
 	build();
@@ -326,7 +329,7 @@ static void test_linux(void) {
 	x.security.seccomp = &profile;
 	build();
 	tap_check(strcmp(annotation(SPEC_SECCOMP), "unconfined") == 0 && spec->linux->n_maskedpaths == 0 &&
-			  has(mount_at("/sys")->options, mount_at("/sys")->n_options, "rw"),
+		      has(mount_at("/sys")->options, mount_at("/sys")->n_options, "rw"),
 		  "privileged: no filter, nothing masked, /sys writable");
 	Runtime__V1__Device device = RUNTIME__V1__DEVICE__INIT, *devices[] = { &device };
 	device.host_path = (char *)"/dev/fuse";
@@ -340,7 +343,8 @@ static void test_linux(void) {
 }
 
 static void test_resources(void) {
-	Runtime__V1__LinuxContainerResources__UnifiedEntry u = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__UNIFIED_ENTRY__INIT;
+	Runtime__V1__LinuxContainerResources__UnifiedEntry u =
+	    RUNTIME__V1__LINUX_CONTAINER_RESOURCES__UNIFIED_ENTRY__INIT;
 	Runtime__V1__LinuxContainerResources__UnifiedEntry *us[] = { &u };
 	reset();
 	x.resources.memory_limit_in_bytes = 1 << 20;
@@ -353,7 +357,7 @@ static void test_resources(void) {
 	x.resources.n_unified = 1;
 	build();
 	tap_check(spec->linux->resources->memory->limit == 1 << 20 && spec->linux->resources->cpu->shares == 512 &&
-			  spec->process->oomscoreadj == -998 && strcmp(annotation(SPEC_UNIFIED "memory.high"), "100") == 0,
+		      spec->process->oomscoreadj == -998 && strcmp(annotation(SPEC_UNIFIED "memory.high"), "100") == 0,
 		  "resources");
 	u.key = (char *)"../cgroup.procs";
 	tap_check(refused(FAULT_INVALID_ARGUMENT, "cgroup setting"), "a unified key that is a path is refused");
@@ -370,7 +374,7 @@ static void test_signals(void) {
 	x.config.stop_signal = RUNTIME__V1__SIGNAL__SIGNAL_SIGUSR1;
 	tap_check(spec_stop_signal(&x.container) == 10, "the client's");
 	tap_check(signal_parse("RTMIN+3") == 37 && signal_parse("SIGRTMAX-1") == 63 && signal_parse("9") == 9 &&
-			  signal_parse("99") == 0 && signal_parse("nonsense") == 0,
+		      signal_parse("99") == 0 && signal_parse("nonsense") == 0,
 		  "other ways to write one");
 	bool same = true;
 	for (unsigned n = 1; n <= 64; n++)
@@ -389,11 +393,11 @@ static bool sysctl(const char *name, bool host_network, bool host_ipc) {
 static void test_checks(void) {
 	reset();
 	tap_check(sysctl("net.core.somaxconn", false, false) && sysctl("net/ipv4/ip_forward", false, false) &&
-			  sysctl("kernel.shmmax", false, false) && sysctl("fs.mqueue.msg_max", false, false),
+		      sysctl("kernel.shmmax", false, false) && sysctl("fs.mqueue.msg_max", false, false),
 		  "sysctls of namespaces");
 	tap_check(!sysctl("kernel.core_pattern", false, false) && !sysctl("kernel.shmmaxx", false, false) &&
-			  !sysctl("net.ipv4.ip_forward+kernel.core_pattern", false, false) &&
-			  !sysctl("net/../kernel/core_pattern", false, false) && !sysctl("vm.swappiness", false, false),
+		      !sysctl("net.ipv4.ip_forward+kernel.core_pattern", false, false) &&
+		      !sysctl("net/../kernel/core_pattern", false, false) && !sysctl("vm.swappiness", false, false),
 		  "sysctls of the machine are refused");
 	tap_check(!sysctl("net.core.somaxconn", true, false) && !sysctl("kernel.sem", false, true),
 		  "those of shared namespaces too");

@@ -372,8 +372,9 @@ static void test_compact(void) {
 	stat(path, &before);
 	struct seen seen = reload(dir, STORE_PODS, NULL, NULL);
 	stat(path, &after);
-	tap_check(seen.n == 2 && after.st_size * 4 < before.st_size, "a grown file is compacted at start (%ld to %ld KiB)",
-		  (long)before.st_size / 1024, (long)after.st_size / 1024);
+	tap_check(seen.n == 2 && after.st_size * 4 < before.st_size,
+		  "a grown file is compacted at start (%ld to %ld KiB)", (long)before.st_size / 1024,
+		  (long)after.st_size / 1024);
 	free(value);
 }
 

@@ -41,15 +41,9 @@ static const struct {
 	const char *name;
 	enum sysctl_space space;
 } namespaced[] = {
-	{ "net.", SPACE_NET },
-	{ "kernel.shm_rmid_forced", SPACE_IPC },
-	{ "kernel.shmall", SPACE_IPC },
-	{ "kernel.shmmax", SPACE_IPC },
-	{ "kernel.shmmni", SPACE_IPC },
-	{ "kernel.msgmax", SPACE_IPC },
-	{ "kernel.msgmnb", SPACE_IPC },
-	{ "kernel.msgmni", SPACE_IPC },
-	{ "kernel.sem", SPACE_IPC },
+	{ "net.", SPACE_NET },		{ "kernel.shm_rmid_forced", SPACE_IPC }, { "kernel.shmall", SPACE_IPC },
+	{ "kernel.shmmax", SPACE_IPC }, { "kernel.shmmni", SPACE_IPC },		 { "kernel.msgmax", SPACE_IPC },
+	{ "kernel.msgmnb", SPACE_IPC }, { "kernel.msgmni", SPACE_IPC },		 { "kernel.sem", SPACE_IPC },
 	{ "fs.mqueue.", SPACE_IPC },
 };
 
@@ -154,7 +148,8 @@ static int check_ports(const Runtime__V1__PodSandboxConfig *c, struct fault *fau
 static int check_namespaces(const Runtime__V1__PodSandboxConfig *c, struct fault *fault) {
 	const Runtime__V1__NamespaceOption *n = sandbox_namespaces(c);
 	if (n->network != RUNTIME__V1__NAMESPACE_MODE__POD && n->network != RUNTIME__V1__NAMESPACE_MODE__NODE)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the network namespace of a pod is its own or the node's");
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "the network namespace of a pod is its own or the node's");
 	if (n->ipc != RUNTIME__V1__NAMESPACE_MODE__POD && n->ipc != RUNTIME__V1__NAMESPACE_MODE__NODE)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the IPC namespace of a pod is its own or the node's");
 	if ((unsigned)n->pid > RUNTIME__V1__NAMESPACE_MODE__NODE)
@@ -172,8 +167,8 @@ static int check_linux(const Runtime__V1__PodSandboxConfig *c, struct fault *fau
 	if (*l->cgroup_parent) {
 		/* systemd's form, "a-b.slice", is a name without slashes. */
 		bool slice = !strchr(l->cgroup_parent, '/');
-		int r = slice ? check_text("the cgroup parent", l->cgroup_parent, fault) :
-				check_path("the cgroup parent", l->cgroup_parent, fault);
+		int r = slice ? check_text("the cgroup parent", l->cgroup_parent, fault)
+			      : check_path("the cgroup parent", l->cgroup_parent, fault);
 		if (r < 0)
 			return r;
 	}

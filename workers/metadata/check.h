@@ -15,8 +15,7 @@ int check_text(const char *what, const char *text, struct fault *fault) NODISCAR
 /* Absolute, without ".." and control characters. */
 int check_path(const char *what, const char *path, struct fault *fault) NODISCARD;
 /* host_network, host_ipc: the pod shares them, so what belongs to them is the host's. */
-int check_sysctl(const char *name, const char *value, bool host_network, bool host_ipc,
-		 struct fault *fault) NODISCARD;
+int check_sysctl(const char *name, const char *value, bool host_network, bool host_ipc, struct fault *fault) NODISCARD;
 
 int check_sandbox_config(const Runtime__V1__PodSandboxConfig *c, struct fault *fault) NODISCARD;
 int check_container_config(const Runtime__V1__ContainerConfig *c, struct fault *fault) NODISCARD;

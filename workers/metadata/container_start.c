@@ -16,7 +16,7 @@
 
 struct start_op {
 	struct container_op co; /* first */
-	int root;               /* the detached mount, until it is given away */
+	int root;		/* the detached mount, until it is given away */
 };
 
 static void start_mounted(void *ctx, const struct msg_answer *answer) {

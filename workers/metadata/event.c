@@ -25,7 +25,7 @@ void events_add(struct events *e, enum event_type type, const char *sandbox_id, 
 	snprintf(ev->sandbox_id, sizeof(ev->sandbox_id), "%s", sandbox_id);
 	snprintf(ev->container_id, sizeof(ev->container_id), "%s", container_id ? container_id : sandbox_id);
 	struct event now = *ev;
-	list_for_each_safe(n, &e->followers) {
+	list_for_each_safe (n, &e->followers) {
 		struct event_follower *f = list_entry(n, struct event_follower, node);
 		f->fn(f->ctx, &now);
 	}

@@ -23,7 +23,7 @@ enum event_type {
 
 struct event {
 	uint64_t sequence; /* from 1, without gaps */
-	int64_t time;      /* clock_real */
+	int64_t time;	   /* clock_real */
 	enum event_type type;
 	bool sandbox; /* of the pod sandbox itself: container_id is its id */
 	char container_id[ID_SIZE + 12], sandbox_id[ID_SIZE + 12];

@@ -58,21 +58,21 @@ static void mark(struct metadata *m, char *const *chain_ids, size_t n) {
 
 static void mark_all(struct metadata *m) {
 	int64_t now = clock_mono(), next = 0;
-	list_for_each(n, &m->model.layers) {
+	list_for_each (n, &m->model.layers) {
 		struct layer *l = list_entry(n, struct layer, node);
 		l->marked = l->lease_until > now;
 		if (l->marked)
 			next = MAX(next, l->lease_until);
 	}
-	list_for_each(n, &m->model.images) {
+	list_for_each (n, &m->model.images) {
 		const struct image *i = list_entry(n, struct image, node);
 		mark(m, i->record->layers, i->record->n_layers);
 	}
-	list_for_each(n, &m->model.containers) {
+	list_for_each (n, &m->model.containers) {
 		const struct container *c = list_entry(n, struct container, node);
 		mark(m, c->record->layers, c->record->n_layers);
 	}
-	list_for_each(n, &m->model.dying) {
+	list_for_each (n, &m->model.dying) {
 		const struct container *c = list_entry(n, struct container, node);
 		mark(m, c->record->layers, c->record->n_layers);
 	}
@@ -96,7 +96,7 @@ void gc_layers(struct metadata *m, void (*fn)(void *ctx), void *ctx) {
 	if (!c)
 		return;
 	mark_all(m);
-	list_for_each_safe(n, &m->model.layers) {
+	list_for_each_safe (n, &m->model.layers) {
 		struct layer *l = list_entry(n, struct layer, node);
 		if (!l->marked)
 			layer_collect(c, l);
@@ -111,7 +111,7 @@ static void on_gc_timer(void *ctx) {
 	gc_layers(m, NULL, NULL);
 	/* Leases run out with nobody there to notice. */
 	int64_t until = 0;
-	list_for_each(n, &m->model.layers) {
+	list_for_each (n, &m->model.layers) {
 		struct layer *l = list_entry(n, struct layer, node);
 		if (l->lease_until > clock_mono())
 			until = MAX(until, l->lease_until);
@@ -142,7 +142,7 @@ static bool image_needs_blob(const struct image *i, const char *digest) {
 }
 
 static bool blob_needed(struct metadata *m, const char *digest) {
-	list_for_each(n, &m->model.images)
+	list_for_each (n, &m->model.images)
 		if (image_needs_blob(list_entry(n, struct image, node), digest))
 			return true;
 	return pulls_need_blob(m, digest);
@@ -198,7 +198,7 @@ static bool names(char *const *list, size_t n, const char *id) {
 }
 
 static void image_break(struct metadata *m, const struct layer *l) {
-	list_for_each(n, &m->model.images) {
+	list_for_each (n, &m->model.images) {
 		struct image *i = list_entry(n, struct image, node);
 		if (i->broken || !names(i->record->layers, i->record->n_layers, l->record->chain_id))
 			continue;
@@ -218,8 +218,9 @@ static void snapshots_listed(void *ctx, const struct msg_answer *answer) {
 	const Bulkhead__SnapshotListReply *a = snapshot_list_answer(answer);
 	for (size_t i = 0; i < a->n_snapshots; i++) {
 		bool dying = false;
-		list_for_each(n, &m->model.dying)
-			dying = dying || strcmp(list_entry(n, struct container, node)->record->id, a->snapshots[i]) == 0;
+		list_for_each (n, &m->model.dying)
+			dying =
+			    dying || strcmp(list_entry(n, struct container, node)->record->id, a->snapshots[i]) == 0;
 		if (!dying && !map_find(&m->model.container_ids, a->snapshots[i]))
 			sweep_snapshot(m, a->snapshots[i]);
 	}
@@ -231,7 +232,7 @@ static void snapshots_listed(void *ctx, const struct msg_answer *answer) {
 		c->open++;
 		layer_remove_send(m->snapshot, NULL, &q, NULL, 0, removed, c);
 	}
-	list_for_each_safe(n, &m->model.layers) {
+	list_for_each_safe (n, &m->model.layers) {
 		struct layer *l = list_entry(n, struct layer, node);
 		char key[IMAGE_KEY_SIZE];
 		if (names(a->layers, a->n_layers, l->record->chain_id))

@@ -53,16 +53,15 @@ static void on_index_timer(void *ctx) {
 	m->index_timer = NULL;
 	arena_init(&a, 0);
 	q.entries = arena_alloc(&a, (m->model.image_names.n_nodes + 1) * sizeof(*q.entries));
-	list_for_each(n, &m->model.images) {
+	list_for_each (n, &m->model.images) {
 		const struct image *i = list_entry(n, struct image, node);
 		for (size_t k = 0; q.entries && k < i->record->n_names + i->record->n_digests; k++) {
-			Bulkhead__ContentIndexRequest__Entry *e =
-				VIEW_NEW(&a, Bulkhead__ContentIndexRequest__Entry,
-					 BULKHEAD__CONTENT_INDEX_REQUEST__ENTRY__INIT);
+			Bulkhead__ContentIndexRequest__Entry *e = VIEW_NEW(
+			    &a, Bulkhead__ContentIndexRequest__Entry, BULKHEAD__CONTENT_INDEX_REQUEST__ENTRY__INIT);
 			if (!e)
 				break;
-			e->name = k < i->record->n_names ? i->record->names[k] :
-							   i->record->digests[k - i->record->n_names];
+			e->name =
+			    k < i->record->n_names ? i->record->names[k] : i->record->digests[k - i->record->n_names];
 			e->target = i->record->target;
 			q.entries[q.n_entries++] = e;
 		}
@@ -88,7 +87,7 @@ void cri_list_images(struct metadata *m, struct msg_request *r, const ProtobufCM
 	struct arena arena;
 	arena_init(&arena, 0);
 	a.images = arena_alloc(&arena, (m->model.image_ids.n_nodes + 1) * sizeof(*a.images));
-	list_for_each(n, &m->model.images) {
+	list_for_each (n, &m->model.images) {
 		const struct image *i = list_entry(n, struct image, node);
 		Runtime__V1__Image *v = i->broken || (*only && i != wanted) ? NULL : view_image(m, &arena, i);
 		if (v && a.images)
@@ -291,7 +290,7 @@ static void fs_done(void *ctx, const struct msg_answer *answer) {
 	bytes.value = s->used_bytes;
 	inodes.value = s->used_inodes;
 	/* The blobs lie beside the layers. */
-	list_for_each(n, &m->model.images) {
+	list_for_each (n, &m->model.images) {
 		const Bulkhead__ImageRecord *i = list_entry(n, struct image, node)->record;
 		for (size_t k = 0; k < i->n_blobs; k++)
 			bytes.value += i->blobs[k]->size;

@@ -23,8 +23,8 @@ struct layer_job {
 	bool fetched, unpacked, committing;
 	unsigned open; /* answers that are still to come */
 	uint64_t size, inodes;
-	struct fault fault;      /* of whichever failed for a reason of its own */
-	struct list waiters;     /* struct layer_waiter */
+	struct fault fault;  /* of whichever failed for a reason of its own */
+	struct list waiters; /* struct layer_waiter */
 };
 
 struct layer_waiter {

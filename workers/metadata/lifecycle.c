@@ -117,7 +117,7 @@ int container_started(struct metadata *m, struct container *c, const Bulkhead__T
 
 void sandbox_went_down(struct metadata *m, struct sandbox *s) {
 	s->network_down = true;
-	list_for_each_safe(n, &s->containers) {
+	list_for_each_safe (n, &s->containers) {
 		struct container *c = list_entry(n, struct container, in_sandbox);
 		if (c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP)
 			container_ended(m, c, NULL);
@@ -144,7 +144,7 @@ void container_forget(struct metadata *m, struct container *c) {
 }
 
 void sandbox_forget(struct metadata *m, struct sandbox *s) {
-	list_for_each_safe(n, &s->containers)
+	list_for_each_safe (n, &s->containers)
 		container_forget(m, list_entry(n, struct container, in_sandbox));
 	events_add(&m->events, EVENT_DELETED, s->record->id, NULL);
 	model_free_sandbox(&m->model, s);

@@ -21,7 +21,7 @@ void cri_list_pod_sandbox(struct metadata *m, struct msg_request *r, const Proto
 		return;
 	arena_init(&arena, 0);
 	a.items = arena_alloc(&arena, (m->model.sandbox_ids.n_nodes + 1) * sizeof(*a.items));
-	list_for_each(n, &m->model.sandboxes) {
+	list_for_each (n, &m->model.sandboxes) {
 		const struct sandbox *s = list_entry(n, struct sandbox, node);
 		if (filter_sandbox(q->filter, s) && a.items && (a.items[a.n_items] = view_sandbox(&arena, s)))
 			a.n_items++;
@@ -38,7 +38,7 @@ void cri_list_containers(struct metadata *m, struct msg_request *r, const Protob
 		return;
 	arena_init(&arena, 0);
 	a.containers = arena_alloc(&arena, (m->model.container_ids.n_nodes + 1) * sizeof(*a.containers));
-	list_for_each(n, &m->model.containers) {
+	list_for_each (n, &m->model.containers) {
 		const struct container *c = list_entry(n, struct container, node);
 		if (filter_container(q->filter, c) && a.containers &&
 		    (a.containers[a.n_containers] = view_container(&arena, c)))
@@ -79,7 +79,8 @@ static char *sandbox_info(struct arena *a, const struct sandbox *s) {
 void cri_pod_sandbox_status(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Runtime__V1__PodSandboxStatusRequest *q = (const Runtime__V1__PodSandboxStatusRequest *)request;
 	Runtime__V1__PodSandboxStatusResponse a = RUNTIME__V1__POD_SANDBOX_STATUS_RESPONSE__INIT;
-	Runtime__V1__PodSandboxStatusResponse__InfoEntry info = RUNTIME__V1__POD_SANDBOX_STATUS_RESPONSE__INFO_ENTRY__INIT;
+	Runtime__V1__PodSandboxStatusResponse__InfoEntry info =
+	    RUNTIME__V1__POD_SANDBOX_STATUS_RESPONSE__INFO_ENTRY__INIT;
 	Runtime__V1__PodSandboxStatusResponse__InfoEntry *infos[] = { &info };
 	struct arena arena;
 	struct sandbox *s;

@@ -50,7 +50,8 @@ static const struct record_kind {
 	const char *damage;
 } kinds[] = {
 	{ "s/", RECORD_SANDBOX, STORE_PODS, load_sandbox, "the record is no pod sandbox, or a second one of its name" },
-	{ "c/", RECORD_CONTAINER, STORE_PODS, load_container, "the record is no container, or its pod sandbox is missing" },
+	{ "c/", RECORD_CONTAINER, STORE_PODS, load_container,
+	  "the record is no container, or its pod sandbox is missing" },
 	{ "i/", RECORD_IMAGE, STORE_IMAGES, load_image, "the record is no image" },
 	{ "l/", RECORD_LAYER, STORE_IMAGES, load_layer, "the record is no layer" },
 };
@@ -90,7 +91,7 @@ static void load(struct metadata *m) {
 
 /* After a boot of the machine nothing of what ran runs any more. */
 static void notice_boot(struct metadata *m) {
-	list_for_each_safe(n, &m->model.sandboxes) {
+	list_for_each_safe (n, &m->model.sandboxes) {
 		struct sandbox *s = list_entry(n, struct sandbox, node);
 		if (strcmp(s->record->boot_id, m->boot_id) != 0 &&
 		    s->record->phase == BULKHEAD__SANDBOX_PHASE__SANDBOX_UP)
@@ -245,9 +246,9 @@ void metadata_deinit(struct metadata *m) {
 
 /* --- the table -------------------------------------------------------------- */
 
-#define ROW(name)                                                                              \
-	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *q) { \
-		name(worker, r, q);                                                            \
+#define ROW(name)                                                                                                      \
+	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *q) {                    \
+		name(worker, r, q);                                                                                    \
 	}
 ROW(cri_status)
 ROW(cri_runtime_config)

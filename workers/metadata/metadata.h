@@ -52,7 +52,8 @@ struct metadata {
 
 /* Opens the store below config->state_root and loads the records. The links
  * are the caller's and must be set before the first request. */
-int metadata_init(struct metadata *m, struct loop *loop, const struct boot_config *config, struct fault *fault) NODISCARD;
+int metadata_init(struct metadata *m, struct loop *loop, const struct boot_config *config,
+		  struct fault *fault) NODISCARD;
 void metadata_deinit(struct metadata *m);
 
 /* Peers come and go. */

@@ -26,7 +26,7 @@ void *message_copy(struct arena *a, const ProtobufCMessage *m) {
 void model_init(struct model *m) {
 	struct list *lists[] = { &m->sandboxes, &m->containers, &m->images, &m->layers, &m->dying };
 	struct map *maps[] = { &m->sandbox_ids, &m->sandbox_names, &m->container_ids, &m->container_names,
-			       &m->image_ids, &m->image_names, &m->layer_ids };
+			       &m->image_ids,	&m->image_names,   &m->layer_ids };
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
 		list_init(lists[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(maps); i++)
@@ -34,18 +34,18 @@ void model_init(struct model *m) {
 }
 
 void model_deinit(struct model *m) {
-	list_for_each_safe(n, &m->dying)
+	list_for_each_safe (n, &m->dying)
 		model_free_container(m, list_entry(n, struct container, node));
-	list_for_each_safe(n, &m->containers)
+	list_for_each_safe (n, &m->containers)
 		model_free_container(m, list_entry(n, struct container, node));
-	list_for_each_safe(n, &m->sandboxes)
+	list_for_each_safe (n, &m->sandboxes)
 		model_free_sandbox(m, list_entry(n, struct sandbox, node));
-	list_for_each_safe(n, &m->images)
+	list_for_each_safe (n, &m->images)
 		model_free_image(m, list_entry(n, struct image, node));
-	list_for_each_safe(n, &m->layers)
+	list_for_each_safe (n, &m->layers)
 		model_free_layer(m, list_entry(n, struct layer, node));
 	struct map *maps[] = { &m->sandbox_ids, &m->sandbox_names, &m->container_ids, &m->container_names,
-			       &m->image_ids, &m->image_names, &m->layer_ids };
+			       &m->image_ids,	&m->image_names,   &m->layer_ids };
 	for (size_t i = 0; i < ARRAY_SIZE(maps); i++)
 		map_deinit(maps[i]);
 }
@@ -192,8 +192,8 @@ static int find(const struct map *ids, const char *kind, const char *id, struct 
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the request names no %s", kind);
 	struct map_node *n = find_id(ids, id, &ambiguous);
 	if (ambiguous)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "several ids begin with \"%.76s\": give more of the %s's",
-				 id, kind);
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "several ids begin with \"%.76s\": give more of the %s's", id, kind);
 	if (!n)
 		return fault_set(fault, FAULT_NOT_FOUND, "%s \"%.76s\": not found", kind, id);
 	*ret = n;

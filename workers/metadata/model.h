@@ -27,9 +27,9 @@ struct sandbox {
 	struct arena arena;
 	Bulkhead__SandboxRecord *record;
 	struct list containers; /* struct container.in_sandbox */
-	struct op *op;          /* the one that changes it now */
-	bool network_down;      /* the task worker says that nothing is left */
-	int64_t up_at;          /* clock_real of its start by us; 0: by an earlier process */
+	struct op *op;		/* the one that changes it now */
+	bool network_down;	/* the task worker says that nothing is left */
+	int64_t up_at;		/* clock_real of its start by us; 0: by an earlier process */
 };
 
 struct container {
@@ -66,7 +66,7 @@ struct layer {
 	struct arena arena;
 	Bulkhead__LayerRecord *record;
 	int64_t lease_until; /* clock_mono: no garbage before, whoever refers to it */
-	bool marked;         /* during a collection */
+	bool marked;	     /* during a collection */
 };
 
 struct model {

@@ -30,7 +30,7 @@ struct op_step {
 };
 
 struct op_class {
-	const char *name;            /* "run pod sandbox", as errors begin */
+	const char *name;	     /* "run pod sandbox", as errors begin */
 	const struct op_step *steps; /* ends with name NULL */
 	/* Replies to one request after success. */
 	void (*answer)(struct op *op, struct msg_request *r);
@@ -43,14 +43,14 @@ struct op {
 	const struct op_class *class;
 	struct metadata *m;
 	struct list node; /* metadata.ops */
-	int64_t begun;    /* clock_mono */
+	int64_t begun;	  /* clock_mono */
 	struct op **slot; /* where the object points to it */
 	size_t step;
 	unsigned attempts;
 	bool driving, ready;
 	struct fault fault;
 	struct msg_context context; /* of the first request, without its deadline */
-	char object[80];            /* id or name, for errors and logs */
+	char object[80];	    /* id or name, for errors and logs */
 	struct list joiners, after;
 	struct store_waiter commit;
 	struct loop_source *timer;

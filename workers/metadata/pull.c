@@ -24,7 +24,7 @@ enum pull_step { STEP_RESOLVE, STEP_LAYERS, STEP_RECORD };
 struct pull_layer {
 	struct pull *pull;
 	char chain_id[DIGEST_SIZE];
-	struct layer_job *job;      /* ours */
+	struct layer_job *job;	    /* ours */
 	struct layer_waiter waiter; /* on another pull's */
 	bool waiting, done;
 	uint64_t offset, total;
@@ -34,14 +34,14 @@ struct pull {
 	struct op op;
 	struct list node;   /* metadata.pulls */
 	struct arena arena; /* of the request's copy */
-	char *key;          /* what a request must equal to join */
+	char *key;	    /* what a request must equal to join */
 	struct reference ref;
 	char name[REFERENCE_MAX];
 	Bulkhead__Credentials credentials;
 
 	unsigned attempts;
 	uint64_t losses; /* metadata.losses when this attempt began */
-	uint64_t id; /* the session with the image worker; a new one per attempt */
+	uint64_t id;	 /* the session with the image worker; a new one per attempt */
 	struct arena resolved_arena;
 	const Bulkhead__ImageResolveReply *resolved;
 	struct pull_layer *layers;
@@ -353,8 +353,7 @@ static void pull_record(struct op *op) {
 	struct image *robbed[8];
 	size_t n_robbed = 0;
 	int e = make_record(p, &r);
-	struct image *i = e < 0 ? NULL :
-				  model_put_image(&op->m->model, &r, robbed, ARRAY_SIZE(robbed), &n_robbed);
+	struct image *i = e < 0 ? NULL : model_put_image(&op->m->model, &r, robbed, ARRAY_SIZE(robbed), &n_robbed);
 	if (!i) {
 		fault_errno(&op->fault, e < 0 ? e : errno, "keep the record");
 		op_fail(op);
@@ -388,7 +387,7 @@ static void event_fill(struct pull *p, struct arena *a, Bulkhead__V1__PullEvent 
 	e->layers = arena_alloc(a, (n + 1) * sizeof(*e->layers));
 	for (size_t i = 0; e->layers && i < n; i++) {
 		Bulkhead__V1__PullEvent__Layer *l =
-			VIEW_NEW(a, Bulkhead__V1__PullEvent__Layer, BULKHEAD__V1__PULL_EVENT__LAYER__INIT);
+		    VIEW_NEW(a, Bulkhead__V1__PullEvent__Layer, BULKHEAD__V1__PULL_EVENT__LAYER__INIT);
 		if (!l)
 			return;
 		const struct pull_layer *from = &p->layers[i];
@@ -405,7 +404,7 @@ static void events_tell(struct pull *p) {
 	Bulkhead__V1__PullEvent e = BULKHEAD__V1__PULL_EVENT__INIT;
 	arena_init(&a, 0);
 	event_fill(p, &a, &e);
-	list_for_each(n, &p->watchers)
+	list_for_each (n, &p->watchers)
 		admin_pull_reply_part(list_entry(n, struct watcher, node)->r, &e);
 	arena_deinit(&a);
 }
@@ -427,7 +426,7 @@ static void event_later(struct pull *p) {
 void pull_progress(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__PullProgress *q = (const Bulkhead__PullProgress *)request;
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
-	list_for_each(n, &m->pulls) {
+	list_for_each (n, &m->pulls) {
 		struct pull *p = list_entry(n, struct pull, node);
 		if (p->id != q->pull_id || !p->resolved)
 			continue;
@@ -525,7 +524,7 @@ static void pull_request(struct metadata *m, struct msg_request *r, const char *
 	reference_format(&ref, name, sizeof(name));
 	char *key = arena_printf(&r->arena, "%s\x1f%s\x1f%s\x1f%s\x1f%s\x1f%s\x1f%s", name, c->username, c->password,
 				 c->identity_token, c->registry_token, c->server_address, c->auth);
-	list_for_each(n, &m->pulls) {
+	list_for_each (n, &m->pulls) {
 		struct pull *p = list_entry(n, struct pull, node);
 		if (key && strcmp(p->key, key) == 0) {
 			op_join(&p->op, r);
@@ -568,7 +567,7 @@ void admin_pull(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 /* --- for garbage collection ------------------------------------------------- */
 
 void pulls_mark_layers(struct metadata *m) {
-	list_for_each(n, &m->pulls) {
+	list_for_each (n, &m->pulls) {
 		struct pull *p = list_entry(n, struct pull, node);
 		for (size_t i = 0; p->resolved && p->layers && i < p->resolved->n_layers; i++) {
 			struct layer *l = model_find_layer(&m->model, p->layers[i].chain_id);
@@ -579,7 +578,7 @@ void pulls_mark_layers(struct metadata *m) {
 }
 
 bool pulls_need_blob(struct metadata *m, const char *digest) {
-	list_for_each(n, &m->pulls) {
+	list_for_each (n, &m->pulls) {
 		const Bulkhead__ImageResolveReply *a = list_entry(n, struct pull, node)->resolved;
 		if (!a)
 			continue;

@@ -77,9 +77,10 @@ static bool is_newer(const struct metadata *m, const struct container *c) {
 static void reconcile_containers(struct metadata *m, struct sandbox *s, const Bulkhead__SandboxInfo *info) {
 	for (size_t i = 0; i < info->n_tasks; i++)
 		reconcile_task(m, s, info->tasks[i]);
-	list_for_each_safe(n, &s->containers) {
+	list_for_each_safe (n, &s->containers) {
 		struct container *c = list_entry(n, struct container, in_sandbox);
-		if (!c->op && c->record->phase == CONTAINER_UP && !is_newer(m, c) && !task_list_task(info, c->record->id))
+		if (!c->op && c->record->phase == CONTAINER_UP && !is_newer(m, c) &&
+		    !task_list_task(info, c->record->id))
 			container_ended(m, c, NULL);
 	}
 }
@@ -140,7 +141,7 @@ static void reconcile_sandbox(struct metadata *m, const Bulkhead__SandboxInfo *i
 }
 
 static void reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *l) {
-	list_for_each_safe(n, &m->model.sandboxes) {
+	list_for_each_safe (n, &m->model.sandboxes) {
 		struct sandbox *s = list_entry(n, struct sandbox, node);
 		if (s->op || s->up_at >= m->reconcile_asked || task_list_sandbox(l, s->record->id))
 			continue;

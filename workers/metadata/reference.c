@@ -60,8 +60,8 @@ int reference_parse(const char *text, struct reference *ret_ref, struct fault *f
 	if (colon) {
 		*colon = '\0';
 		if (!tag_valid(colon + 1))
-			return fault_set(fault, FAULT_INVALID_ARGUMENT, "image reference \"%s\": \"%s\" is no valid tag",
-					 text, colon + 1);
+			return fault_set(fault, FAULT_INVALID_ARGUMENT,
+					 "image reference \"%s\": \"%s\" is no valid tag", text, colon + 1);
 		if (!at)
 			strcpy(ref.tag, colon + 1);
 	} else if (!at)

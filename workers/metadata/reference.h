@@ -15,8 +15,8 @@
 
 struct reference {
 	char repository[REFERENCE_MAX]; /* "host/path" */
-	char tag[129];                  /* empty with a digest */
-	char digest[72];                /* "sha256:..." or empty */
+	char tag[129];			/* empty with a digest */
+	char digest[72];		/* "sha256:..." or empty */
 };
 
 int reference_parse(const char *text, struct reference *ret_ref, struct fault *fault) NODISCARD;

@@ -80,7 +80,7 @@ static char *status_info(struct metadata *m, struct arena *a) {
 	json_text(&j, "snapshotDriver", m->info ? m->info->driver : "");
 	/* What is under way, and at which step: where a slow call hangs. */
 	json_open(&j, "operations", '[');
-	list_for_each(n, &m->ops) {
+	list_for_each (n, &m->ops) {
 		const struct op *op = list_entry(n, struct op, node);
 		json_open(&j, NULL, '{');
 		json_text(&j, "operation", op->class->name);
@@ -109,7 +109,8 @@ static void status_answer(struct metadata *m, struct msg_request *r, const Proto
 	Runtime__V1__RuntimeHandlerFeatures native = RUNTIME__V1__RUNTIME_HANDLER_FEATURES__INIT;
 	Runtime__V1__RuntimeHandler handler = RUNTIME__V1__RUNTIME_HANDLER__INIT, *handlers[] = { &handler };
 	Runtime__V1__RuntimeFeatures features = RUNTIME__V1__RUNTIME_FEATURES__INIT;
-	Runtime__V1__StatusResponse__InfoEntry info = RUNTIME__V1__STATUS_RESPONSE__INFO_ENTRY__INIT, *infos[] = { &info };
+	Runtime__V1__StatusResponse__InfoEntry info = RUNTIME__V1__STATUS_RESPONSE__INFO_ENTRY__INIT,
+					       *infos[] = { &info };
 	const char *missing = missing_worker(m, fault);
 
 	runtime.type = (char *)"RuntimeReady";
@@ -120,8 +121,8 @@ static void status_answer(struct metadata *m, struct msg_request *r, const Proto
 	network.status = m->runtime && m->runtime->network_ready && !fault;
 	if (!network.status) {
 		bool known = m->runtime && !fault;
-		network.reason = known && *m->runtime->network_reason ? m->runtime->network_reason :
-									(char *)"NetworkPluginNotReady";
+		network.reason =
+		    known && *m->runtime->network_reason ? m->runtime->network_reason : (char *)"NetworkPluginNotReady";
 		network.message = known ? m->runtime->network_message : runtime.message;
 	}
 	status.n_conditions = 2;
@@ -155,8 +156,8 @@ static void config_answer(struct metadata *m, struct msg_request *r, const Proto
 		msg_fail(r, fault);
 		return;
 	}
-	l.cgroup_driver = strcmp(m->runtime->cgroup_driver, "systemd") == 0 ? RUNTIME__V1__CGROUP_DRIVER__SYSTEMD :
-									       RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
+	l.cgroup_driver = strcmp(m->runtime->cgroup_driver, "systemd") == 0 ? RUNTIME__V1__CGROUP_DRIVER__SYSTEMD
+									    : RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
 	a.linux = &l;
 	cri_runtime_config_reply(r, &a, NULL, 0);
 }
@@ -185,7 +186,7 @@ void admin_inspect(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	a.containers = (uint32_t)m->model.container_ids.n_nodes;
 	a.images = (uint32_t)m->model.image_ids.n_nodes;
 	a.set_aside = arena_zalloc(&r->arena, (aside->n_entries + 1) * sizeof(*a.set_aside));
-	list_for_each(n, &aside->entries) {
+	list_for_each (n, &aside->entries) {
 		const struct aside_entry *e = list_entry(n, struct aside_entry, node);
 		Bulkhead__V1__InspectReply__SetAside *v = VIEW_NEW(&r->arena, Bulkhead__V1__InspectReply__SetAside,
 								   BULKHEAD__V1__INSPECT_REPLY__SET_ASIDE__INIT);

@@ -257,7 +257,8 @@ void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const Protob
 		return;
 	}
 	if (*q->runtime_handler) {
-		msg_failf(r, FAULT_INVALID_ARGUMENT, "run pod sandbox \"%s\": no runtime handler \"%.64s\" is configured",
+		msg_failf(r, FAULT_INVALID_ARGUMENT,
+			  "run pod sandbox \"%s\": no runtime handler \"%.64s\" is configured",
 			  q->config->metadata->name, q->runtime_handler);
 		return;
 	}
@@ -306,12 +307,12 @@ static void stop_send(struct op *op) {
 	}
 	arena_init(&a, 0);
 	size_t n = 0;
-	list_for_each(it, &s->containers)
+	list_for_each (it, &s->containers)
 		n++;
 	q.id = s->record->id;
 	q.container_ids = arena_zalloc(&a, (n + 1) * sizeof(char *));
 	if (q.container_ids)
-		list_for_each(it, &s->containers)
+		list_for_each (it, &s->containers)
 			q.container_ids[q.n_container_ids++] = list_entry(it, struct container, in_sandbox)->record->id;
 	struct msg_context c = op_context(op, 0);
 	sandbox_stop_send(op->m->task, &c, &q, NULL, 0, stop_stopped, op);
@@ -377,7 +378,7 @@ struct remove_op {
 /* Operations on its containers end first; no new ones begin meanwhile. */
 static void remove_wait(struct op *op) {
 	struct remove_op *ro = container_of(op, struct remove_op, so.op);
-	list_for_each(n, &ro->so.s->containers) {
+	list_for_each (n, &ro->so.s->containers) {
 		struct container *c = list_entry(n, struct container, in_sandbox);
 		if (!c->op)
 			continue;
@@ -397,7 +398,7 @@ static void remove_records(struct op *op) {
 	int r = 0;
 	/* Those that a process ended meanwhile; usually stop did it. */
 	sandbox_went_down(op->m, s);
-	list_for_each(n, &s->containers) {
+	list_for_each (n, &s->containers) {
 		container_key(list_entry(n, struct container, in_sandbox)->record->id, key);
 		if (r == 0)
 			r = store_delete(op->m->store, STORE_PODS, key);

@@ -12,17 +12,45 @@
 #define RT_MIN 34 /* the first that libc leaves to programs */
 #define RT_MAX 64
 
-#define ROW(name) { #name, SIG##name, RUNTIME__V1__SIGNAL__SIGNAL_SIG##name }
+#define ROW(name)                                                                                                      \
+	{ #name, SIG##name, RUNTIME__V1__SIGNAL__SIGNAL_SIG##name }
 
 static const struct {
 	const char *name;
 	unsigned number;
 	Runtime__V1__Signal cri;
 } table[] = {
-	ROW(ABRT),  ROW(ALRM), ROW(BUS),  ROW(CHLD), ROW(CONT),   ROW(FPE),  ROW(HUP),	  ROW(ILL),  ROW(INT),
-	ROW(IO),    ROW(KILL), ROW(PIPE), ROW(PROF), ROW(PWR),	  ROW(QUIT), ROW(SEGV),	  ROW(STKFLT), ROW(STOP),
-	ROW(SYS),   ROW(TERM), ROW(TRAP), ROW(TSTP), ROW(TTIN),	  ROW(TTOU), ROW(URG),	  ROW(USR1), ROW(USR2),
-	ROW(VTALRM), ROW(WINCH), ROW(XCPU), ROW(XFSZ),
+	ROW(ABRT),
+	ROW(ALRM),
+	ROW(BUS),
+	ROW(CHLD),
+	ROW(CONT),
+	ROW(FPE),
+	ROW(HUP),
+	ROW(ILL),
+	ROW(INT),
+	ROW(IO),
+	ROW(KILL),
+	ROW(PIPE),
+	ROW(PROF),
+	ROW(PWR),
+	ROW(QUIT),
+	ROW(SEGV),
+	ROW(STKFLT),
+	ROW(STOP),
+	ROW(SYS),
+	ROW(TERM),
+	ROW(TRAP),
+	ROW(TSTP),
+	ROW(TTIN),
+	ROW(TTOU),
+	ROW(URG),
+	ROW(USR1),
+	ROW(USR2),
+	ROW(VTALRM),
+	ROW(WINCH),
+	ROW(XCPU),
+	ROW(XFSZ),
 	/* Other names of the same numbers. */
 	{ "CLD", SIGCHLD, RUNTIME__V1__SIGNAL__SIGNAL_SIGCLD },
 	{ "IOT", SIGABRT, RUNTIME__V1__SIGNAL__SIGNAL_SIGIOT },
@@ -66,7 +94,8 @@ unsigned signal_from_cri(Runtime__V1__Signal s) {
 			return table[i].number;
 	/* RTMIN, RTMIN+1 .. RTMIN+15, RTMAX-14 .. RTMAX are numbered through. */
 	int first = RUNTIME__V1__SIGNAL__SIGNAL_SIGRTMIN;
-	return (int)s >= first && (int)s <= RUNTIME__V1__SIGNAL__SIGNAL_SIGRTMAX ? RT_MIN + (unsigned)((int)s - first) : 0;
+	return (int)s >= first && (int)s <= RUNTIME__V1__SIGNAL__SIGNAL_SIGRTMAX ? RT_MIN + (unsigned)((int)s - first)
+										 : 0;
 }
 
 Runtime__V1__Signal signal_to_cri(unsigned number) {

@@ -46,7 +46,8 @@ static const Bulkhead__TaskStats *stats_of(const struct gathering *g, const char
 	return NULL;
 }
 
-static void view_cpu(struct arena *a, struct container *c, const Bulkhead__TaskStats *t, Runtime__V1__ContainerStats *v) {
+static void view_cpu(struct arena *a, struct container *c, const Bulkhead__TaskStats *t,
+		     Runtime__V1__ContainerStats *v) {
 	v->cpu = VIEW_NEW(a, Runtime__V1__CpuUsage, RUNTIME__V1__CPU_USAGE__INIT);
 	if (!v->cpu)
 		return;
@@ -54,8 +55,8 @@ static void view_cpu(struct arena *a, struct container *c, const Bulkhead__TaskS
 	v->cpu->usage_core_nano_seconds = number(a, t->cpu_usage_ns);
 	/* A rate needs two samples. */
 	if (c->cpu_at && t->timestamp > c->cpu_at && t->cpu_usage_ns >= c->cpu_ns)
-		v->cpu->usage_nano_cores = number(a, (uint64_t)((double)(t->cpu_usage_ns - c->cpu_ns) * 1e9 /
-								(double)(t->timestamp - c->cpu_at)));
+		v->cpu->usage_nano_cores = number(
+		    a, (uint64_t)((double)(t->cpu_usage_ns - c->cpu_ns) * 1e9 / (double)(t->timestamp - c->cpu_at)));
 	c->cpu_at = t->timestamp;
 	c->cpu_ns = t->cpu_usage_ns;
 }
@@ -78,7 +79,7 @@ static void view_memory(struct arena *a, const Bulkhead__TaskStats *t, Runtime__
 
 static void view_disk(struct metadata *m, struct arena *a, const struct container *c, Runtime__V1__ContainerStats *v) {
 	Runtime__V1__FilesystemIdentifier *id =
-		VIEW_NEW(a, Runtime__V1__FilesystemIdentifier, RUNTIME__V1__FILESYSTEM_IDENTIFIER__INIT);
+	    VIEW_NEW(a, Runtime__V1__FilesystemIdentifier, RUNTIME__V1__FILESYSTEM_IDENTIFIER__INIT);
 	v->writable_layer = VIEW_NEW(a, Runtime__V1__FilesystemUsage, RUNTIME__V1__FILESYSTEM_USAGE__INIT);
 	if (!id || !v->writable_layer)
 		return;
@@ -93,7 +94,7 @@ static Runtime__V1__ContainerStats *view_stats(struct gathering *g, struct conta
 	struct arena *a = &g->arena;
 	Runtime__V1__ContainerStats *v = VIEW_NEW(a, Runtime__V1__ContainerStats, RUNTIME__V1__CONTAINER_STATS__INIT);
 	Runtime__V1__ContainerAttributes *at =
-		VIEW_NEW(a, Runtime__V1__ContainerAttributes, RUNTIME__V1__CONTAINER_ATTRIBUTES__INIT);
+	    VIEW_NEW(a, Runtime__V1__ContainerAttributes, RUNTIME__V1__CONTAINER_ATTRIBUTES__INIT);
 	const Runtime__V1__ContainerConfig *config = c->record->config;
 	if (!v || !at)
 		return NULL;
@@ -140,7 +141,7 @@ static bool wanted(const struct gathering *g, const struct container *c) {
 static void answer_list(struct gathering *g) {
 	Runtime__V1__ListContainerStatsResponse a = RUNTIME__V1__LIST_CONTAINER_STATS_RESPONSE__INIT;
 	a.stats = arena_alloc(&g->arena, (g->m->model.container_ids.n_nodes + 1) * sizeof(*a.stats));
-	list_for_each(n, &g->m->model.containers) {
+	list_for_each (n, &g->m->model.containers) {
 		struct container *c = list_entry(n, struct container, node);
 		Runtime__V1__ContainerStats *v = a.stats && wanted(g, c) ? view_stats(g, c) : NULL;
 		if (v)
@@ -257,10 +258,10 @@ void cri_list_container_stats(struct metadata *m, struct msg_request *r, const P
 	struct gathering *g = gathering_new(m, r, request);
 	if (!g)
 		return;
-	list_for_each(n, &m->model.sandboxes) {
+	list_for_each (n, &m->model.sandboxes) {
 		const struct sandbox *s = list_entry(n, struct sandbox, node);
 		bool any = false;
-		list_for_each(k, &s->containers) {
+		list_for_each (k, &s->containers) {
 			const struct container *c = list_entry(k, struct container, in_sandbox);
 			if (!wanted(g, c))
 				continue;

@@ -6,9 +6,9 @@
 #include <string.h>
 
 Runtime__V1__PodSandboxState sandbox_state(const struct sandbox *s) {
-	return s->record->phase == BULKHEAD__SANDBOX_PHASE__SANDBOX_UP ?
-		       RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY :
-		       RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_NOTREADY;
+	return s->record->phase == BULKHEAD__SANDBOX_PHASE__SANDBOX_UP
+		   ? RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY
+		   : RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_NOTREADY;
 }
 
 Runtime__V1__ContainerState container_state(const struct container *c) {
@@ -47,7 +47,7 @@ Runtime__V1__PodSandbox *view_sandbox(struct arena *a, const struct sandbox *s) 
 
 static Runtime__V1__PodSandboxNetworkStatus *view_network(struct arena *a, const struct sandbox *s) {
 	Runtime__V1__PodSandboxNetworkStatus *n =
-		VIEW_NEW(a, Runtime__V1__PodSandboxNetworkStatus, RUNTIME__V1__POD_SANDBOX_NETWORK_STATUS__INIT);
+	    VIEW_NEW(a, Runtime__V1__PodSandboxNetworkStatus, RUNTIME__V1__POD_SANDBOX_NETWORK_STATUS__INIT);
 	const Bulkhead__SandboxStartReply *t = s->record->started;
 	if (!n || !t || t->n_ips == 0 || sandbox_state(s) != RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY)
 		return n;
@@ -65,12 +65,12 @@ static Runtime__V1__PodSandboxNetworkStatus *view_network(struct arena *a, const
 
 Runtime__V1__PodSandboxStatus *view_sandbox_status(struct arena *a, const struct sandbox *s) {
 	Runtime__V1__PodSandboxStatus *v =
-		VIEW_NEW(a, Runtime__V1__PodSandboxStatus, RUNTIME__V1__POD_SANDBOX_STATUS__INIT);
+	    VIEW_NEW(a, Runtime__V1__PodSandboxStatus, RUNTIME__V1__POD_SANDBOX_STATUS__INIT);
 	Runtime__V1__LinuxPodSandboxStatus *l =
-		VIEW_NEW(a, Runtime__V1__LinuxPodSandboxStatus, RUNTIME__V1__LINUX_POD_SANDBOX_STATUS__INIT);
+	    VIEW_NEW(a, Runtime__V1__LinuxPodSandboxStatus, RUNTIME__V1__LINUX_POD_SANDBOX_STATUS__INIT);
 	Runtime__V1__Namespace *n = VIEW_NEW(a, Runtime__V1__Namespace, RUNTIME__V1__NAMESPACE__INIT);
 	Runtime__V1__NamespaceOption *o =
-		VIEW_NEW(a, Runtime__V1__NamespaceOption, RUNTIME__V1__NAMESPACE_OPTION__INIT);
+	    VIEW_NEW(a, Runtime__V1__NamespaceOption, RUNTIME__V1__NAMESPACE_OPTION__INIT);
 	const Runtime__V1__PodSandboxConfig *c = s->record->config;
 	if (!v || !l || !n || !o)
 		return NULL;
@@ -130,7 +130,7 @@ static Runtime__V1__ContainerUser *view_user(struct arena *a, const struct conta
 	const Grpc__User *u = c->record->task ? c->record->task->user : NULL;
 	Runtime__V1__ContainerUser *v = VIEW_NEW(a, Runtime__V1__ContainerUser, RUNTIME__V1__CONTAINER_USER__INIT);
 	Runtime__V1__LinuxContainerUser *l =
-		VIEW_NEW(a, Runtime__V1__LinuxContainerUser, RUNTIME__V1__LINUX_CONTAINER_USER__INIT);
+	    VIEW_NEW(a, Runtime__V1__LinuxContainerUser, RUNTIME__V1__LINUX_CONTAINER_USER__INIT);
 	if (!u || !v || !l)
 		return NULL;
 	l->uid = u->uid;
@@ -147,7 +147,7 @@ static Runtime__V1__ContainerResources *view_resources(struct arena *a, const st
 	if (!l || !l->resources)
 		return NULL;
 	Runtime__V1__ContainerResources *v =
-		VIEW_NEW(a, Runtime__V1__ContainerResources, RUNTIME__V1__CONTAINER_RESOURCES__INIT);
+	    VIEW_NEW(a, Runtime__V1__ContainerResources, RUNTIME__V1__CONTAINER_RESOURCES__INIT);
 	if (v)
 		v->linux = l->resources;
 	return v;
@@ -172,7 +172,7 @@ static void view_exit(const struct container *c, Runtime__V1__ContainerStatus *v
 
 Runtime__V1__ContainerStatus *view_container_status(struct metadata *m, struct arena *a, const struct container *c) {
 	Runtime__V1__ContainerStatus *v =
-		VIEW_NEW(a, Runtime__V1__ContainerStatus, RUNTIME__V1__CONTAINER_STATUS__INIT);
+	    VIEW_NEW(a, Runtime__V1__ContainerStatus, RUNTIME__V1__CONTAINER_STATUS__INIT);
 	const Runtime__V1__ContainerConfig *config = c->record->config;
 	if (!v)
 		return NULL;

@@ -9,9 +9,9 @@
 
 /* What the ecosystem hides of /proc and /sys. */
 static const char *const masked[] = {
-	"/proc/acpi",	    "/proc/asound",	 "/proc/kcore",	  "/proc/keys",
-	"/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
-	"/sys/firmware",       "/sys/devices/virtual/powercap", "/proc/scsi",
+	"/proc/acpi",	    "/proc/asound",	 "/proc/kcore",	      "/proc/keys",    "/proc/latency_stats",
+	"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/sys/devices/virtual/powercap",
+	"/proc/scsi",
 };
 static const char *const locked[] = { "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger" };
 
@@ -73,7 +73,8 @@ static int namespaces(struct builder *b) {
 				 (int)b->namespaces->pid);
 	}
 	/* A client that sends no options means what the pod has. */
-	if (b->security->namespace_options && (b->namespaces->network != pod->network || b->namespaces->ipc != pod->ipc))
+	if (b->security->namespace_options &&
+	    (b->namespaces->network != pod->network || b->namespaces->ipc != pod->ipc))
 		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
 				 "network and IPC namespace of a container are its pod's, but the modes differ");
 	if (b->namespaces->userns_options && b->namespaces->userns_options->mode != RUNTIME__V1__NAMESPACE_MODE__NODE)
@@ -168,8 +169,8 @@ static int seccomp(struct builder *b) {
 
 static int apparmor(struct builder *b) {
 	const Runtime__V1__SecurityProfile *p = b->security->apparmor;
-	bool named = p ? p->profile_type == RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost :
-			 strncmp(old_apparmor(b), "localhost/", 10) == 0;
+	bool named = p ? p->profile_type == RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
+		       : strncmp(old_apparmor(b), "localhost/", 10) == 0;
 	if (named && !b->privileged)
 		return fault_set(b->fault, FAULT_UNIMPLEMENTED, "AppArmor profile \"%.128s\": AppArmor isn't supported",
 				 p ? p->localhost_ref : old_apparmor(b));

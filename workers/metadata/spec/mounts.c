@@ -137,8 +137,8 @@ static int check_mount(struct builder *b, const Runtime__V1__Mount *m) {
 	if (r < 0)
 		return r;
 	if (m->image)
-		return fault_set(b->fault, FAULT_UNIMPLEMENTED, "mount \"%.256s\": volumes from images aren't supported",
-				 m->container_path);
+		return fault_set(b->fault, FAULT_UNIMPLEMENTED,
+				 "mount \"%.256s\": volumes from images aren't supported", m->container_path);
 	if (m->n_uidmappings || m->n_gidmappings)
 		return fault_set(b->fault, FAULT_UNIMPLEMENTED, "mount \"%.256s\": id mappings aren't supported",
 				 m->container_path);

@@ -9,8 +9,8 @@
 
 static int check_set(struct builder *b, const char *what, const char *set) {
 	if (strspn(set, "0123456789,-") != strlen(set))
-		return fault_set(b->fault, FAULT_INVALID_ARGUMENT, "%s \"%.64s\" is no list of numbers like 0-3,6", what,
-				 set);
+		return fault_set(b->fault, FAULT_INVALID_ARGUMENT, "%s \"%.64s\" is no list of numbers like 0-3,6",
+				 what, set);
 	return 0;
 }
 

@@ -59,7 +59,7 @@ void builder_annotate(struct builder *b, const char *key, const char *value) {
 
 static void builder_init(struct builder *b, struct arena *a, const struct spec_input *in, struct fault *fault) {
 	static const Runtime__V1__LinuxContainerSecurityContext no_security =
-		RUNTIME__V1__LINUX_CONTAINER_SECURITY_CONTEXT__INIT;
+	    RUNTIME__V1__LINUX_CONTAINER_SECURITY_CONTEXT__INIT;
 	static const Runtime__V1__NamespaceOption no_namespaces = RUNTIME__V1__NAMESPACE_OPTION__INIT;
 	static const Runtime__V1__LinuxContainerResources no_resources = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
 	static const Bulkhead__ImageConfig no_image = BULKHEAD__IMAGE_CONFIG__INIT;

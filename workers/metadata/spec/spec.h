@@ -34,8 +34,8 @@
 struct spec_input {
 	const Bulkhead__SandboxRecord *sandbox;
 	const Bulkhead__ContainerRecord *container; /* with image_config */
-	const char *pods_dir;                       /* <run_root>/pods: <id>/hosts and so on */
-	const char *hostname;                       /* the host's, for HOSTNAME where the pod has none */
+	const char *pods_dir;			    /* <run_root>/pods: <id>/hosts and so on */
+	const char *hostname;			    /* the host's, for HOSTNAME where the pod has none */
 };
 
 /* 0 or a negative errno with the sentence. Validates everything it uses. */
