@@ -8,18 +8,18 @@
 
 #define CRI_HANDLER(name) void name(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)
 
-/* sandbox.c */
+/* sandbox_run.c, sandbox_stop.c */
 CRI_HANDLER(cri_run_pod_sandbox);
 CRI_HANDLER(cri_stop_pod_sandbox);
 CRI_HANDLER(cri_remove_pod_sandbox);
-/* container.c, container_start.c */
+/* container_*.c, exec.c */
 CRI_HANDLER(cri_create_container);
 CRI_HANDLER(cri_start_container);
 CRI_HANDLER(cri_stop_container);
 CRI_HANDLER(cri_remove_container);
 CRI_HANDLER(cri_exec_sync);
 CRI_HANDLER(cri_reopen_container_log);
-/* list.c, status.c */
+/* list.c */
 CRI_HANDLER(cri_list_pod_sandbox);
 CRI_HANDLER(cri_list_containers);
 CRI_HANDLER(cri_pod_sandbox_status);
@@ -32,7 +32,7 @@ CRI_HANDLER(cri_status);
 CRI_HANDLER(cri_runtime_config);
 CRI_HANDLER(cri_update_runtime_config);
 CRI_HANDLER(admin_inspect);
-/* image.c, pull.c */
+/* image.c, pull_request.c */
 CRI_HANDLER(cri_list_images);
 CRI_HANDLER(cri_image_status);
 CRI_HANDLER(cri_remove_image);
