@@ -266,6 +266,7 @@ static void worker_start(bool overlay) {
 static void worker_stop(void) {
 	while (worker.reaper.child || worker.unpackers || worker.measuring)
 		loop_turn(loop, 20 * NS_PER_MS);
+	loop_source_free_p(&worker.reaper.timer);
 	link_free(near);
 	link_free(far);
 	loop_turn(loop, 0); /* what was cancelled comes back */
