@@ -10,7 +10,8 @@ kubelet would, the life goes on to its end, and then
   - mounts, cgroups, links, nft elements, network namespaces, addresses, folders and processes are what they were
     before the pod.
 
-BULKHEAD_CRASH_STEPS and BULKHEAD_CRASH_VICTIMS (comma-separated) pick some of the cases."""
+BULKHEAD_CRASH_STEPS and BULKHEAD_CRASH_VICTIMS (comma-separated) pick some of the cases, BULKHEAD_CRASH_ROUNDS makes
+so many rounds of "in the middle", each with other moments."""
 
 import os
 import re
@@ -27,7 +28,7 @@ import grpc
 STEPS = ["pull", "run", "create", "start", "exec", "stop", "remove", "stop-pod", "remove-pod"]
 VICTIMS = ["supervisor", "api", "metadata", "image", "snapshot", "task", "keeper", "pod-keeper"]
 # Where in the middle a call is hit, as a part of the time that it usually takes.
-PARTS = [0.15, 0.5, 0.85, 0.3, 0.7]
+PARTS = [0.15, 0.5, 0.85, 0.3, 0.7, 0.05, 0.6, 0.95, 0.4, 1.1, 0.22]
 # A call is made again for so long. A worker that dies often is restarted with a pause that grows to 5 s.
 PATIENCE = 15.0
 
@@ -370,7 +371,8 @@ def main(w, tap):
     tap.check(not rest, "a life without a death leaves nothing", rest)
     print("# " + ", ".join("%s %.1f ms" % (k, v * 1000) for k, v in w.usual.items()))
     number = 0
-    for middle in (False, True):
+    rounds = int(os.environ.get("BULKHEAD_CRASH_ROUNDS", "1"))
+    for middle in [False] + [True] * rounds:
         for step in picked("BULKHEAD_CRASH_STEPS", STEPS):
             for victim in picked("BULKHEAD_CRASH_VICTIMS", VICTIMS):
                 number += 1
