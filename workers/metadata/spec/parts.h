@@ -18,7 +18,13 @@ struct builder {
 	struct fault *fault;
 	bool failed; /* out of memory */
 	bool privileged;
-	/* Never NULL: empty messages stand for what the client left out. */
+	/* Stands for what the client left out: the pointers below are never NULL. */
+	struct {
+		Runtime__V1__LinuxContainerSecurityContext security;
+		Runtime__V1__NamespaceOption namespaces;
+		Runtime__V1__LinuxContainerResources resources;
+		Bulkhead__ImageConfig image;
+	} absent;
 	const Runtime__V1__ContainerConfig *config;
 	const Runtime__V1__PodSandboxConfig *pod;
 	const Runtime__V1__LinuxContainerSecurityContext *security;

@@ -58,19 +58,18 @@ void builder_annotate(struct builder *b, const char *key, const char *value) {
 }
 
 static void builder_init(struct builder *b, struct arena *a, const struct spec_input *in, struct fault *fault) {
-	static const Runtime__V1__LinuxContainerSecurityContext no_security =
-	    RUNTIME__V1__LINUX_CONTAINER_SECURITY_CONTEXT__INIT;
-	static const Runtime__V1__NamespaceOption no_namespaces = RUNTIME__V1__NAMESPACE_OPTION__INIT;
-	static const Runtime__V1__LinuxContainerResources no_resources = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
-	static const Bulkhead__ImageConfig no_image = BULKHEAD__IMAGE_CONFIG__INIT;
 	const Runtime__V1__LinuxContainerConfig *l = in->container->config->linux;
 	*b = (struct builder){ .arena = a, .in = in, .fault = fault };
+	runtime__v1__linux_container_security_context__init(&b->absent.security);
+	runtime__v1__namespace_option__init(&b->absent.namespaces);
+	runtime__v1__linux_container_resources__init(&b->absent.resources);
+	bulkhead__image_config__init(&b->absent.image);
 	b->config = in->container->config;
 	b->pod = in->sandbox->config;
-	b->security = l && l->security_context ? l->security_context : &no_security;
-	b->namespaces = b->security->namespace_options ? b->security->namespace_options : &no_namespaces;
-	b->resources = l && l->resources ? l->resources : &no_resources;
-	b->image = in->container->image_config ? in->container->image_config : &no_image;
+	b->security = l && l->security_context ? l->security_context : &b->absent.security;
+	b->namespaces = b->security->namespace_options ? b->security->namespace_options : &b->absent.namespaces;
+	b->resources = l && l->resources ? l->resources : &b->absent.resources;
+	b->image = in->container->image_config ? in->container->image_config : &b->absent.image;
 	b->privileged = b->security->privileged;
 }
 

@@ -95,7 +95,7 @@ static int write_entry(struct aside *a, const char *key, const char *reason, con
 void aside_record(struct aside *a, const char *key, const char *reason, const void *bytes, size_t size) {
 	char clean[257];
 	size_t n = 0;
-	for (; key[n] && n < sizeof(clean) - 1; n++)
+	for (; n < sizeof(clean) - 1 && key[n]; n++)
 		clean[n] = key[n] < 0x20 || key[n] == 0x7f ? '?' : key[n];
 	clean[n] = '\0';
 	int r = write_entry(a, clean, reason, bytes, size);

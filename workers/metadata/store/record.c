@@ -53,7 +53,7 @@ int record_pack(const char *key, enum record_type type, uint64_t sequence, const
 
 int record_check(const char *key, const uint8_t *bytes, size_t size, struct record *ret_record,
 		 const char **ret_reason) {
-	struct header h;
+	struct header h = { 0 };
 	const char *reason = NULL;
 	if (size < sizeof(h))
 		reason = "the record is shorter than its header";
