@@ -20,6 +20,11 @@ struct metadata {
 	struct loop *loop;
 	const struct boot_config *config;
 	struct link *image, *snapshot, *task;
+	/* As far as this process has seen them, by role; its own too. */
+	struct peer {
+		pid_t pid;
+		unsigned starts;
+	} peers[ROLE_COUNT];
 	char boot_id[BOOT_ID_SIZE]; /* of the kernel; empty when unreadable */
 
 	struct store *store;

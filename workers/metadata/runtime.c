@@ -179,9 +179,24 @@ void cri_update_runtime_config(struct metadata *m, struct msg_request *r, const 
 
 /* --- Inspect ---------------------------------------------------------------- */
 
+static void inspect_workers(const struct metadata *m, struct arena *a, Bulkhead__V1__InspectReply *reply) {
+	reply->workers = arena_zalloc(a, ROLE_COUNT * sizeof(*reply->workers));
+	for (int role = 0; reply->workers && role < ROLE_COUNT; role++) {
+		Bulkhead__V1__InspectReply__Worker *v =
+		    VIEW_NEW(a, Bulkhead__V1__InspectReply__Worker, BULKHEAD__V1__INSPECT_REPLY__WORKER__INIT);
+		if (!v || m->peers[role].starts == 0)
+			continue;
+		v->name = (char *)(uintptr_t)role_name((enum role)role);
+		v->pid = m->peers[role].pid;
+		v->restarts = m->peers[role].starts - 1;
+		reply->workers[reply->n_workers++] = v;
+	}
+}
+
 void admin_inspect(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	Bulkhead__V1__InspectReply a = BULKHEAD__V1__INSPECT_REPLY__INIT;
 	const struct aside *aside = store_aside(m->store);
+	inspect_workers(m, &r->arena, &a);
 	a.sandboxes = (uint32_t)m->model.sandbox_ids.n_nodes;
 	a.containers = (uint32_t)m->model.container_ids.n_nodes;
 	a.images = (uint32_t)m->model.image_ids.n_nodes;
