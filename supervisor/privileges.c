@@ -99,7 +99,8 @@ const struct row privilege_rows[ROLE_COUNT] = {
 	 * hence the one capability, over nothing but the paths that it sees. */
 	[ROLE_TASK] = {
 		.user = "bulkhead-task",
-		.capabilities = CAP(DAC_OVERRIDE),
+		/* Network configuration and seccomp profiles may be root's alone. */
+		.capabilities = CAP(DAC_READ_SEARCH),
 		.namespaces = NEW_IPC_UTS_MOUNT | NO_NETWORK,
 		.empty_root = true,
 		.sees = {
@@ -109,7 +110,7 @@ const struct row privilege_rows[ROLE_COUNT] = {
 			{ HOST, READ | OPTIONAL, "/var/lib/kubelet/seccomp" },
 		},
 		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_FILES | SYSCALLS_UNIX,
-		.opcodes = OPS_LOOP | OPS_STREAM | OPS_SYNC,
+		.opcodes = OPS_LOOP,
 		NOFILE(1048576), /* it holds each keeper's descriptors twice */
 		.nproc = { 64, 64 },
 		.peers = PEER(METADATA),

@@ -5,8 +5,10 @@
  * programs, and keeps what a killed keeper's successor needs.
  *
  * What its row of the privilege table must grant, and no more:
- *   uid           its own, no capabilities: keepers run as root, but their
- *                 sockets lie in folders that belong to this uid
+ *   uid           its own: keepers run as root, but their sockets lie in
+ *                 folders of this uid and are given to it. DAC_READ_SEARCH
+ *                 alone, for configuration and profiles that only root may
+ *                 read; everything else that root owns is out of sight
  *   files         <run_root>/pods (read and write; this uid's, made in
  *                 prepare), the CNI configuration and plug-in folders
  *                 and /var/lib/kubelet/seccomp (read)
