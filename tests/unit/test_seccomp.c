@@ -78,9 +78,12 @@ static uint32_t ask(const struct seccomp_program *p, uint32_t audit, uint32_t nr
 
 static const uint32_t oracle_archs[] = {
 #ifdef __x86_64__
-	SCMP_ARCH_X86_64, SCMP_ARCH_X86, SCMP_ARCH_X32,
+	SCMP_ARCH_X86_64,
+	SCMP_ARCH_X86,
+	SCMP_ARCH_X32,
 #else
-	SCMP_ARCH_AARCH64, SCMP_ARCH_ARM,
+	SCMP_ARCH_AARCH64,
+	SCMP_ARCH_ARM,
 #endif
 };
 
@@ -223,8 +226,7 @@ static void test_default_points(void) {
 	tap_check(ask(&f, n32, 102, 1) == ENOSYS_RET, "i386: no socket by socketcall");
 	tap_check(ask(&f, n32, 102, 3) == SECCOMP_RET_ALLOW, "i386: connect by socketcall");
 	tap_check(ask(&f, n64, 435, 0) == ENOSYS_RET && ask(&f, n32, 435, 0) == ENOSYS_RET, "clone3: ENOSYS");
-	tap_check(ask(&f, n64, 425, 0) == EPERM_RET && ask(&f, n64, 0x40000000 + 425, 0) == EPERM_RET,
-		  "no io_uring");
+	tap_check(ask(&f, n64, 425, 0) == EPERM_RET && ask(&f, n64, 0x40000000 + 425, 0) == EPERM_RET, "no io_uring");
 	tap_check(ask(&f, n64, 462, 0) == SECCOMP_RET_ALLOW, "mseal, newer than libseccomp");
 	tap_check(ask(&f, n64, 5000, 0) == ENOSYS_RET && ask(&f, n32, 5000, 0) == ENOSYS_RET,
 		  "calls of the future don't exist");
@@ -241,8 +243,9 @@ static void test_far_jumps(void) {
 	profile_init(&p);
 	p.default_action = SECCOMP_RET_ALLOW;
 	p.archs = profile_native_archs();
-	static const char *const names[] = { "read", "write", "mount", "kill", "bpf", "chroot", "unshare", "ptrace",
-					     "openat", "close", "getpid", "uname", "setns", "fcntl", "flock", "sync" };
+	static const char *const names[] = { "read",	"write",  "mount",  "kill",  "bpf",    "chroot",
+					     "unshare", "ptrace", "openat", "close", "getpid", "uname",
+					     "setns",	"fcntl",  "flock",  "sync" };
 	for (uint32_t i = 0; i < ARRAY_SIZE(names); i++)
 		for (uint32_t v = 0; v < 30; v++) {
 			struct seccomp_condition c[2] = {
@@ -292,11 +295,14 @@ static void test_operators(void) {
 		{ .op = "SCMP_CMP_GT", .value = 7, .arg = 8, .holds = true },
 		{ .op = "SCMP_CMP_MASKED_EQ", .value = 0xf0, .two = 0x30, .arg = 0xaaaa000000000030, .holds = true },
 		{ .op = "SCMP_CMP_MASKED_EQ", .value = 0xf0, .two = 0x30, .arg = 0x70, .holds = false },
-		{ .op = "SCMP_CMP_MASKED_EQ", .value = 0xf000000000, .two = 0x3000000000, .arg = 0x3000000001,
+		{ .op = "SCMP_CMP_MASKED_EQ",
+		  .value = 0xf000000000,
+		  .two = 0x3000000000,
+		  .arg = 0x3000000001,
 		  .holds = true },
 	};
-	enum seccomp_arch arch = profile_native_archs() & 1u << SECCOMP_ARCH_X86_64 ? SECCOMP_ARCH_X86_64
-										     : SECCOMP_ARCH_AARCH64;
+	enum seccomp_arch arch =
+	    profile_native_archs() & 1u << SECCOMP_ARCH_X86_64 ? SECCOMP_ARCH_X86_64 : SECCOMP_ARCH_AARCH64;
 	uint32_t audit = arch == SECCOMP_ARCH_X86_64 ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_AARCH64;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct seccomp_profile p CLEANUP_PROFILE;
@@ -316,25 +322,26 @@ static void test_operators(void) {
 }
 
 static const char docker_json[] =
-	"{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":1,"
-	"\"archMap\":[{\"architecture\":\"SCMP_ARCH_X86_64\",\"subArchitectures\":[\"SCMP_ARCH_X86\",\"SCMP_ARCH_X32\"]},"
-	"{\"architecture\":\"SCMP_ARCH_AARCH64\",\"subArchitectures\":[\"SCMP_ARCH_ARM\"]},"
-	"{\"architecture\":\"SCMP_ARCH_S390X\",\"subArchitectures\":[\"SCMP_ARCH_S390\"]}],"
-	"\"flags\":[\"SECCOMP_FILTER_FLAG_LOG\"],"
-	"\"syscalls\":["
-	"{\"names\":[\"read\",\"write\",\"no_such_call\"],\"action\":\"SCMP_ACT_ALLOW\"},"
-	"{\"names\":[\"mount\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}},"
-	"{\"names\":[\"clone\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":0,\"value\":2114060288,"
-	"\"valueTwo\":0,\"op\":\"SCMP_CMP_MASKED_EQ\"}],\"excludes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}},"
-	"{\"names\":[\"clone3\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":38,\"excludes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}},"
-	"{\"names\":[\"ptrace\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"minKernel\":\"4.8\"}},"
-	"{\"names\":[\"chroot\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"minKernel\":\"99.1\"}},"
-	"{\"names\":[\"acct\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"arches\":[\"s390\"]}},"
-	"{\"name\":\"kill\",\"action\":\"SCMP_ACT_KILL_PROCESS\"}]}";
+    "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":1,"
+    "\"archMap\":[{\"architecture\":\"SCMP_ARCH_X86_64\",\"subArchitectures\":[\"SCMP_ARCH_X86\",\"SCMP_ARCH_X32\"]},"
+    "{\"architecture\":\"SCMP_ARCH_AARCH64\",\"subArchitectures\":[\"SCMP_ARCH_ARM\"]},"
+    "{\"architecture\":\"SCMP_ARCH_S390X\",\"subArchitectures\":[\"SCMP_ARCH_S390\"]}],"
+    "\"flags\":[\"SECCOMP_FILTER_FLAG_LOG\"],"
+    "\"syscalls\":["
+    "{\"names\":[\"read\",\"write\",\"no_such_call\"],\"action\":\"SCMP_ACT_ALLOW\"},"
+    "{\"names\":[\"mount\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}},"
+    "{\"names\":[\"clone\"],\"action\":\"SCMP_ACT_ALLOW\",\"args\":[{\"index\":0,\"value\":2114060288,"
+    "\"valueTwo\":0,\"op\":\"SCMP_CMP_MASKED_EQ\"}],\"excludes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}},"
+    "{\"names\":[\"clone3\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":38,\"excludes\":{\"caps\":[\"CAP_SYS_ADMIN\"]}}"
+    ","
+    "{\"names\":[\"ptrace\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"minKernel\":\"4.8\"}},"
+    "{\"names\":[\"chroot\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"minKernel\":\"99.1\"}},"
+    "{\"names\":[\"acct\"],\"action\":\"SCMP_ACT_ALLOW\",\"includes\":{\"arches\":[\"s390\"]}},"
+    "{\"name\":\"kill\",\"action\":\"SCMP_ACT_KILL_PROCESS\"}]}";
 
 static void test_json(void) {
-	enum seccomp_arch arch = profile_native_archs() & 1u << SECCOMP_ARCH_X86_64 ? SECCOMP_ARCH_X86_64
-										     : SECCOMP_ARCH_AARCH64;
+	enum seccomp_arch arch =
+	    profile_native_archs() & 1u << SECCOMP_ARCH_X86_64 ? SECCOMP_ARCH_X86_64 : SECCOMP_ARCH_AARCH64;
 	uint32_t audit = arch == SECCOMP_ARCH_X86_64 ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_AARCH64;
 	static const struct {
 		const char *name;
@@ -363,7 +370,7 @@ static void test_json(void) {
 		tap_check(f.flags == SECCOMP_FILTER_FLAG_LOG, "its flags");
 		for (size_t i = 0; f.length && i < ARRAY_SIZE(rows); i++)
 			tap_check(ask(&f, audit, (uint32_t)seccomp_number(arch, rows[i].name), rows[i].arg) ==
-					  (admin ? rows[i].admin : rows[i].plain),
+				      (admin ? rows[i].admin : rows[i].plain),
 				  "%s, %s CAP_SYS_ADMIN", rows[i].name, admin ? "with" : "without");
 		free(f.filter);
 	}
@@ -381,8 +388,9 @@ static void test_json_refused(void) {
 		{ .json = "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"flags\":[\"X\"]}", .says = "flag \"X\"" },
 		{ .json = "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"architectures\":[\"x\"]}", .says = "architecture" },
 		{ .json = "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[1]}", .says = "no object" },
-		{ .json = "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\"],"
-			  "\"action\":\"SCMP_ACT_ERRNO\",\"args\":[{\"index\":6,\"value\":1,\"op\":\"SCMP_CMP_EQ\"}]}]}",
+		{ .json =
+		      "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\"],"
+		      "\"action\":\"SCMP_ACT_ERRNO\",\"args\":[{\"index\":6,\"value\":1,\"op\":\"SCMP_CMP_EQ\"}]}]}",
 		  .says = "argument 6" },
 		{ .json = "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"read\"],"
 			  "\"action\":\"SCMP_ACT_ERRNO\",\"args\":[{\"index\":0,\"value\":1,\"op\":\"==\"}]}]}",
@@ -409,8 +417,10 @@ struct spec {
 };
 
 static void spec_set(struct spec *s, const char *annotation, const char *capability) {
-	*s = (struct spec){ .spec = GRPC__SPEC__INIT, .process = GRPC__PROCESS__INIT,
-			    .capabilities = GRPC__LINUX_CAPABILITIES__INIT, .lin = GRPC__LINUX__INIT,
+	*s = (struct spec){ .spec = GRPC__SPEC__INIT,
+			    .process = GRPC__PROCESS__INIT,
+			    .capabilities = GRPC__LINUX_CAPABILITIES__INIT,
+			    .lin = GRPC__LINUX__INIT,
 			    .entry = GRPC__SPEC__ANNOTATIONS_ENTRY__INIT };
 	s->entry.key = (char *)SECCOMP_ANNOTATION;
 	s->entry.value = (char *)annotation;

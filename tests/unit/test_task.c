@@ -69,8 +69,8 @@ struct keeper {
 struct stage {
 	struct loop *loop;
 	struct task_worker *w;
-	struct link *metadata;       /* the metadata worker's end */
-	struct link *zygote;         /* the zygote's end */
+	struct link *metadata; /* the metadata worker's end */
+	struct link *zygote;   /* the zygote's end */
 	struct keeper keepers[KEEPERS_MAX];
 	int forks, teardowns, adoptions;
 	char last_torn_down[80];
@@ -315,10 +315,20 @@ HANDLER_DEFINE(struct keeper, keeper_adopt)
 HANDLER_DEFINE(struct keeper, container_reopen_log)
 
 static const struct link_handler fake_keeper_handlers[] = {
-	HANDLER(pod_setup),       HANDLER(pod_teardown),   HANDLER(container_create), HANDLER(container_start),
-	HANDLER(container_kill),  HANDLER(container_stop), HANDLER(container_delete), HANDLER(keeper_exec),
-	HANDLER(keeper_stats),    HANDLER(keeper_state),   HANDLER(keeper_vault),     HANDLER(keeper_adopt),
-	HANDLER(container_reopen_log), { 0 },
+	HANDLER(pod_setup),
+	HANDLER(pod_teardown),
+	HANDLER(container_create),
+	HANDLER(container_start),
+	HANDLER(container_kill),
+	HANDLER(container_stop),
+	HANDLER(container_delete),
+	HANDLER(keeper_exec),
+	HANDLER(keeper_stats),
+	HANDLER(keeper_state),
+	HANDLER(keeper_vault),
+	HANDLER(keeper_adopt),
+	HANDLER(container_reopen_log),
+	{ 0 },
 };
 
 static void keeper_accepted(void *ctx, int fd) {
@@ -336,8 +346,9 @@ static void on_keeper_fork(struct stage *s, struct msg_request *r, const Bulkhea
 	*k = (struct keeper){ .stage = s, .alive = true, .listener = -1, .vault = { -1, -1 } };
 	snprintf(k->id, sizeof(k->id), "%s", m->sandbox_id);
 	snprintf(k->run_dir, sizeof(k->run_dir), "%s", m->run_dir);
-	struct link_options o = { .loop = s->loop, .self = ROLE_KEEPER, .peer = ROLE_TASK,
-				  .handlers = fake_keeper_handlers, .worker = k };
+	struct link_options o = {
+		.loop = s->loop, .self = ROLE_KEEPER, .peer = ROLE_TASK, .handlers = fake_keeper_handlers, .worker = k
+	};
 	if (link_new(&o, &k->link) < 0 || link_attach_socket(k->link, take_fd(&r->fds[0])) < 0)
 		abort();
 	Bulkhead__KeeperForkReply reply = BULKHEAD__KEEPER_FORK_REPLY__INIT;
@@ -419,7 +430,8 @@ static void stage_begin(struct stage *s) {
 	*s = (struct stage){ .dir = "/tmp/bulkhead-task-XXXXXX" };
 	stage = s;
 	network_broken = false;
-	if (!mkdtemp(s->dir) || loop_new(&(struct loop_options){ 0 }, &s->loop) < 0 || loop_enable(s->loop, NULL, 0) < 0)
+	if (!mkdtemp(s->dir) || loop_new(&(struct loop_options){ 0 }, &s->loop) < 0 ||
+	    loop_enable(s->loop, NULL, 0) < 0)
 		abort();
 	s->metadata = new_link(s, ROLE_METADATA, ROLE_TASK, metadata_handlers, s);
 	s->zygote = new_link(s, ROLE_KEEPER, ROLE_TASK, zygote_handlers, s);
@@ -637,7 +649,8 @@ static void test_stop_fails(void) {
 	do_start("pod1");
 	s.die_at_teardown = 1;
 	struct answer a = do_stop("pod1");
-	tap_check(a.code == FAULT_NONE && s.forks == 2 && folders() == 0, "a keeper dies in the teardown: another does it");
+	tap_check(a.code == FAULT_NONE && s.forks == 2 && folders() == 0,
+		  "a keeper dies in the teardown: another does it");
 	do_start("pod1");
 	s.die_at_teardown = 10;
 	a = do_stop("pod1");
@@ -680,7 +693,8 @@ static struct answer do_create(const char *pod, const char *profile) {
 }
 
 static struct answer do_key(struct msg_call *(*send)(struct link *, const struct msg_context *,
-						     const Bulkhead__TaskKey *, const int *, size_t, msg_done_fn, void *),
+						     const Bulkhead__TaskKey *, const int *, size_t, msg_done_fn,
+						     void *),
 			    const char *pod, msg_done_fn done) {
 	struct answer r = { 0 };
 	Bulkhead__TaskKey m = BULKHEAD__TASK_KEY__INIT;
@@ -745,7 +759,8 @@ static void test_containers(void) {
 	struct msg_context soon = { .deadline = clock_mono() + 30 * NS_PER_MS };
 	a = do_exec(&soon);
 	turns(10);
-	tap_check(a.code == FAULT_DEADLINE_EXCEEDED && s.keepers[0].n_hung == 0, "an exec given up is given up by the keeper");
+	tap_check(a.code == FAULT_DEADLINE_EXCEEDED && s.keepers[0].n_hung == 0,
+		  "an exec given up is given up by the keeper");
 	s.hang = false;
 	Bulkhead__TaskExit end = BULKHEAD__TASK_EXIT__INIT;
 	end.container_id = (char *)"web";
@@ -831,12 +846,14 @@ static void test_restart(void) {
 	keeper_die(&s.keepers[1]);
 	worker_begin(&s);
 	struct answer a = do_list(NULL);
-	tap_check(a.number == 2 && a.tasks == 2 && !a.unreachable, "a new task worker finds the pods: %d with %zu tasks %s", a.number, a.tasks, a.text);
+	tap_check(a.number == 2 && a.tasks == 2 && !a.unreachable,
+		  "a new task worker finds the pods: %d with %zu tasks %s", a.number, a.tasks, a.text);
 	tap_check(s.adoptions == 1 && s.forks == 3, "and a successor for the keeper that died meanwhile");
 	tap_check(!s.keepers[2].had_vault, "without its descriptors, as nobody had them");
 	a = do_start("pod1");
 	tap_check(a.code == FAULT_NONE && a.number == 4242, "what a pod answered is remembered by its keeper");
-	tap_check(do_stop("pod1").code == FAULT_NONE && do_stop("pod2").code == FAULT_NONE && folders() == 0, "stopped");
+	tap_check(do_stop("pod1").code == FAULT_NONE && do_stop("pod2").code == FAULT_NONE && folders() == 0,
+		  "stopped");
 	stage_end(&s);
 }
 

@@ -33,11 +33,11 @@ static struct sandbox *container_sandbox(struct task_worker *w, struct msg_reque
 	if (s->state == SANDBOX_RUNNING || (wait && s->state == SANDBOX_ORPHANED))
 		return s;
 	if (s->state == SANDBOX_ORPHANED)
-		msg_failf(r, FAULT_UNAVAILABLE, "container \"%.80s\": the keeper of pod sandbox \"%s\" is being replaced",
-			  container, s->id);
+		msg_failf(r, FAULT_UNAVAILABLE,
+			  "container \"%.80s\": the keeper of pod sandbox \"%s\" is being replaced", container, s->id);
 	else
-		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\": pod sandbox \"%s\" is being %s", container,
-			  s->id, s->state == SANDBOX_STARTING ? "started" : "stopped");
+		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\": pod sandbox \"%s\" is being %s",
+			  container, s->id, s->state == SANDBOX_STARTING ? "started" : "stopped");
 	return NULL;
 }
 
@@ -176,7 +176,8 @@ void task_container_exec(struct task_worker *w, struct msg_request *r, const Bul
 		return;
 	struct exec *x = arena_zalloc(&r->arena, sizeof(*x));
 	if (!x) {
-		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "execute in container \"%.80s\": out of memory", m->container_id);
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "execute in container \"%.80s\": out of memory",
+			  m->container_id);
 		return;
 	}
 	Bulkhead__KeeperExecRequest k = BULKHEAD__KEEPER_EXEC_REQUEST__INIT;

@@ -28,8 +28,7 @@ static bool is_cgroup1(const char *path) {
 static const char *cgroup_version(void) {
 	if (is_cgroup2(CGROUP_ROOT))
 		return "v2";
-	if (!is_cgroup1(CGROUP_ROOT "/memory") && !is_cgroup1(CGROUP_ROOT "/cpu") &&
-	    !is_cgroup1(CGROUP_ROOT "/pids"))
+	if (!is_cgroup1(CGROUP_ROOT "/memory") && !is_cgroup1(CGROUP_ROOT "/cpu") && !is_cgroup1(CGROUP_ROOT "/pids"))
 		return "";
 	return is_cgroup2(CGROUP_ROOT "/unified") ? "hybrid" : "v1";
 }
@@ -48,12 +47,10 @@ static const struct {
 	{ .capability = CAP_SYS_RESOURCE,
 	  .sentence = "the daemon lacks CAP_SYS_RESOURCE: containers get no lower oom score and no higher limits than "
 		      "it has itself" },
-	{ .capability = CAP_SYS_ADMIN,
-	  .sentence = "the daemon lacks CAP_SYS_ADMIN: no pod can be started" },
+	{ .capability = CAP_SYS_ADMIN, .sentence = "the daemon lacks CAP_SYS_ADMIN: no pod can be started" },
 	{ .capability = CAP_NET_ADMIN,
 	  .sentence = "the daemon lacks CAP_NET_ADMIN: no pod can have a network of its own" },
-	{ .capability = CAP_MKNOD,
-	  .sentence = "the daemon lacks CAP_MKNOD: containers get no devices" },
+	{ .capability = CAP_MKNOD, .sentence = "the daemon lacks CAP_MKNOD: containers get no devices" },
 };
 
 void task_runtime_info(struct task_worker *w, struct msg_request *r) {
@@ -70,7 +67,7 @@ void task_runtime_info(struct task_worker *w, struct msg_request *r) {
 		if (!(w->host.capabilities & UINT64_C(1) << lacks[i].capability))
 			warnings[m.n_warnings++] = (char *)lacks[i].sentence;
 	if (!*w->host.cgroup_version)
-		warnings[m.n_warnings++] = (char *)"no cgroups are mounted at " CGROUP_ROOT
-						   ": resources are neither limited nor counted";
+		warnings[m.n_warnings++] =
+		    (char *)"no cgroups are mounted at " CGROUP_ROOT ": resources are neither limited nor counted";
 	runtime_info_reply(r, &m, NULL, 0);
 }

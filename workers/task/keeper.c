@@ -59,7 +59,8 @@ static void vault_done(void *ctx, const struct msg_answer *a) {
 	struct sandbox *s = ctx;
 	s->vaulting = NULL;
 	if (a->fault)
-		log_event(LOG_WARN, "a keeper's descriptors aren't kept: should it be killed, its containers' output is lost",
+		log_event(LOG_WARN,
+			  "a keeper's descriptors aren't kept: should it be killed, its containers' output is lost",
 			  "pod", s->id, "why", a->fault->text, NULL);
 	else
 		fd_replace(&s->vault, take_fd(&a->fds[0]));

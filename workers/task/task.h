@@ -16,7 +16,7 @@ struct seccomp_cache;
 /* What the kernel and the supervisor grant at all; learnt before confinement. */
 struct task_host {
 	const char *cgroup_version; /* "v1", "v2" or "hybrid"; "" when there are none */
-	uint64_t capabilities;      /* of the daemon, hence at most of a container */
+	uint64_t capabilities;	    /* of the daemon, hence at most of a container */
 };
 
 struct task_worker {
@@ -25,12 +25,12 @@ struct task_worker {
 	struct link *metadata; /* borrowed from the skeleton; NULL in unit tests */
 	struct link *zygote;
 	char *pods_path; /* <run_root>/pods */
-	int pods;        /* the same, open */
+	int pods;	 /* the same, open */
 	struct map sandboxes;
 	struct list dead; /* sandboxes that wait for the end of this turn */
 	struct loop_source *burial;
 	struct loop_source *retry; /* timer: orphans that got no keeper yet */
-	int64_t retry_pause;       /* grows while nothing helps */
+	int64_t retry_pause;	   /* grows while nothing helps */
 	struct seccomp_cache *seccomp;
 	struct cni *cni;
 	struct task_host host;
@@ -42,7 +42,7 @@ enum sandbox_state {
 	SANDBOX_ORPHANED, /* on disk, but its keeper doesn't answer (yet) */
 	SANDBOX_STOPPING,
 	SANDBOX_BROKEN, /* lost, or only half taken down; nothing but sandbox_stop helps */
-	SANDBOX_GONE,   /* out of the table, waits for its burial */
+	SANDBOX_GONE,	/* out of the table, waits for its burial */
 };
 
 /* A pod sandbox: one folder below pods/, one keeper, one link to it. */
@@ -58,19 +58,19 @@ struct sandbox {
 	struct msg_request *starter;
 	const Bulkhead__SandboxStartRequest *start;
 	struct fault *start_fault; /* in the starter's arena */
-	unsigned open_steps; /* of fork, set-up, vault */
-	bool keeperless; /* for certain no keeper has done anything for it */
+	unsigned open_steps;	   /* of fork, set-up, vault */
+	bool keeperless;	   /* for certain no keeper has done anything for it */
 
-	struct list stops; /* struct stop_waiter */
+	struct list stops;		      /* struct stop_waiter */
 	Bulkhead__SandboxStartReply *started; /* packed and unpacked; NULL: unknown */
-	int vault;                 /* keeper_vault's answer: the keeper's descriptors, for a successor */
-	struct msg_call *vaulting; /* the open call for it */
-	struct msg_call *asking;   /* the open keeper_state of a revival */
-	bool adopting;             /* a successor's answer is awaited */
-	struct link *cradle;       /* to a successor that is still adopting; NULL: none */
-	struct msg_call *teardown; /* the open call */
-	unsigned attempts;         /* keepers tried for the step at hand */
-	struct list dead_node;     /* in worker->dead */
+	int vault;			      /* keeper_vault's answer: the keeper's descriptors, for a successor */
+	struct msg_call *vaulting;	      /* the open call for it */
+	struct msg_call *asking;	      /* the open keeper_state of a revival */
+	bool adopting;			      /* a successor's answer is awaited */
+	struct link *cradle;		      /* to a successor that is still adopting; NULL: none */
+	struct msg_call *teardown;	      /* the open call */
+	unsigned attempts;		      /* keepers tried for the step at hand */
+	struct list dead_node;		      /* in worker->dead */
 };
 
 /* --- sandbox.c: the table --- */

@@ -18,7 +18,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/capability.h>
 
 #define CACHE_MAX 32
 #define PROFILE_FILE_MAX (1u << 20)
@@ -71,14 +70,14 @@ static void cached_free(struct seccomp_cached *e) {
 void seccomp_cache_free(struct seccomp_cache *c) {
 	if (!c)
 		return;
-	list_for_each_safe(it, &c->programs)
+	list_for_each_safe (it, &c->programs)
 		cached_free(list_entry(it, struct seccomp_cached, node));
 	free(c->localhost_dir);
 	free(c);
 }
 
 static struct seccomp_cached *cache_find(struct seccomp_cache *c, const struct buffer *key) {
-	list_for_each(it, &c->programs) {
+	list_for_each (it, &c->programs) {
 		struct seccomp_cached *e = list_entry(it, struct seccomp_cached, node);
 		if (e->key.size == key->size && memcmp(e->key.data, key->data, key->size) == 0)
 			return e;
@@ -148,11 +147,8 @@ static int cache_get(struct seccomp_cache *c, const struct source *s, const stru
 static uint64_t spec_capabilities(const Grpc__Spec *spec) {
 	const Grpc__LinuxCapabilities *caps = spec->process ? spec->process->capabilities : NULL;
 	uint64_t set = 0;
-	for (size_t i = 0; caps && i < caps->n_bounding; i++) {
-		cap_value_t value;
-		if (cap_from_name(caps->bounding[i], &value) == 0 && value >= 0 && value < 64)
-			set |= UINT64_C(1) << value;
-	}
+	for (size_t i = 0; caps && i < caps->n_bounding; i++)
+		set |= seccomp_capability(caps->bounding[i]);
 	return set;
 }
 
@@ -171,8 +167,7 @@ static bool climbs(const char *path) {
 	return false;
 }
 
-static int read_profile(const struct seccomp_cache *c, const char *name, struct buffer *ret_text,
-			struct fault *fault) {
+static int read_profile(const struct seccomp_cache *c, const char *name, struct buffer *ret_text, struct fault *fault) {
 	char path[PATH_MAX];
 	const char *folder = name[0] == '/' ? "" : c->localhost_dir;
 	if (climbs(name) ||
@@ -201,8 +196,8 @@ static int for_localhost(struct seccomp_cache *c, const char *name, uint64_t cap
 	return r < 0 ? fault_prefix(fault, r, "seccomp profile \"%.300s\"", name) : 0;
 }
 
-static int for_message(struct seccomp_cache *c, const Grpc__LinuxSeccomp *m,
-		       const struct seccomp_program **ret_program, struct fault *fault) {
+static int for_message(struct seccomp_cache *c, const Grpc__LinuxSeccomp *m, const struct seccomp_program **ret_program,
+		       struct fault *fault) {
 	struct buffer packed CLEANUP_BUFFER = { 0 };
 	size_t size = grpc__linux_seccomp__get_packed_size(m);
 	uint8_t *room = buffer_reserve(&packed, size ? size : 1);
@@ -232,5 +227,6 @@ int seccomp_program_for(struct seccomp_cache *c, const Grpc__Spec *spec, const s
 	if (strncmp(which, PREFIX_LOCALHOST, strlen(PREFIX_LOCALHOST)) == 0)
 		return for_localhost(c, which + strlen(PREFIX_LOCALHOST), capabilities, ret_program, fault);
 	return fault_set(fault, FAULT_INVALID_ARGUMENT,
-			 "seccomp profile \"%.100s\" is neither runtime/default, unconfined nor localhost/<file>", which);
+			 "seccomp profile \"%.100s\" is neither runtime/default, unconfined nor localhost/<file>",
+			 which);
 }

@@ -24,7 +24,7 @@
 
 #define X32_FIRST 0x40000000u
 #define ARM_PRIVATE 0xf0000u /* set_tls and friends are far above the others */
-#define NEAR_MAX 250         /* of the 255, as operands may add a jump each */
+#define NEAR_MAX 250	     /* of the 255, as operands may add a jump each */
 
 struct code {
 	struct sock_filter ins[BPF_MAXINSNS]; /* reversed */

@@ -16,7 +16,6 @@
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/capability.h>
 #include <sys/utsname.h>
 
 #define JSON_DEPTH_MAX 16
@@ -50,11 +49,7 @@ static const char *array_text(json_object *array, size_t i) {
 /* --- includes and excludes --- */
 
 static bool has_capability(uint64_t capabilities, const char *name) {
-	cap_value_t value;
-	char lower[40];
-	if (snprintf(lower, sizeof(lower), "%s", name) >= (int)sizeof(lower) || cap_from_name(lower, &value) < 0)
-		return false;
-	return value < 64 && capabilities & UINT64_C(1) << value;
+	return capabilities & seccomp_capability(name);
 }
 
 static bool is_this_machine(const char *go_name) {

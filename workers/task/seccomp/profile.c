@@ -77,7 +77,8 @@ int profile_action(const char *word, bool has_errno, uint32_t error, uint32_t *r
 		*ret_action = actions[i].action | data;
 		return 0;
 	}
-	return fault_set(fault, FAULT_INVALID_ARGUMENT, "seccomp: action \"%.60s\" isn't known or isn't supported", word);
+	return fault_set(fault, FAULT_INVALID_ARGUMENT, "seccomp: action \"%.60s\" isn't known or isn't supported",
+			 word);
 }
 
 static const struct {

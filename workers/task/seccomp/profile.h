@@ -95,7 +95,10 @@ int profile_flag(const char *word, uint32_t *ret_flags, struct fault *fault);
 int profile_condition(const char *op, uint64_t arg, uint64_t value, uint64_t value_two,
 		      struct seccomp_condition *ret_condition, struct fault *fault);
 
-/* --- names.c and compile.c --- */
+/* --- capability.c, names.c and compile.c --- */
+
+/* "CAP_CHOWN" as a set of one; empty when there is none of this name. */
+uint64_t seccomp_capability(const char *name);
 
 /* The number of a system call on an architecture, negative when it has none. */
 int seccomp_number(enum seccomp_arch arch, const char *name);

@@ -22,7 +22,7 @@
 
 struct seccomp_program {
 	struct sock_filter *filter;
-	size_t length;  /* instructions */
+	size_t length;	/* instructions */
 	uint32_t flags; /* SECCOMP_FILTER_FLAG_* */
 };
 
