@@ -92,6 +92,13 @@ static int load_parts(struct task_worker *w, const struct boot_config *config) {
 	return r;
 }
 
+/* After the worker has said that it is ready. */
+static void warm(void *ctx) {
+	struct task_worker *w = ctx;
+	loop_source_free_p(&w->warming);
+	seccomp_cache_warm(w->seccomp);
+}
+
 static int task_serve(struct worker *worker) {
 	struct task_worker *w = worker->state;
 	w->metadata = worker_link(worker, ROLE_METADATA, 0);
@@ -102,9 +109,10 @@ static int task_serve(struct worker *worker) {
 	if (w->pods < 0 || fchdir(w->pods) < 0)
 		return -errno;
 	r = rundir_scan(w, scan_found);
-	if (r >= 0)
-		keeper_revive_all(w);
-	return r;
+	if (r < 0)
+		return r;
+	keeper_revive_all(w);
+	return loop_defer(w->loop, warm, w, &w->warming);
 }
 
 static void task_zygote(struct worker *worker, int fd) {

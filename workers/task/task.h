@@ -28,7 +28,7 @@ struct task_worker {
 	int pods;	 /* the same, open */
 	struct map sandboxes;
 	struct list dead; /* sandboxes that wait for the end of this turn */
-	struct loop_source *burial;
+	struct loop_source *burial, *warming;
 	struct loop_source *retry; /* timer: orphans that got no keeper yet */
 	int64_t retry_pause;	   /* grows while nothing helps */
 	struct seccomp_cache *seccomp;

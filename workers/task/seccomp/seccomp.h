@@ -32,6 +32,9 @@ struct seccomp_cache;
 int seccomp_cache_new(const char *localhost_dir, struct seccomp_cache **ret_cache) NODISCARD;
 void seccomp_cache_free(struct seccomp_cache *c);
 
+/* Compiles the default profile as an ordinary container will ask for it. */
+void seccomp_cache_warm(struct seccomp_cache *c);
+
 /* NULL in *ret_program: no filter. Otherwise valid until the cache's next use. */
 int seccomp_program_for(struct seccomp_cache *c, const Grpc__Spec *spec, const struct seccomp_program **ret_program,
 			struct fault *fault);
