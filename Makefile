@@ -144,9 +144,12 @@ $(O)/bench_%: $(O)/tests/bench/bench_%.o $(LIBIPC)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-.PHONY: setup tests test check crash demo bench
+.PHONY: setup setup-demo tests test check crash demo bench
 setup:
 	@tools/setup test
+
+setup-demo:
+	@tools/setup demo
 
 tests: all $(TESTS) $(FUZZ)
 
@@ -161,23 +164,25 @@ check: tests
 crash: tests
 	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(CRASH)
 
-demo: setup
+demo: setup-demo
 	@$(BUILD) all
 	@BULKHEAD_BUILD=$(abspath $(O)) tools/demo
 
-bench: setup
+bench: setup-demo
 	@$(BUILD) all $(O)/bench_ring
 	@BULKHEAD_BUILD=$(abspath $(O)) tools/bench
 
 # --- care ------------------------------------------------------------------
 
-C_FILES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+C_FILES = $(shell find ipc supervisor workers tools tests -name '*.[ch]')
+SH_FILES = $(shell grep -lsE '^#!.*(bash|/sh)$$' tools/* tests/* .ci/*) tools/sandbox.sh
 
 .PHONY: lint format
 lint:
 	@tools/setup lint
 	@tools/check-direction
 	@clang-format --dry-run -Werror $(C_FILES)
+	@shellcheck -x -S warning $(SH_FILES)
 	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --suppress=missingInclude --suppress=varFuncNullUB \
 		--enable=warning,portability -Iipc -I. ipc supervisor workers tools
 

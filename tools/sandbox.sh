@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by demo and bench: a private place to run the daemon in. Network,
 # mount and pid namespaces of their own, so that nothing is seen outside and
 # everything ends with this script; a scratch folder on a tmpfs; a small image
