@@ -82,8 +82,9 @@ struct lab *lab_new(void) {
 	snprintf(l->cgroup, sizeof(l->cgroup), "/bulkhead-lab-%d", (int)getpid());
 	/* What a killed zygote leaves falls to us, and not to the machine's init. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (geteuid() != 0 || access(program, X_OK) < 0 || mkdir(l->dir, 0711) < 0 || loop_new(&options, &l->loop) < 0 ||
-	    loop_enable(l->loop, NULL, 0) < 0 || zygote_start(l, program) < 0 || zygote_link(l) < 0) {
+	if (geteuid() != 0 || access(program, X_OK) < 0 || mkdir(l->dir, 0711) < 0 ||
+	    loop_new(&options, &l->loop) < 0 || loop_enable(l->loop, NULL, 0) < 0 || zygote_start(l, program) < 0 ||
+	    zygote_link(l) < 0) {
 		printf("# no zygote of keepers: %s\n", strerror(errno));
 		free(l);
 		return NULL;
@@ -185,8 +186,12 @@ static void pod_down(void *worker, struct link *l, bool violation, const char *t
 
 struct lab_pod *lab_pod_new(struct lab *l) {
 	struct lab_pod *p = calloc(1, sizeof(*p));
-	struct link_options options = { .loop = l->loop, .self = ROLE_TASK, .peer = ROLE_KEEPER, .handlers = handlers,
-					.worker = p, .on_down = pod_down };
+	struct link_options options = { .loop = l->loop,
+					.self = ROLE_TASK,
+					.peer = ROLE_KEEPER,
+					.handlers = handlers,
+					.worker = p,
+					.on_down = pod_down };
 	Bulkhead__KeeperForkRequest m = BULKHEAD__KEEPER_FORK_REQUEST__INIT;
 	struct lab_answer a;
 	int pair[2];
@@ -247,9 +252,10 @@ static void busybox_put(int root) {
 		perror("busybox");
 	fd_close(from);
 	fd_close(to);
-	static const char *const applets[] = { "sh", "cat", "echo", "sleep", "true", "false", "id", "ls", "mount", "ps",
-					       "kill", "touch", "hostname", "head", "yes", "setsid", "dd", "readlink",
-					       "env", "pwd", "stat", "df", "usleep", "tr", "wc", "grep" };
+	static const char *const applets[] = { "sh",  "cat",	"echo", "sleep",    "true",  "false",	 "id",
+					       "ls",  "mount",	"ps",	"kill",	    "touch", "hostname", "head",
+					       "yes", "setsid", "dd",	"readlink", "env",   "pwd",	 "stat",
+					       "df",  "usleep", "tr",	"wc",	    "grep" };
 	for (size_t i = 0; i < ARRAY_SIZE(applets); i++) {
 		char path[64];
 		snprintf(path, sizeof(path), "bin/%s", applets[i]);
@@ -290,8 +296,7 @@ void lab_strings(size_t *n, char ***list, const char *words) {
 	free(copy);
 }
 
-void lab_spec_mount(Grpc__Spec *s, const char *destination, const char *type, const char *source,
-		    const char *options) {
+void lab_spec_mount(Grpc__Spec *s, const char *destination, const char *type, const char *source, const char *options) {
 	Grpc__Mount *m = malloc(sizeof(*m));
 	grpc__mount__init(m);
 	m->destination = strdup(destination);

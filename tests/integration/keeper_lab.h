@@ -11,7 +11,7 @@ struct lab {
 	struct link *zygote;
 	pid_t zygote_pid;
 	int control;
-	char dir[64];    /* run folders of pods are below */
+	char dir[64];	 /* run folders of pods are below */
 	char cgroup[64]; /* default parent of the pods' groups */
 	unsigned n_pods;
 };
@@ -64,8 +64,7 @@ void lab_call(struct lab *l, struct link *link, lab_send_fn send, const void *m,
 /* Like lab_call, but returns at once; wait for a->done. */
 void lab_call_start(struct link *link, lab_send_fn send, const void *m, const int *fds, size_t n_fds, double seconds,
 		    struct lab_answer *a);
-#define LAB_CALL(pod, name, m, fds, n, a) \
-	lab_call((pod)->lab, (pod)->link, (lab_send_fn)name##_send, m, fds, n, 20, a)
+#define LAB_CALL(pod, name, m, fds, n, a) lab_call((pod)->lab, (pod)->link, (lab_send_fn)name##_send, m, fds, n, 20, a)
 
 /* A detached root: a tmpfs with busybox, users and a few traps. */
 int lab_root(void);
@@ -73,8 +72,7 @@ int lab_root(void);
 /* A specification to change at will; freed with lab_spec_free. */
 Grpc__Spec *lab_spec(const char *const *args);
 void lab_spec_free(Grpc__Spec *s);
-void lab_spec_mount(Grpc__Spec *s, const char *destination, const char *type, const char *source,
-		    const char *options);
+void lab_spec_mount(Grpc__Spec *s, const char *destination, const char *type, const char *source, const char *options);
 void lab_strings(size_t *n, char ***list, const char *words);
 
 /* Text of a file, "" when there is none; static. */

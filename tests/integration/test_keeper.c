@@ -113,7 +113,7 @@ static int exit_code(struct lab_pod *p, const char *id) {
 	return lab_wait(p->lab, exit_seen, &w, 10) ? (int)exit_find(p, id)->code : -1;
 }
 
-static int delete(struct lab_pod *p, const char *id) {
+static int delete (struct lab_pod *p, const char *id) {
 	Bulkhead__TaskKey m = BULKHEAD__TASK_KEY__INIT;
 	struct lab_answer a;
 	m.sandbox_id = p->id;
@@ -206,7 +206,8 @@ static void test_life(struct lab_pod *p) {
 	lab_answer_deinit(&a);
 	tap_check(exit_code(p, "life") == 7, "its exit code arrives");
 	const char *log = log_text_of(p, "life");
-	tap_check(strstr(log, " stdout F hello\n") && strstr(log, " stderr F oops\n") && strstr(log, " stdout F part\n"),
+	tap_check(strstr(log, " stdout F hello\n") && strstr(log, " stderr F oops\n") &&
+		      strstr(log, " stdout F part\n"),
 		  "its log is there when the exit is");
 	tap_check(lab_cgroups("/life") == 0, "its control groups went with it");
 	LAB_CALL(p, container_start, &key, NULL, 0, &a);
@@ -274,29 +275,29 @@ static void test_isolation(struct lab_pod *p) {
 	create(p, "iso", spec, CONTAINER, true, &a);
 	pid_t pid = created(&a) ? created(&a)->pid : -1;
 	tap_check(pid > 0 && created(&a)->user && created(&a)->user->uid == 1000 && created(&a)->user->gid == 1001 &&
-			  created(&a)->user->n_additionalgids == 2,
+		      created(&a)->user->n_additionalgids == 2,
 		  "the user is resolved in the image");
 	lab_answer_deinit(&a);
 	tap_check(strncmp(lab_status(pid, "Uid"), "1000\t1000\t1000\t1000", 19) == 0, "it runs as that user");
 	tap_check(strncmp(lab_status(pid, "Groups"), "2000 3000", 9) == 0, "with its groups: %s",
 		  lab_status(pid, "Groups"));
 	tap_check(strcmp(lab_status(pid, "CapEff"), "0000000000000000") == 0, "without effective capabilities");
-	tap_check(strcmp(lab_status(pid, "CapBnd"), "00000000000004e3") == 0, "the bounding set is the specification's: %s",
-		  lab_status(pid, "CapBnd"));
+	tap_check(strcmp(lab_status(pid, "CapBnd"), "00000000000004e3") == 0,
+		  "the bounding set is the specification's: %s", lab_status(pid, "CapBnd"));
 	tap_check(strcmp(lab_status(pid, "CapInh"), "0000000000000000") == 0, "nothing is inheritable");
 	tap_check(strcmp(lab_status(pid, "NoNewPrivs"), "1") == 0, "no_new_privs is set");
 	tap_check(strcmp(lab_file("/proc/%d/oom_score_adj", (int)pid), "321\n") == 0, "the oom score is set");
 	tap_check(same_ns(pid, p->keeper, "ipc") && same_ns(pid, p->keeper, "uts") && same_ns(pid, p->keeper, "net"),
 		  "it is in the pod's namespaces");
 	tap_check(!same_ns(pid, getpid(), "ipc") && !same_ns(pid, getpid(), "uts") && !same_ns(pid, p->keeper, "pid") &&
-			  !same_ns(pid, p->keeper, "mnt"),
+		      !same_ns(pid, p->keeper, "mnt"),
 		  "and in its own for pids and mounts");
 	char fds[64];
 	snprintf(fds, sizeof(fds), "/proc/%d/fd/3", (int)pid);
 	tap_check(access(fds, F_OK) < 0, "no descriptor beyond stderr is open in it");
 	const char *mounts = lab_file("/proc/%d/mountinfo", (int)pid);
 	tap_check(strstr(mounts, " /etc/hosts ") && strstr(mounts, " /etc/resolv.conf ") &&
-			  strstr(mounts, " /etc/hostname ") && strstr(mounts, " /dev/shm "),
+		      strstr(mounts, " /etc/hostname ") && strstr(mounts, " /dev/shm "),
 		  "the pod's files are mounted");
 	tap_check(strstr(mounts, " /proc/kcore ") || strstr(mounts, " /proc/timer_list "), "paths are masked");
 	tap_check(strstr(mounts, " /proc/sys ro,") != NULL, "paths are read-only");
@@ -314,7 +315,8 @@ static void test_isolation(struct lab_pod *p) {
 	tap_check(strcmp(out(p, "iso", "cat /etc/resolv.conf | tr '\\n' ,"),
 			 "search example.org example.net,nameserver 192.0.2.53,") == 0,
 		  "DNS is configured");
-	tap_check(strcmp(out(p, "iso", "echo $HOME $COLOR; pwd"), "/home/web green") == 0, "the environment is complete");
+	tap_check(strcmp(out(p, "iso", "echo $HOME $COLOR; pwd"), "/home/web green") == 0,
+		  "the environment is complete");
 	tap_check(strcmp(out(p, "iso", "id -u; id -G"), "1000") == 0, "an exec runs as the container's user");
 	delete (p, "iso");
 }
@@ -383,7 +385,7 @@ static void test_seccomp(struct lab_pod *p) {
 		if (a.code)
 			printf("# %s\n", a.text);
 		tap_check(strcmp(lab_status(pid, "Seccomp"), "2") == 0 &&
-				  strcmp(lab_status(pid, "NoNewPrivs"), nnp ? "1" : "0") == 0,
+			      strcmp(lab_status(pid, "NoNewPrivs"), nnp ? "1" : "0") == 0,
 			  "the seccomp filter is loaded %s no_new_privs", nnp ? "with" : "without");
 		tap_check(strcmp(lab_status(pid, "CapEff"), nnp ? "00000000000004e3" : "0000000000000000") == 0,
 			  "and no capability stays from loading it");
@@ -425,13 +427,15 @@ static void test_cgroups(struct lab_pod *p) {
 	if (v1) {
 		tap_check(strcmp(lab_file("/sys/fs/cgroup/memory%s/memory.limit_in_bytes", path), "33554432\n") == 0,
 			  "the memory limit is set");
-		tap_check(strcmp(lab_file("/sys/fs/cgroup/pids%s/pids.max", path), "64\n") == 0, "the pids limit is set");
+		tap_check(strcmp(lab_file("/sys/fs/cgroup/pids%s/pids.max", path), "64\n") == 0,
+			  "the pids limit is set");
 		tap_check(strcmp(lab_file("/sys/fs/cgroup/cpu%s/cpu.cfs_quota_us", path), "50000\n") == 0,
 			  "the CPU quota is set");
 		tap_check(strstr(lab_file("/sys/fs/cgroup/devices%s/devices.list", path), "c 1:3 rwm") != NULL &&
-				  !strstr(lab_file("/sys/fs/cgroup/devices%s/devices.list", path), "a *:*"),
+			      !strstr(lab_file("/sys/fs/cgroup/devices%s/devices.list", path), "a *:*"),
 			  "devices are limited");
-		tap_check(atoi(lab_file("/sys/fs/cgroup/memory%s/tasks", path)) == pid, "the process is in the memory group");
+		tap_check(atoi(lab_file("/sys/fs/cgroup/memory%s/tasks", path)) == pid,
+			  "the process is in the memory group");
 	} else {
 		tap_check(strcmp(lab_file("/sys/fs/cgroup%s/memory.max", path), "33554432\n") == 0,
 			  "the memory limit is set");
@@ -442,7 +446,7 @@ static void test_cgroups(struct lab_pod *p) {
 	Bulkhead__TaskStatsReply *s = (Bulkhead__TaskStatsReply *)a.reply;
 	Bulkhead__TaskStats *t = s && s->n_stats ? s->stats[0] : NULL;
 	tap_check(t && t->cpu_usage_ns > 0 && t->memory_usage_bytes > 0 && t->pids == 1 &&
-			  t->memory_limit_bytes == 32 * 1024 * 1024,
+		      t->memory_limit_bytes == 32 * 1024 * 1024,
 		  "statistics say what it uses");
 	lab_answer_deinit(&a);
 	spec->linux->resources = NULL;
@@ -453,13 +457,18 @@ static void test_cgroups(struct lab_pod *p) {
 	delete (p, "limits");
 	tap_check(lab_cgroups("/limits") == 0, "the group is removed");
 
-	const char *hog[] = { "/bin/sh", "-c", "yes | tr '\\n' x | head -c 200000000 > /dev/shm/y; exec dd if=/dev/zero of=/dev/null bs=100M count=1", NULL };
+	const char *hog[] = {
+		"/bin/sh", "-c",
+		"yes | tr '\\n' x | head -c 200000000 > /dev/shm/y; exec dd if=/dev/zero of=/dev/null bs=100M count=1",
+		NULL
+	};
 	spec = lab_spec(hog);
 	spec->linux->resources = &r;
 	create(p, "hog", spec, CONTAINER, true, &a);
 	int code = exit_code(p, "hog");
 	struct lab_exit *x = exit_find(p, "hog");
-	tap_check(code > 0 && x && x->oom, "a container that takes too much memory is said to be killed for it (%d)", code);
+	tap_check(code > 0 && x && x->oom, "a container that takes too much memory is said to be killed for it (%d)",
+		  code);
 	lab_answer_deinit(&a);
 	spec->linux->resources = NULL;
 	lab_spec_free(spec);
@@ -480,7 +489,8 @@ static void test_stop(struct lab_pod *p) {
 	run(p, "polite", "trap 'exit 5' TERM; while :; do usleep 20000; done", CONTAINER);
 	lab_pause(p->lab, 0.2);
 	stop(p, "polite", 5, &a);
-	tap_check(a.reply && ((Bulkhead__TaskExit *)a.reply)->exit_code == 5, "a container that listens stops by itself");
+	tap_check(a.reply && ((Bulkhead__TaskExit *)a.reply)->exit_code == 5,
+		  "a container that listens stops by itself");
 	lab_answer_deinit(&a);
 	stop(p, "polite", 5, &a);
 	tap_check(a.reply && ((Bulkhead__TaskExit *)a.reply)->exit_code == 5, "stopping it again says the same");
@@ -519,12 +529,13 @@ static void test_exec(struct lab_pod *p) {
 	execute(p, "host", "echo out; echo err >&2; exit 9", 5, &a);
 	Bulkhead__ExecSyncReply *e = (Bulkhead__ExecSyncReply *)a.reply;
 	tap_check(e && e->exit_code == 9 && e->stdout_data.len == 4 && e->stderr_data.len == 4 &&
-			  memcmp(e->stdout_data.data, "out\n", 4) == 0 && memcmp(e->stderr_data.data, "err\n", 4) == 0,
+		      memcmp(e->stdout_data.data, "out\n", 4) == 0 && memcmp(e->stderr_data.data, "err\n", 4) == 0,
 		  "a command's output and exit code come back");
 	lab_answer_deinit(&a);
 	tap_check(strcmp(out(p, "host", "readlink /proc/self/ns/pid"), ns(pid, "pid")) == 0,
 		  "it is in the container's pid namespace");
-	tap_check(strcmp(out(p, "host", "cat /proc/self/status | head -1; ls /proc/self/fd | wc -l"), "Name:\tcat") == 0,
+	tap_check(strcmp(out(p, "host", "cat /proc/self/status | head -1; ls /proc/self/fd | wc -l"), "Name:\tcat") ==
+		      0,
 		  "it sees itself");
 	int64_t begin = clock_mono();
 	execute(p, "host", "(setsid sh -c 'sleep 777 & sleep 778' &) ; sleep 779", 0.4, &a);
@@ -533,7 +544,7 @@ static void test_exec(struct lab_pod *p) {
 	lab_answer_deinit(&a);
 	lab_pause(p->lab, 0.1);
 	tap_check(strcmp(out(p, "host", "ps | grep -c 'sleep 77[789]' | tr -d 0"), "1") == 0 ||
-			  strstr(out(p, "host", "ps -o args"), "sleep 77") == NULL,
+		      strstr(out(p, "host", "ps -o args"), "sleep 77") == NULL,
 		  "and kills all that was started");
 	begin = clock_mono();
 	execute(p, "host", "sleep 300 & echo quick", 5, &a);
@@ -553,7 +564,8 @@ static void test_exec(struct lab_pod *p) {
 	r.n_args = 1;
 	m.exec = &r;
 	LAB_CALL(p, keeper_exec, &m, NULL, 0, &a);
-	tap_check(a.code == FAULT_INVALID_ARGUMENT && strcmp(a.text, "exec \"/nosuch\": No such file or directory") == 0,
+	tap_check(a.code == FAULT_INVALID_ARGUMENT &&
+		      strcmp(a.text, "exec \"/nosuch\": No such file or directory") == 0,
 		  "a command that isn't there is named");
 	lab_answer_deinit(&a);
 	delete (p, "host");
@@ -566,7 +578,8 @@ static void test_exec(struct lab_pod *p) {
 /* --- logs --- */
 
 static void test_logs(struct lab_pod *p) {
-	run(p, "lines", "head -c 40000 /dev/zero | tr '\\0' x; echo; i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done",
+	run(p, "lines",
+	    "head -c 40000 /dev/zero | tr '\\0' x; echo; i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done",
 	    CONTAINER);
 	tap_check(exit_code(p, "lines") == 0, "a container writes much");
 	FILE *f;
@@ -589,8 +602,8 @@ static void test_logs(struct lab_pod *p) {
 	if (f)
 		fclose(f);
 	tap_check(partial == 2 && sized, "a long line is cut into pieces of 16384 (%u)", partial);
-	tap_check(next == 3000 && ordered && full == 3001 && lines == 3003, "every line is there once and in order (%u)",
-		  next);
+	tap_check(next == 3000 && ordered && full == 3001 && lines == 3003,
+		  "every line is there once and in order (%u)", next);
 	struct stat st;
 	tap_check(stat(path, &st) == 0 && (st.st_mode & 0777) == 0640, "the log's mode is 0640");
 	delete (p, "lines");
@@ -625,7 +638,8 @@ static void test_shared(struct lab_pod *p) {
 	pid_t a = run(p, "one", "sleep 1000", POD), b = run(p, "two", "(setsid sleep 555 &); sleep 1000", POD);
 	tap_check(a > 0 && b > 0 && same_ns(a, b, "pid") && !same_ns(a, p->keeper, "pid"),
 		  "containers share the pod's pid namespace");
-	tap_check(strstr(out(p, "one", "ps -o args"), "PID") == NULL && strstr(out(p, "one", "cat /proc/1/comm"), "bulkhead-init"),
+	tap_check(strstr(out(p, "one", "ps -o args"), "PID") == NULL &&
+		      strstr(out(p, "one", "cat /proc/1/comm"), "bulkhead-init"),
 		  "with an init of ours: %s", out(p, "one", "cat /proc/1/comm"));
 	lab_pause(p->lab, 0.2);
 	struct lab_answer s;
@@ -649,7 +663,8 @@ static void test_terminal(struct lab_pod *p) {
 	spec->process->terminal = true;
 	create(p, "tty", spec, CONTAINER, true, &a);
 	tap_check(a.code == 0 && exit_code(p, "tty") == 0, "a container with a terminal runs");
-	tap_check(strstr(log_text_of(p, "tty"), "stdout F terminal\r\n") != NULL, "and its log is what the terminal showed");
+	tap_check(strstr(log_text_of(p, "tty"), "stdout F terminal\r\n") != NULL,
+		  "and its log is what the terminal showed");
 	printf("# %s", log_text_of(p, "tty"));
 	lab_answer_deinit(&a);
 	lab_spec_free(spec);
@@ -700,7 +715,7 @@ static void test_links(struct lab_pod *p) {
 	LAB_CALL(p, keeper_state, &m, NULL, 0, &a);
 	Bulkhead__KeeperStateReply *s = (Bulkhead__KeeperStateReply *)a.reply;
 	tap_check(s && s->info && s->info->n_tasks == 1 && strcmp(s->info->tasks[0]->container_id, "stays") == 0 &&
-			  s->info->tasks[0]->state == BULKHEAD__TASK_STATE__TASK_RUNNING,
+		      s->info->tasks[0]->state == BULKHEAD__TASK_STATE__TASK_RUNNING,
 		  "and is told what there is");
 	lab_answer_deinit(&a);
 	delete (p, "stays");
@@ -728,7 +743,7 @@ static void test_end(struct lab_pod *p) {
 	tap_check(kill(a, 0) < 0 && kill(b, 0) < 0, "its containers are gone");
 	tap_check(exit_code(p, "last") == 137, "and their ends were told");
 	tap_check(!lab_exists("%s/keeper.sock", p->run_dir) && !lab_exists("%s/hosts", p->run_dir) &&
-			  !lab_exists("%s/state.0", p->run_dir),
+		      !lab_exists("%s/state.0", p->run_dir),
 		  "its files are gone");
 	link_free(p->link);
 	p->link = NULL;

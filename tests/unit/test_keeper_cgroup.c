@@ -22,7 +22,8 @@ static void test_detect(void) {
 			"34 31 0:31 / /other/memory rw - cgroup cgroup rw,memory\n"
 			"35 31 0:32 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n"
 			"36 31 0:33 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-	char v1[] = "32 31 0:29 / /cg/freezer rw - cgroup cgroup rw,freezer\n33 31 0:30 / /cg/pids rw - cgroup cgroup rw,pids\n";
+	char v1[] = "32 31 0:29 / /cg/freezer rw - cgroup cgroup rw,freezer\n33 31 0:30 / /cg/pids rw - cgroup cgroup "
+		    "rw,pids\n";
 	char odd[] = "\n - \n1 2 3\n1 2 0:1 / /x rw - cgroup\n1 2 0:1 / /y rw - cgroup a rw,memory";
 	struct cgroup_system s;
 	cgroup_system_parse(v2, &s);
@@ -31,7 +32,7 @@ static void test_detect(void) {
 	cgroup_system_parse(hybrid, &s);
 	tap_check(s.n == 4 && s.v2 == 3 && s.tracker == 3, "both versions");
 	tap_check(cgroup_find(&s, CGROUP_CPU) == 0 && cgroup_find(&s, CGROUP_CPUACCT) == 0 &&
-			  strcmp(s.hierarchies[0].name, "cpu,cpuacct") == 0,
+		      strcmp(s.hierarchies[0].name, "cpu,cpuacct") == 0,
 		  "two controllers in one hierarchy");
 	tap_check(cgroup_find(&s, CGROUP_MEMORY) == 1 && cgroup_find(&s, CGROUP_PIDS) == -1, "one is there, one isn't");
 	tap_check(strcmp(s.hierarchies[2].name, "name=systemd") == 0, "a hierarchy with a name");
@@ -43,7 +44,8 @@ static void test_detect(void) {
 
 static void test_paths(void) {
 	static const char *const good[] = { "/a", "/bulkhead/x/y", "/kubepods.slice/a-b_c:d", "/a/..b", "/a/.b" };
-	static const char *const bad[] = { "", "/", "a", "/a/", "/a//b", "/a/../b", "/..", "/a/./b", "/a b", "/a\nb", "/." };
+	static const char *const bad[] = { "",	  "/",	    "a",    "/a/",   "/a//b", "/a/../b",
+					   "/..", "/a/./b", "/a b", "/a\nb", "/." };
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
 		tap_check(cgroup_path_valid(good[i]), "\"%s\" is a path", good[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
@@ -51,7 +53,7 @@ static void test_paths(void) {
 	tap_check(cgroup_field("a 1\noom 2\noom_kill 3\n", "oom_kill") == 3 && cgroup_field("xoom 5\n", "oom") == 0,
 		  "fields of files");
 	tap_check(cgroup_pagesize_valid("2MB") && cgroup_pagesize_valid("1GB") && !cgroup_pagesize_valid("../x") &&
-			  !cgroup_pagesize_valid("MB"),
+		      !cgroup_pagesize_valid("MB"),
 		  "sizes of huge pages");
 }
 
@@ -71,7 +73,7 @@ static void test_rules(void) {
 	struct device_rules rules;
 	struct fault fault = { 0 };
 	tap_check(device_rules_make(NULL, &rules, &fault) == 0 && rules.n > 5 && !rules.list[0].allow &&
-			  rules.list[0].type == 'a',
+		      rules.list[0].type == 'a',
 		  "without a word all but the usual is denied");
 	rule(&d[0], true, "c", 10, 200, "rw");
 	rule(&d[1], true, "a", 0, 0, "rwm");

@@ -35,7 +35,8 @@ static const char *seen(const char *file) {
 		size_t size = strcspn(line, "\n");
 		/* 2026-01-02T03:04:05.123456789Z */
 		bool good = size > 31 && line[10] == 'T' && line[19] == '.' && line[29] == 'Z' && line[30] == ' ';
-		to += sprintf(to, "%s%.*s|", good ? "" : "BAD ", good ? (int)size - 31 : (int)size, good ? line + 31 : line);
+		to += sprintf(to, "%s%.*s|", good ? "" : "BAD ", good ? (int)size - 31 : (int)size,
+			      good ? line + 31 : line);
 		line += size + (line[size] == '\n');
 	}
 	*to = '\0';
@@ -77,7 +78,8 @@ static void test_lines(void) {
 	int w[2];
 	struct log *l = fresh(-1, w);
 	say(w[0], "one\ntwo\n\nthr");
-	tap_check(strcmp(seen(path), "stdout F one|stdout F two|stdout F |") == 0, "whole lines are written: %s", seen(path));
+	tap_check(strcmp(seen(path), "stdout F one|stdout F two|stdout F |") == 0, "whole lines are written: %s",
+		  seen(path));
 	say(w[1], "oops\n");
 	say(w[0], "ee\n");
 	tap_check(strstr(seen(path), "stderr F oops|stdout F three|"), "a line in two pieces is one line");
@@ -135,12 +137,14 @@ static void test_successor(void) {
 	/* The dead one's copy must not speak any more; its line is in the tail. */
 	fd_replace(&w[1], -1);
 	turn();
-	tap_check(log_new(loop, path, LINE_MAX_TEST, tail, &next, &fault) == 0 && log_attach(next, LOG_STDOUT, stream) == 0,
+	tap_check(log_new(loop, path, LINE_MAX_TEST, tail, &next, &fault) == 0 &&
+		      log_attach(next, LOG_STDOUT, stream) == 0,
 		  "a successor takes over");
 	/* Freeing the first would end its line: it just stops being asked. */
 	log_abandon(l);
 	say(w[0], "line\n");
-	tap_check(strcmp(seen(path), "stdout F first|stdout F half a line|") == 0, "in the middle of a line: %s", seen(path));
+	tap_check(strcmp(seen(path), "stdout F first|stdout F half a line|") == 0, "in the middle of a line: %s",
+		  seen(path));
 	fd_replace(&w[0], -1);
 	turn();
 	log_free(next);
@@ -182,7 +186,8 @@ static void test_full(void) {
 		strcpy(many + i * 48, "a line that takes room on a disk that has none.\n");
 	for (int i = 0; i < 60; i++)
 		say(ends[1], many);
-	tap_check(log_lost(l) > 100, "on a full disk lines are lost and counted (%llu)", (unsigned long long)log_lost(l));
+	tap_check(log_lost(l) > 100, "on a full disk lines are lost and counted (%llu)",
+		  (unsigned long long)log_lost(l));
 	CLEANUP_FD int fd = open(file, O_WRONLY);
 	struct stat st;
 	fstat(fd, &st);
@@ -211,8 +216,8 @@ static void test_files(void) {
 	tap_check(mkfifo(path, 0600) == 0 && log_new(loop, path, 100, -1, &l, &fault) < 0, "a pipe isn't opened: %s",
 		  fault.text);
 	unlink(path);
-	tap_check(log_new(loop, "relative/x.log", 100, -1, &l, &fault) < 0 && fault.code == FAULT_INVALID_ARGUMENT, "%s",
-		  fault.text);
+	tap_check(log_new(loop, "relative/x.log", 100, -1, &l, &fault) < 0 && fault.code == FAULT_INVALID_ARGUMENT,
+		  "%s", fault.text);
 	tap_check(log_new(loop, "/tmp/..", 100, -1, &l, &fault) < 0, "%s", fault.text);
 	snprintf(deep, sizeof(deep), "%s/a/b/c.log", folder);
 	tap_check(log_new(loop, deep, 100, -1, &l, &fault) == 0 && stat(deep, &st) == 0 && (st.st_mode & 0777) == 0640,

@@ -84,7 +84,8 @@ static void test_paths(void) {
 	tap_check(magic < 0 && exe < 0, "a magic link leads nowhere");
 	char name[256];
 	CLEANUP_FD int parent = inside_parent(root, "/dev/sub/tun", name);
-	tap_check(parent >= 0 && strcmp(where(parent), "/dev/sub") == 0 && strcmp(name, "tun") == 0, "a parent is made");
+	tap_check(parent >= 0 && strcmp(where(parent), "/dev/sub") == 0 && strcmp(name, "tun") == 0,
+		  "a parent is made");
 	CLEANUP_FD int none = inside_parent(root, "/dev/..", name);
 	tap_check(none == -EINVAL, "dots are no name");
 	char longest[5000];
@@ -136,7 +137,8 @@ static void test_users(void) {
 	put("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n# comment\n\nweb:x:1000:1001::/home/web:/bin/sh\n"
 			  "overflow:x:4294967296:0::/:\nnegative:x:-1:0::/:\nshort:x\ncontrol:x:1005:5::/\x01:\n"
 			  "last:x:1006:6::/last");
-	put("etc/group", "root:x:0:root\nwheel:x:10:root2,web\nbig:x:4294967295:web\nextra:x:2000:nobody,web\nnot:x:3:webber");
+	put("etc/group",
+	    "root:x:0:root\nwheel:x:10:root2,web\nbig:x:4294967295:web\nextra:x:2000:nobody,web\nnot:x:3:webber");
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		struct user_ids ids;
 		struct fault fault = { 0 };
@@ -146,7 +148,7 @@ static void test_users(void) {
 				  fault.text);
 		else
 			tap_check(r == 0 && ids.uid == (uid_t)table[i].uid && ids.gid == (gid_t)table[i].gid &&
-					  ids.n_groups == table[i].groups && strcmp(ids.home, table[i].home) == 0,
+				      ids.n_groups == table[i].groups && strcmp(ids.home, table[i].home) == 0,
 				  "user \"%s\"", table[i].name);
 	}
 	struct user_ids ids;
@@ -158,7 +160,7 @@ static void test_users(void) {
 	u.additionalgids = more;
 	u.n_additionalgids = 3;
 	tap_check(user_resolve(root, &u, &ids, &fault) == 0 && ids.uid == 1000 && ids.gid == 7 && ids.n_groups == 2 &&
-			  strcmp(ids.home, "/home/web") == 0,
+		      strcmp(ids.home, "/home/web") == 0,
 		  "numbers are taken as they are");
 	u.uid = UINT32_MAX;
 	tap_check(user_resolve(root, &u, &ids, &fault) < 0, "and refused when out of range");
@@ -166,7 +168,7 @@ static void test_users(void) {
 	tap_check(resolve("1000", &ids, &fault) == 0 && ids.gid == 0, "without /etc/passwd a number is a number");
 	tap_check(resolve("web", &ids, &fault) < 0, "and a name unknown");
 	tap_check(mkfifoat(root, "etc/passwd", 0644) == 0 && resolve("1000", &ids, &fault) < 0 &&
-			  strstr(fault.text, "not a regular file"),
+		      strstr(fault.text, "not a regular file"),
 		  "a pipe isn't read: %s", fault.text);
 	unlinkat(root, "etc/passwd", 0);
 	CLEANUP_FD int big = openat(root, "etc/passwd", O_WRONLY | O_CREAT, 0644);
@@ -181,11 +183,11 @@ static void test_options(void) {
 	struct mount_options o;
 	struct fault fault = { 0 };
 	tap_check(mount_options_parse(plain, 4, &o, &fault) == 0 && o.bind && o.recursive &&
-			  o.set == (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID) && o.propagation == MS_SLAVE &&
-			  o.propagation_tree && o.n_data == 0,
+		      o.set == (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID) && o.propagation == MS_SLAVE &&
+		      o.propagation_tree && o.n_data == 0,
 		  "options of a bind mount");
 	tap_check(mount_options_parse(data, 5, &o, &fault) == 0 && o.n_data == 2 && o.set == MOUNT_ATTR_STRICTATIME &&
-			  o.clear & MOUNT_ATTR_RDONLY,
+		      o.clear & MOUNT_ATTR_RDONLY,
 		  "options of a file system; the last word counts");
 	tap_check(mount_options_parse(bad, 1, &o, &fault) < 0 && fault.code == FAULT_UNIMPLEMENTED, "%s", fault.text);
 }
@@ -202,7 +204,7 @@ static void test_caps(void) {
 	c.effective = c.permitted = c.ambient = c.inheritable = some;
 	c.n_effective = c.n_permitted = c.n_ambient = c.n_inheritable = 2;
 	tap_check(caps_parse(&c, &caps, &missing, &fault) == 0 && (caps.permitted & ~caps.bounding) == 0 &&
-			  (caps.ambient & ~caps.permitted) == 0,
+		      (caps.ambient & ~caps.permitted) == 0,
 		  "no set exceeds the bounding set");
 	tap_check(caps_parse(NULL, &caps, &missing, &fault) == 0 && caps.bounding == 0 && caps.effective == 0,
 		  "none said is none had");
@@ -213,8 +215,18 @@ static void test_caps(void) {
 
 static void test_sysctls(void) {
 	static const char *const refused[] = {
-		"kernel.core_pattern", "kernel.hostname", "net..ipv4", "../kernel/core_pattern", "net/../kernel/core_pattern",
-		"/net/ipv4", "net.ipv4.x y", "", "vm.swappiness", "kernel.shmmax2", "fs.file-max", "net.ipv4\n.x",
+		"kernel.core_pattern",
+		"kernel.hostname",
+		"net..ipv4",
+		"../kernel/core_pattern",
+		"net/../kernel/core_pattern",
+		"/net/ipv4",
+		"net.ipv4.x y",
+		"",
+		"vm.swappiness",
+		"kernel.shmmax2",
+		"fs.file-max",
+		"net.ipv4\n.x",
 	};
 	struct sysctl_scope all = { true, true, true }, none = { false, false, false };
 	struct fault fault = { 0 };

@@ -34,7 +34,7 @@ static void fds_close(int fds[VAULT_FDS_MAX]) {
 }
 
 static struct held *held_find(struct adoption *a, const char *id) {
-	list_for_each(n, &a->held) {
+	list_for_each (n, &a->held) {
 		struct held *h = list_entry(n, struct held, node);
 		if (strcmp(h->id, id) == 0)
 			return h;
@@ -58,7 +58,7 @@ static void held_put(struct adoption *a, const struct vault_packet *p, int fds[V
 }
 
 static void vault_read(struct adoption *a, int vault) {
-	struct vault_packet p;
+	struct vault_packet p = { 0 };
 	int fds[VAULT_FDS_MAX];
 	while (vault_take(vault, &p, fds) == 1) {
 		struct held *h;
@@ -216,12 +216,14 @@ static void exit_restore(struct container *c, const Bulkhead__TaskExit *exit) {
 }
 
 static int streams_restore(struct container *c, struct held *h, struct fault *fault) {
-	int r = log_new(c->keeper->loop, c->log_path, c->keeper->config.log_line_max, take_fd(&h->fds[3]), &c->log, fault);
+	int r =
+	    log_new(c->keeper->loop, c->log_path, c->keeper->config.log_line_max, take_fd(&h->fds[3]), &c->log, fault);
 	/* A log whose folder is gone costs the log, not the container. */
 	if (r < 0)
 		r = log_new(c->keeper->loop, "", c->keeper->config.log_line_max, -1, &c->log, fault);
 	for (int i = 0; r == 0 && i < LOG_STREAMS; i++)
-		if (h->fds[1 + i] >= 0 && (r = log_attach(c->log, (enum log_stream_kind)i, take_fd(&h->fds[1 + i]))) < 0)
+		if (h->fds[1 + i] >= 0 &&
+		    (r = log_attach(c->log, (enum log_stream_kind)i, take_fd(&h->fds[1 + i]))) < 0)
 			fault_errno(fault, r, "read the output of container \"%s\"", c->id);
 	return r;
 }
@@ -304,11 +306,12 @@ void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__Ke
 	if (e == 0) {
 		k->pod.up = true;
 		vault_put_pod(k);
-		list_for_each(n, &k->containers) container_vault(list_entry(n, struct container, node));
+		list_for_each (n, &k->containers)
+			container_vault(list_entry(n, struct container, node));
 		state_save(k);
 	}
 	fds_close(a.pod);
-	list_for_each_safe(n, &a.held) {
+	list_for_each_safe (n, &a.held) {
 		struct held *h = list_entry(n, struct held, node);
 		fds_close(h->fds);
 		list_unlink(n);

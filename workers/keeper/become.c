@@ -62,7 +62,9 @@ void become_send_terminal(int status, int terminal) {
 		struct cmsghdr align;
 	} control = { { 0 } };
 	struct iovec iov = { &s, offsetof(struct status, text) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 	c->cmsg_level = SOL_SOCKET;
 	c->cmsg_type = SCM_RIGHTS;
@@ -185,13 +187,15 @@ static int directory_enter(const char *cwd, struct fault *fault) {
 	if (root < 0)
 		return fault_errno(fault, errno, "open the container's root");
 	if (cwd[0] && cwd[0] != '/')
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "working directory \"%s\" is not an absolute path", cwd);
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "working directory \"%s\" is not an absolute path",
+				 cwd);
 	CLEANUP_FD int fd = inside_make(root, cwd[0] ? cwd : "/", true);
 	if (fd < 0 || fchdir(fd) < 0)
 		return fault_errno(fault, fd < 0 ? fd : errno, "working directory \"%s\"", cwd);
 	/* "(unreachable)..." when it isn't below the root. */
 	if (!getcwd(where, sizeof(where)) || where[0] != '/')
-		return fault_set(fault, FAULT_PERMISSION_DENIED, "working directory \"%s\" is outside of the root", cwd);
+		return fault_set(fault, FAULT_PERMISSION_DENIED, "working directory \"%s\" is outside of the root",
+				 cwd);
 	return 0;
 }
 
@@ -266,7 +270,8 @@ static int seccomp_set(const struct become *b, struct fault *fault) {
 	};
 	if (b->seccomp_size == 0)
 		return 0;
-	if (b->seccomp_flags & ~(uint32_t)(SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW))
+	if (b->seccomp_flags &
+	    ~(uint32_t)(SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "unknown seccomp flags 0x%x", b->seccomp_flags);
 	if (b->seccomp_size % sizeof(struct sock_filter) || b->seccomp_size / sizeof(struct sock_filter) > BPF_MAXINSNS)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "a seccomp program of %zu bytes", b->seccomp_size);

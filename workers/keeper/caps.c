@@ -76,8 +76,7 @@ static int set_parse(char *const *list, size_t n, uint64_t *ret_set, struct faul
 	return 0;
 }
 
-int caps_parse(const Grpc__LinuxCapabilities *spec, struct caps *ret_caps, uint64_t *ret_missing,
-	       struct fault *fault) {
+int caps_parse(const Grpc__LinuxCapabilities *spec, struct caps *ret_caps, uint64_t *ret_missing, struct fault *fault) {
 	struct caps c = { 0 };
 	*ret_missing = 0;
 	if (spec) {

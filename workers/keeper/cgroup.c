@@ -16,9 +16,9 @@ static const struct {
 	const char *name;
 	unsigned bit;
 } controllers[] = {
-	{ "cpu", CGROUP_CPU },         { "cpuacct", CGROUP_CPUACCT }, { "cpuset", CGROUP_CPUSET },
-	{ "memory", CGROUP_MEMORY },   { "devices", CGROUP_DEVICES }, { "freezer", CGROUP_FREEZER },
-	{ "pids", CGROUP_PIDS },       { "hugetlb", CGROUP_HUGETLB }, { "blkio", CGROUP_BLKIO },
+	{ "cpu", CGROUP_CPU },	     { "cpuacct", CGROUP_CPUACCT }, { "cpuset", CGROUP_CPUSET },
+	{ "memory", CGROUP_MEMORY }, { "devices", CGROUP_DEVICES }, { "freezer", CGROUP_FREEZER },
+	{ "pids", CGROUP_PIDS },     { "hugetlb", CGROUP_HUGETLB }, { "blkio", CGROUP_BLKIO },
 	{ "io", CGROUP_BLKIO },
 };
 
@@ -271,8 +271,8 @@ static int folders_make(const struct cgroup *c, int h, unsigned needed) {
 /* The leaf alone: its parents are nearly always there. */
 static int folder_make(const struct cgroup *c, int h, unsigned needed) {
 	const struct cgroup_hierarchy *hierarchy = &c->system->hierarchies[h];
-	bool simple = hierarchy->v2 ? !(needed & V2_REAL & hierarchy->controllers)
-				    : !(hierarchy->controllers & CGROUP_CPUSET);
+	bool simple =
+	    hierarchy->v2 ? !(needed & V2_REAL & hierarchy->controllers) : !(hierarchy->controllers & CGROUP_CPUSET);
 	if (simple) {
 		char folder[CGROUP_PATH_MAX + 64];
 		folder_path(c, h, strlen(c->path), folder);
@@ -373,8 +373,9 @@ static int fill(struct cgroup *c, const Grpc__LinuxResources *resources, bool de
 		c->made |= 1U << h;
 	}
 	const Grpc__LinuxBlockIO *io = resources ? resources->blockio : NULL;
-	if (warn && io && (io->n_throttlereadbpsdevice || io->n_throttlewritebpsdevice || io->n_throttlereadiopsdevice ||
-			   io->n_throttlewriteiopsdevice || io->n_weightdevice))
+	if (warn && io &&
+	    (io->n_throttlereadbpsdevice || io->n_throttlewritebpsdevice || io->n_throttlereadiopsdevice ||
+	     io->n_throttlewriteiopsdevice || io->n_weightdevice))
 		warn(ctx, "cgroup: limits of single block devices are not set");
 	int r = settings_write(c, &v1, false, warn, ctx, fault);
 	if (r == 0)

@@ -44,14 +44,14 @@ struct cgroup_hierarchy {
 struct cgroup_system {
 	struct cgroup_hierarchy hierarchies[CGROUP_HIERARCHIES_MAX];
 	size_t n;
-	int v2;      /* index of the v2 hierarchy; -1: none */
+	int v2;	     /* index of the v2 hierarchy; -1: none */
 	int tracker; /* index of the one that finds and kills processes; -1: none */
 };
 
 struct cgroup {
 	const struct cgroup_system *system;
 	char path[CGROUP_PATH_MAX]; /* "/bulkhead/<pod>/<container>"; empty: none */
-	unsigned made;              /* bit per hierarchy */
+	unsigned made;		    /* bit per hierarchy */
 };
 
 /* From the text of /proc/self/mountinfo. */

@@ -16,15 +16,15 @@
 static const struct device_rule defaults[] = {
 	{ true, 'c', -1, -1, DEVICE_MKNOD },
 	{ true, 'b', -1, -1, DEVICE_MKNOD },
-	{ true, 'c', 1, 3, 7 },     /* null */
-	{ true, 'c', 1, 5, 7 },     /* zero */
-	{ true, 'c', 1, 7, 7 },     /* full */
-	{ true, 'c', 1, 8, 7 },     /* random */
-	{ true, 'c', 1, 9, 7 },     /* urandom */
-	{ true, 'c', 5, 0, 7 },     /* tty */
-	{ true, 'c', 5, 1, 7 },     /* console */
-	{ true, 'c', 5, 2, 7 },     /* ptmx */
-	{ true, 'c', 136, -1, 7 },  /* pts */
+	{ true, 'c', 1, 3, 7 },	   /* null */
+	{ true, 'c', 1, 5, 7 },	   /* zero */
+	{ true, 'c', 1, 7, 7 },	   /* full */
+	{ true, 'c', 1, 8, 7 },	   /* random */
+	{ true, 'c', 1, 9, 7 },	   /* urandom */
+	{ true, 'c', 5, 0, 7 },	   /* tty */
+	{ true, 'c', 5, 1, 7 },	   /* console */
+	{ true, 'c', 5, 2, 7 },	   /* ptmx */
+	{ true, 'c', 136, -1, 7 }, /* pts */
 };
 
 static unsigned access_parse(const char *text) {
@@ -35,8 +35,11 @@ static unsigned access_parse(const char *text) {
 }
 
 static int rule_parse(const Grpc__LinuxDeviceCgroup *d, struct device_rule *ret, struct fault *fault) {
-	struct device_rule r = { .allow = d->allow, .type = d->type[0] ? d->type[0] : 'a', .major = d->major,
-				 .minor = d->minor, .access = access_parse(d->access) };
+	struct device_rule r = { .allow = d->allow,
+				 .type = d->type[0] ? d->type[0] : 'a',
+				 .major = d->major,
+				 .minor = d->minor,
+				 .access = access_parse(d->access) };
 	if (r.type == 'u')
 		r.type = 'c';
 	if (!strchr("abc", r.type) || (d->type[0] && d->type[1]) || r.access > 7)
@@ -100,8 +103,8 @@ static int32_t access_bits(unsigned access) {
 static size_t rule_block(const struct device_rule *d, struct bpf_insn *p) {
 	size_t n = 0;
 	if (d->type != 'a')
-		p[n++] = insn(BPF_JMP | BPF_JNE | BPF_K, 2, 0, 0, d->type == 'b' ? BPF_DEVCG_DEV_BLOCK
-										    : BPF_DEVCG_DEV_CHAR);
+		p[n++] =
+		    insn(BPF_JMP | BPF_JNE | BPF_K, 2, 0, 0, d->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
 	if (d->access != 7) {
 		p[n++] = insn(BPF_ALU64 | BPF_MOV | BPF_X, 6, 3, 0, 0);
 		p[n++] = insn(BPF_ALU64 | BPF_AND | BPF_K, 6, 0, 0,

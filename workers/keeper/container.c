@@ -8,7 +8,7 @@
 #define WARNINGS_MAX 32
 
 struct container *container_find(const struct keeper *k, const char *id) {
-	list_for_each(n, &k->containers) {
+	list_for_each (n, &k->containers) {
 		struct container *c = list_entry(n, struct container, node);
 		if (strcmp(c->id, id) == 0)
 			return c;
@@ -152,9 +152,10 @@ static bool wanted(const Bulkhead__TaskStatsRequest *m, const char *id) {
 void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStatsRequest *m) {
 	Bulkhead__TaskStatsReply reply = BULKHEAD__TASK_STATS_REPLY__INIT;
 	size_t n = 0;
-	list_for_each(node, &k->containers) n++;
+	list_for_each (node, &k->containers)
+		n++;
 	reply.stats = arena_zalloc(&r->arena, (n + 1) * sizeof(*reply.stats));
-	list_for_each(node, &k->containers) {
+	list_for_each (node, &k->containers) {
 		struct container *c = list_entry(node, struct container, node);
 		bool runs = c->state != CONTAINER_CREATING && c->state != CONTAINER_EXITED;
 		if (!runs || !wanted(m, c->id))

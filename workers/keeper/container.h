@@ -32,7 +32,7 @@ struct container {
 	pid_t pid;
 	int pidfd;
 	struct loop_source *exit_source;
-	bool adopted;           /* not our child: its exit code is the kernel's to tell */
+	bool adopted; /* not our child: its exit code is the kernel's to tell */
 	unsigned exit_tries;
 	struct loop_source *exit_timer;
 

@@ -131,14 +131,15 @@ void on_container_stop(struct keeper *k, struct msg_request *r, const Bulkhead__
 static void waits_answer(struct container *c) {
 	struct keeper *k = c->keeper;
 	bool deletes = false;
-	list_for_each(n, &c->waits) deletes |= list_entry(n, struct wait, node)->deletes;
+	list_for_each (n, &c->waits)
+		deletes |= list_entry(n, struct wait, node)->deletes;
 	/* Whoever is told that it's gone must not hear of it from a successor. */
 	if (deletes) {
 		list_unlink(&c->node);
 		vault_put(k, VAULT_GONE, c->id, NULL);
 		state_save(k);
 	}
-	list_for_each_safe(n, &c->waits) {
+	list_for_each_safe (n, &c->waits) {
 		struct wait *w = list_entry(n, struct wait, node);
 		struct msg_request *r = w->request;
 		wait_free(w);
@@ -174,7 +175,7 @@ static void pending_fail(struct container *c, uint32_t code) {
 static void creation_failed(struct container *c, uint32_t code) {
 	struct keeper *k = c->keeper;
 	pending_fail(c, code);
-	list_for_each_safe(n, &c->waits) {
+	list_for_each_safe (n, &c->waits) {
 		struct wait *w = list_entry(n, struct wait, node);
 		struct msg_request *r = w->request;
 		wait_free(w);

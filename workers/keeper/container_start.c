@@ -55,8 +55,8 @@ static void birth_body(void *ctx) {
 	struct birth *b = ctx;
 	struct container *c = b->container;
 	struct fault fault = { 0 };
-	int keep[] = { b->become.status, b->rootfs.root, b->rootfs.shm, b->become.stdio[0], b->become.stdio[1],
-		       b->become.stdio[2] };
+	int keep[] = { b->become.status,   b->rootfs.root,     b->rootfs.shm,
+		       b->become.stdio[0], b->become.stdio[1], b->become.stdio[2] };
 	become_close_others(keep, ARRAY_SIZE(keep));
 	int r = become_prepare(&b->become, &fault);
 	if (r == 0 && (r = cgroup_enter_v1(&c->cgroup)) < 0)
@@ -168,8 +168,8 @@ static int cgroup_make(struct container *c, const Grpc__Spec *spec, struct fault
 		snprintf(c->cgroup.path, sizeof(c->cgroup.path), "%s", given);
 		state_save(k);
 	}
-	return cgroup_create(k->config.cgroups, path, spec->linux ? spec->linux->resources : NULL, true, container_warn, c,
-			     &c->cgroup, fault);
+	return cgroup_create(k->config.cgroups, path, spec->linux ? spec->linux->resources : NULL, true, container_warn,
+			     c, &c->cgroup, fault);
 }
 
 static int pid_namespace(struct container *c, const Bulkhead__TaskCreateRequest *t, struct spawn *s,
@@ -220,11 +220,19 @@ static int spawn_container(struct container *c, struct msg_request *r, const Bul
 		.container = c,
 		.task = m->task,
 		.cgroup_namespace = has_namespace(spec, "cgroup"),
-		.rootfs = { .spec = spec, .root = r->fds[0], .shm = k->pod.shm, .run_dir = k->run_dir,
+		.rootfs = { .spec = spec,
+			    .root = r->fds[0],
+			    .shm = k->pod.shm,
+			    .run_dir = k->run_dir,
 			    .cgroup = &c->cgroup },
-		.become = { .process = spec->process, .args = spec->process->args, .n_args = spec->process->n_args,
-			    .seccomp = c->seccomp.data, .seccomp_size = c->seccomp.size,
-			    .seccomp_flags = c->seccomp_flags, .stdio = { -1, -1, -1 }, .wait = true },
+		.become = { .process = spec->process,
+			    .args = spec->process->args,
+			    .n_args = spec->process->n_args,
+			    .seccomp = c->seccomp.data,
+			    .seccomp_size = c->seccomp.size,
+			    .seccomp_flags = c->seccomp_flags,
+			    .stdio = { -1, -1, -1 },
+			    .wait = true },
 	};
 	struct spawn s = { .namespaces = CLONE_NEWNS, .cgroup = &c->cgroup, .body = birth_body, .ctx = &b };
 	b.rootfs.cgroup_namespace = b.cgroup_namespace;

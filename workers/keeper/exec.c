@@ -140,7 +140,7 @@ static void exec_free(struct exec *e) {
 /* Those whose process is there belong to their pidfd's callback; this is for a
  * container that goes before them. */
 void exec_free_all(struct container *c) {
-	list_for_each_safe(n, &c->execs) {
+	list_for_each_safe (n, &c->execs) {
 		struct exec *e = list_entry(n, struct exec, node);
 		if (e->request)
 			msg_failf(e->request, FAULT_ABORTED, "container \"%.80s\" was removed", c->id);
@@ -287,9 +287,14 @@ static int exec_spawn(struct exec *e, const Grpc__Process *p, struct fault *faul
 	struct exec_birth b = {
 		.exec = e,
 		.pidfd = c->pidfd,
-		.become = { .process = p, .args = p->args, .n_args = p->n_args, .user = c->user,
-			    .seccomp = c->seccomp.data, .seccomp_size = c->seccomp.size,
-			    .seccomp_flags = c->seccomp_flags, .stdio = { -1, -1, -1 } },
+		.become = { .process = p,
+			    .args = p->args,
+			    .n_args = p->n_args,
+			    .user = c->user,
+			    .seccomp = c->seccomp.data,
+			    .seccomp_size = c->seccomp.size,
+			    .seccomp_flags = c->seccomp_flags,
+			    .stdio = { -1, -1, -1 } },
 	};
 	struct spawn s = { .pid_namespace_of = c->pidfd, .body = exec_body, .ctx = &b, .cgroup = &e->group };
 	snprintf(name, sizeof(name), "exec-%u", c->n_execs++);

@@ -43,7 +43,10 @@ void pod_init_group(const struct keeper *k, char ret_path[CGROUP_PATH_MAX]) {
 int pod_init_ensure(struct keeper *k, struct fault *fault) {
 	struct pod *p = &k->pod;
 	struct cgroup parent = { .system = k->config.cgroups };
-	struct spawn s = { .namespaces = CLONE_NEWPID, .pid_namespace_of = -1, .body = init_body, .ctx = k,
+	struct spawn s = { .namespaces = CLONE_NEWPID,
+			   .pid_namespace_of = -1,
+			   .body = init_body,
+			   .ctx = k,
 			   .cgroup = &p->init_cgroup };
 	if (p->init >= 0)
 		return 0;

@@ -118,7 +118,8 @@ static int leaf_make(int root, const char *path, bool directory) {
 		if (mkdirat(parent, slash + 1, 0755) < 0)
 			return -errno;
 	} else {
-		CLEANUP_FD int made = openat(parent, slash + 1, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
+		CLEANUP_FD int made =
+		    openat(parent, slash + 1, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
 		if (made < 0)
 			return -errno;
 	}

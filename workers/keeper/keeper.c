@@ -37,20 +37,13 @@ HANDLER_DEFINE(struct keeper, keeper_vault)
 HANDLER_DEFINE(struct keeper, keeper_adopt)
 
 static const struct link_handler handlers[] = {
-	HANDLER(pod_setup),
-	HANDLER(pod_teardown),
-	HANDLER(container_create),
-	HANDLER(container_start),
-	HANDLER(container_kill),
-	HANDLER(container_stop),
-	HANDLER(container_delete),
-	HANDLER(container_reopen_log),
-	HANDLER(keeper_exec),
-	HANDLER(keeper_stats),
-	HANDLER(keeper_state),
-	HANDLER(keeper_vault),
-	HANDLER(keeper_adopt),
-	{ 0 },
+	HANDLER(pod_setup),	   HANDLER(pod_teardown),
+	HANDLER(container_create), HANDLER(container_start),
+	HANDLER(container_kill),   HANDLER(container_stop),
+	HANDLER(container_delete), HANDLER(container_reopen_log),
+	HANDLER(keeper_exec),	   HANDLER(keeper_stats),
+	HANDLER(keeper_state),	   HANDLER(keeper_vault),
+	HANDLER(keeper_adopt),	   { 0 },
 };
 
 /* --- control groups that are still in use --- */
@@ -72,7 +65,7 @@ static void graves_visit(void *ctx) {
 	struct keeper *k = ctx;
 	int64_t pause = GRAVE_PAUSE_MAX;
 	loop_source_free_p(&k->grave_timer);
-	list_for_each_safe(n, &k->graves) {
+	list_for_each_safe (n, &k->graves) {
 		struct grave *g = list_entry(n, struct grave, node);
 		cgroup_kill(&g->group);
 		if (cgroup_remove(&g->group) == 0) {
@@ -184,8 +177,7 @@ static void quit_now(void *ctx) {
 void keeper_quit(struct keeper *k) {
 	k->quitting = true;
 	/* The task worker closes the link when it has read the answer. */
-	if (!link_attached(k->link) ||
-	    loop_timer(k->loop, clock_mono() + QUIT_AFTER, quit_now, k, &k->quit_timer) < 0)
+	if (!link_attached(k->link) || loop_timer(k->loop, clock_mono() + QUIT_AFTER, quit_now, k, &k->quit_timer) < 0)
 		quit_now(k);
 }
 

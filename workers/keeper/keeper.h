@@ -31,16 +31,16 @@ struct keeper_config {
 };
 
 struct pod {
-	bool up;      /* set up, and not torn down */
-	bool inside;  /* this process is in its namespaces */
-	bool used;    /* a set-up was tried: this process can't be another pod's */
+	bool up;     /* set up, and not torn down */
+	bool inside; /* this process is in its namespaces */
+	bool used;   /* a set-up was tried: this process can't be another pod's */
 	Bulkhead__NamespaceMode network, pid, ipc;
 	bool host_uts;
 	bool network_ready;
 	Bulkhead__SandboxStartReply *started; /* from malloc */
 	struct network_host host;
-	int shm;       /* detached mount; -1: the host's */
-	int init;      /* pidfd of the shared pid namespace's init; -1 */
+	int shm;  /* detached mount; -1: the host's */
+	int init; /* pidfd of the shared pid namespace's init; -1 */
 	pid_t init_pid;
 	struct cgroup init_cgroup;
 	char cgroup_path[CGROUP_PATH_MAX];
@@ -93,8 +93,8 @@ void on_pod_teardown(struct keeper *k, struct msg_request *r, const Bulkhead__Sa
 void pod_teardown_continue(struct keeper *k);
 int pod_shm_make(struct pod *p, struct fault *fault);
 /* pod_files.c: hosts, hostname and resolv.conf in the run folder. */
-int pod_files_write(const struct keeper *k, const Bulkhead__SandboxStartRequest *s, const char *const *ips, size_t n_ips,
-		    struct fault *fault);
+int pod_files_write(const struct keeper *k, const Bulkhead__SandboxStartRequest *s, const char *const *ips,
+		    size_t n_ips, struct fault *fault);
 void pod_files_remove(const struct keeper *k);
 /* init.c: the init of a shared pid namespace, made when first needed. */
 int pod_init_ensure(struct keeper *k, struct fault *fault);
@@ -128,9 +128,9 @@ Bulkhead__SandboxInfo *state_info(const struct keeper *k, struct arena *a);
 /* What a packet of the vault holds. Later packets of the same kind and
  * container replace earlier ones. */
 enum vault_kind {
-	VAULT_POD = 1,   /* netns, ipcns, utsns, shm, init: those that the mask says */
+	VAULT_POD = 1,	 /* netns, ipcns, utsns, shm, init: those that the mask says */
 	VAULT_CONTAINER, /* pidfd, stdout, stderr, tail, stdin, status: likewise */
-	VAULT_GONE,      /* the container's descriptors aren't needed any more */
+	VAULT_GONE,	 /* the container's descriptors aren't needed any more */
 };
 #define VAULT_FDS_MAX 8
 

@@ -72,5 +72,6 @@ void limits_oom_score(int64_t score, int status) {
 	ssize_t size = fd < 0 ? -1 : pread(fd, now, sizeof(now) - 1, 0);
 	if (size > 0)
 		now[strcspn(now, "\n")] = '\0';
-	become_warn(status, "an oom score of %s is not permitted here (%s), it is %s", text, strerrordesc_np(error), now);
+	become_warn(status, "an oom score of %s is not permitted here (%s), it is %s", text, strerrordesc_np(error),
+		    now);
 }

@@ -37,13 +37,13 @@ struct stream {
 struct log {
 	struct loop *loop;
 	struct stream streams[LOG_STREAMS];
-	int folder, file;   /* folder -1: no log */
+	int folder, file; /* folder -1: no log */
 	char name[NAME_MAX + 1];
 	size_t line_max;
 	int tail_fd;
 	uint8_t *tails;
 	size_t tail_size; /* of one stream */
-	bool torn;          /* the file ends in the middle of a line */
+	bool torn;	  /* the file ends in the middle of a line */
 	uint64_t lost;
 };
 
@@ -279,8 +279,8 @@ static int folder_open(struct log *l, const char *path, struct fault *fault) {
 }
 
 static int file_open(struct log *l, int *ret_file, struct fault *fault) {
-	CLEANUP_FD int fd = openat(l->folder, l->name, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK,
-				   0640);
+	CLEANUP_FD int fd =
+	    openat(l->folder, l->name, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0640);
 	struct stat st;
 	if (fd < 0)
 		return fault_errno(fault, errno, "open the log file \"%s\"", l->name);
@@ -310,8 +310,7 @@ static int tails_map(struct log *l, int tail, struct fault *fault) {
 	return 0;
 }
 
-int log_new(struct loop *loop, const char *path, size_t line_max, int tail, struct log **ret_log,
-	    struct fault *fault) {
+int log_new(struct loop *loop, const char *path, size_t line_max, int tail, struct log **ret_log, struct fault *fault) {
 	static const char *const names[] = { [LOG_STDOUT] = "stdout", [LOG_STDERR] = "stderr" };
 	struct log *l = calloc(1, sizeof(*l));
 	if (!l) {

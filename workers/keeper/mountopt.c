@@ -108,7 +108,8 @@ int mount_options_parse(char *const *options, size_t n, struct mount_options *re
 		while (k < ARRAY_SIZE(table) && strcmp(table[k].name, options[i]) != 0)
 			k++;
 		if (k < ARRAY_SIZE(table) && table[k].kind == REFUSED)
-			return fault_set(fault, FAULT_UNIMPLEMENTED, "mount option \"%s\" is not supported", options[i]);
+			return fault_set(fault, FAULT_UNIMPLEMENTED, "mount option \"%s\" is not supported",
+					 options[i]);
 		if (k < ARRAY_SIZE(table)) {
 			option_apply(&o, table[k].kind, table[k].value);
 			continue;

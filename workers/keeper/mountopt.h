@@ -10,11 +10,11 @@
 
 struct mount_options {
 	bool bind, recursive;
-	uint64_t set, clear;                 /* MOUNT_ATTR_* of this mount */
-	uint64_t tree_set, tree_clear;       /* of it and all below it ("rro") */
-	uint64_t propagation;                /* MS_PRIVATE, ...; 0: not said */
+	uint64_t set, clear;	       /* MOUNT_ATTR_* of this mount */
+	uint64_t tree_set, tree_clear; /* of it and all below it ("rro") */
+	uint64_t propagation;	       /* MS_PRIVATE, ...; 0: not said */
 	bool propagation_tree;
-	const char *data[MOUNT_DATA_MAX];    /* "key=value" or "key", for fsconfig; the caller's strings */
+	const char *data[MOUNT_DATA_MAX]; /* "key=value" or "key", for fsconfig; the caller's strings */
 	size_t n_data;
 };
 

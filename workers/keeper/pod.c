@@ -33,13 +33,15 @@ static int hostname_check(const char *name, struct fault *fault) {
 static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fault *fault) {
 	const Bulkhead__SandboxStartRequest *s = m->sandbox;
 	if (k->pod.used)
-		return fault_set(fault, FAULT_ALREADY_EXISTS, "the keeper of pod sandbox \"%s\" has a pod already", k->id);
+		return fault_set(fault, FAULT_ALREADY_EXISTS, "the keeper of pod sandbox \"%s\" has a pod already",
+				 k->id);
 	if (!s || strcmp(s->id, k->id) != 0)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the set-up is for another pod sandbox");
 	if (s->n_uid_mappings || s->n_gid_mappings)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "user namespaces are not supported");
 	if (s->cgroup_parent[0] && !cgroup_path_valid(s->cgroup_parent))
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" is not a path of a cgroup", s->cgroup_parent);
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" is not a path of a cgroup",
+				 s->cgroup_parent);
 	return hostname_check(s->hostname, fault);
 }
 
@@ -102,8 +104,8 @@ static void group_choose(struct keeper *k, const Bulkhead__SandboxStartRequest *
 	struct pod *p = &k->pod;
 	p->cgroup_owned = !s->cgroup_parent[0];
 	if (p->cgroup_owned)
-		snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%.*s/%s", CGROUP_PATH_MAX - 80, k->config.cgroup_parent,
-			 k->id);
+		snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%.*s/%s", CGROUP_PATH_MAX - 80,
+			 k->config.cgroup_parent, k->id);
 	else
 		snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%s", s->cgroup_parent);
 }
@@ -237,7 +239,7 @@ static void leftovers_bury(struct keeper *k, struct msg_request *r, const Bulkhe
 }
 
 static bool all_ended(const struct keeper *k) {
-	list_for_each(n, &k->containers) {
+	list_for_each (n, &k->containers) {
 		struct container *c = list_entry(n, struct container, node);
 		if (c->state != CONTAINER_EXITED || exec_any(c))
 			return false;
@@ -311,7 +313,7 @@ void on_pod_teardown(struct keeper *k, struct msg_request *r, const Bulkhead__Sa
 	p->ending = true;
 	if (!p->used)
 		leftovers_bury(k, r, m);
-	list_for_each_safe(n, &k->containers) {
+	list_for_each_safe (n, &k->containers) {
 		struct container *c = list_entry(n, struct container, node);
 		container_kill_now(c);
 	}

@@ -67,7 +67,7 @@ static int resolv_list(struct buffer *b, const char *keyword, char *const *list,
 		if (!word(list[i]))
 			return fault_set(fault, FAULT_INVALID_ARGUMENT, "DNS configuration: \"%s\" is not a word",
 					 list[i]);
-		buffer_addf(b, "%s%s %s", line_each || i == 0 ? keyword : "", line_each && i > 0 ? "" : "", list[i]);
+		buffer_addf(b, "%s %s", line_each || i == 0 ? keyword : "", list[i]);
 		if (line_each || i + 1 == n)
 			buffer_addf(b, "\n");
 	}
@@ -97,8 +97,8 @@ static int hostname(const struct keeper *k, const Bulkhead__SandboxStartRequest 
 	return file_write(k, "hostname", &b, fault);
 }
 
-int pod_files_write(const struct keeper *k, const Bulkhead__SandboxStartRequest *s, const char *const *ips, size_t n_ips,
-		    struct fault *fault) {
+int pod_files_write(const struct keeper *k, const Bulkhead__SandboxStartRequest *s, const char *const *ips,
+		    size_t n_ips, struct fault *fault) {
 	int r = hosts(k, s, ips, n_ips, fault);
 	if (r == 0)
 		r = resolv_conf(k, s, fault);

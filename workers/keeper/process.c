@@ -21,7 +21,9 @@ int process_status_receive(int fd, struct status *ret_status, int *ret_fd) {
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { ret_status, sizeof(*ret_status) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	*ret_fd = -1;
 	memset(ret_status, 0, sizeof(*ret_status));
 	ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);

@@ -37,8 +37,8 @@ struct status {
 #define PROCESS_FAILED 128
 
 struct spawn {
-	uint64_t namespaces;         /* CLONE_NEW* */
-	int pid_namespace_of;        /* pidfd; -1: the keeper's, or a new one by namespaces */
+	uint64_t namespaces;	     /* CLONE_NEW* */
+	int pid_namespace_of;	     /* pidfd; -1: the keeper's, or a new one by namespaces */
 	const struct cgroup *cgroup; /* born in its v2 group, when it has one */
 	void (*body)(void *ctx);     /* runs in the child; must not return */
 	void *ctx;
@@ -60,10 +60,10 @@ struct become {
 	char **args; /* n_args of them; those of process unless an exec's */
 	size_t n_args;
 	const struct user_ids *user; /* NULL: resolve in the root */
-	const void *seccomp;         /* struct sock_filter[] */
+	const void *seccomp;	     /* struct sock_filter[] */
 	size_t seccomp_size;
 	uint32_t seccomp_flags;
-	int stdio[3];                /* -1: /dev/null */
+	int stdio[3]; /* -1: /dev/null */
 	int status;
 	bool wait; /* for process_go, after STATUS_READY */
 };

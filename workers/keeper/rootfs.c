@@ -23,8 +23,8 @@
 struct mount_job {
 	const Grpc__Mount *m;
 	struct mount_options o;
-	int tree;         /* a bind's source, cloned; later whatever is mounted */
-	bool ro_at_end;   /* a new file system that is filled first */
+	int tree;	/* a bind's source, cloned; later whatever is mounted */
+	bool ro_at_end; /* a new file system that is filled first */
 };
 
 bool rootfs_is_directory(int fd) {
@@ -45,8 +45,8 @@ int rootfs_clone(const char *path, bool recursive, int *ret_tree) {
 
 /* Files of /proc that may be mounted over, for those who fake them. */
 static const char *const proc_files[] = {
-	"/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat",    "/proc/swaps",
-	"/proc/uptime",  "/proc/loadavg",   "/proc/slabinfo", "/proc/net/dev",
+	"/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo",  "/proc/stat",    "/proc/swaps",
+	"/proc/uptime",	 "/proc/loadavg",   "/proc/slabinfo", "/proc/net/dev",
 };
 
 /* Over anything else of /proc nothing is mounted: what security code reads and
@@ -137,8 +137,8 @@ static int attributes_set(int tree, uint64_t set, uint64_t clear, uint64_t propa
 	if (!set && !clear && !propagation)
 		return 0;
 	return syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &a, sizeof(a)) < 0
-		       ? -errno
-		       : 0;
+		   ? -errno
+		   : 0;
 }
 
 static int options_apply(int tree, const struct mount_options *o, bool bind) {

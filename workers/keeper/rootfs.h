@@ -18,8 +18,8 @@
 
 struct rootfs {
 	const Grpc__Spec *spec;
-	int root;            /* the detached root mount */
-	int shm;             /* the pod's shared memory, a detached mount; -1: the host's */
+	int root;	     /* the detached root mount */
+	int shm;	     /* the pod's shared memory, a detached mount; -1: the host's */
 	const char *run_dir; /* holds hosts, resolv.conf and hostname */
 	const struct cgroup *cgroup;
 	bool cgroup_namespace;

@@ -10,8 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static int pure_v2(const struct rootfs *r, const Grpc__Mount *m, const struct mount_options *o,
-		   struct fault *fault) {
+static int pure_v2(const struct rootfs *r, const Grpc__Mount *m, const struct mount_options *o, struct fault *fault) {
 	CLEANUP_FD int tree = -1;
 	int e = rootfs_new_fs("cgroup2", m->source, NULL, o->set, &tree, fault);
 	return e < 0 ? fault_prefix(fault, e, "mount \"%s\"", m->destination)

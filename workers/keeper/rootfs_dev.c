@@ -19,14 +19,13 @@ static const struct {
 	const char *name;
 	unsigned major, minor;
 } nodes[] = {
-	{ "null", 1, 3 }, { "zero", 1, 5 },    { "full", 1, 7 },
-	{ "tty", 5, 0 },  { "random", 1, 8 },  { "urandom", 1, 9 },
+	{ "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "tty", 5, 0 }, { "random", 1, 8 }, { "urandom", 1, 9 },
 };
 
 static const struct {
 	const char *name, *target;
 } links[] = {
-	{ "fd", "/proc/self/fd" },       { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+	{ "fd", "/proc/self/fd" },	 { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
 	{ "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" },
 };
 
@@ -96,8 +95,8 @@ static int terminal_open(struct rootfs *r, struct fault *fault) {
 }
 
 static int console_bind(struct rootfs *r, struct fault *fault) {
-	CLEANUP_FD int tree = (int)syscall(SYS_open_tree, r->terminal_peer, "",
-					   OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+	CLEANUP_FD int tree =
+	    (int)syscall(SYS_open_tree, r->terminal_peer, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 	/* The peer's mount is the kernel's own on some kernels; then there is no
 	 * /dev/console, and nothing else is missing. */
 	if (tree < 0)

@@ -14,8 +14,8 @@
 
 static int move_onto(int tree, int target) {
 	return syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0
-		       ? -errno
-		       : 0;
+		   ? -errno
+		   : 0;
 }
 
 static int clone_fd(int fd, unsigned flags) {

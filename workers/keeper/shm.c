@@ -37,7 +37,8 @@ static int holder_enter(int tree) {
 int shm_hold(int tree, int *ret_shm) {
 	char path[64];
 	int pipes[2], pidfd = -1, r = -EIO;
-	struct clone_args args = { .flags = CLONE_NEWNS | CLONE_PIDFD, .pidfd = (uintptr_t)&pidfd,
+	struct clone_args args = { .flags = CLONE_NEWNS | CLONE_PIDFD,
+				   .pidfd = (uintptr_t)&pidfd,
 				   .exit_signal = SIGCHLD };
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pipes) < 0)
 		return -errno;
@@ -73,7 +74,8 @@ int shm_hold(int tree, int *ret_shm) {
 int shm_new(int *ret_shm, struct fault *fault) {
 	static const struct mount_options o = { .data = { "mode=1777", SIZE_OPTION }, .n_data = 2 };
 	CLEANUP_FD int tree = -1;
-	int r = rootfs_new_fs("tmpfs", "shm", &o, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, &tree, fault);
+	int r =
+	    rootfs_new_fs("tmpfs", "shm", &o, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, &tree, fault);
 	if (r < 0)
 		return fault_prefix(fault, r, "make the pod's shared memory");
 	CLEANUP_FD int probe = clone_detached(tree);

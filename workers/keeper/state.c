@@ -51,7 +51,8 @@ static Bulkhead__TaskInfo *task_info(const struct container *c, struct arena *a)
 
 static size_t count(const struct keeper *k) {
 	size_t n = 0;
-	list_for_each(node, &k->containers) n++;
+	list_for_each (node, &k->containers)
+		n++;
 	return n;
 }
 
@@ -65,7 +66,7 @@ Bulkhead__SandboxInfo *state_info(const struct keeper *k, struct arena *a) {
 	info->started = k->pod.started;
 	info->network_ready = k->pod.network_ready;
 	info->tasks = tasks;
-	list_for_each(n, &k->containers) {
+	list_for_each (n, &k->containers) {
 		struct container *c = list_entry(n, struct container, node);
 		/* Who asked for it is still waiting, or has given it up. */
 		if (c->state == CONTAINER_CREATING)
@@ -135,7 +136,7 @@ static Bulkhead__KeeperSaved *keeper_saved(const struct keeper *k, struct arena 
 	s->containers = arena_alloc(a, (count(k) + 1) * sizeof(*s->containers));
 	if (!s->containers)
 		return NULL;
-	list_for_each(n, &k->containers) {
+	list_for_each (n, &k->containers) {
 		s->containers[s->n_containers] = container_saved(list_entry(n, struct container, node), a);
 		if (!s->containers[s->n_containers++])
 			return NULL;

@@ -56,7 +56,9 @@ int vault_take(int fd, struct vault_packet *ret_packet, int ret_fds[VAULT_FDS_MA
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { ret_packet, sizeof(*ret_packet) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	int got[VAULT_FDS_MAX];
 	size_t n_got = 0, used = 0;
 	for (size_t i = 0; i < VAULT_FDS_MAX; i++)
@@ -96,7 +98,7 @@ static int put(struct keeper *k, enum vault_kind kind, const char *id, const int
 
 /* Takes n packets out of the front. */
 static void forget(struct keeper *k, unsigned n) {
-	struct vault_packet p;
+	struct vault_packet p = { 0 };
 	int fds[VAULT_FDS_MAX];
 	while (n-- > 0 && vault_take(k->vault[1], &p, fds) == 1)
 		for (size_t i = 0; i < VAULT_FDS_MAX; i++)
@@ -107,7 +109,7 @@ static void compact(struct keeper *k) {
 	unsigned old = k->vault_used;
 	k->vault_used = 0;
 	vault_put_pod(k);
-	list_for_each(n, &k->containers) {
+	list_for_each (n, &k->containers) {
 		struct container *c = list_entry(n, struct container, node);
 		if (c->state != CONTAINER_CREATING)
 			container_vault(c);
@@ -124,7 +126,8 @@ void vault_put(struct keeper *k, enum vault_kind kind, const char *id, const int
 			  strerrordesc_np(-r), NULL);
 	/* Growing with what is live, so that it isn't done at each step. */
 	unsigned live = 1;
-	list_for_each(n, &k->containers) live++;
+	list_for_each (n, &k->containers)
+		live++;
 	if (kind == VAULT_GONE && k->vault_used > COMPACT_AFTER + 2 * live)
 		compact(k);
 }
