@@ -140,7 +140,8 @@ class Life:
             s = again(lambda: self.client.runtime.ContainerStatus(
                 self.pb.ContainerStatusRequest(container_id=container), timeout=10)).status
             return s if s.state == self.pb.CONTAINER_EXITED else None
-        s = bh.wait_for(status, 5)
+        # The supervisor's back-off, which grows with each kill, is in here.
+        s = bh.wait_for(status, 20)
         if not s:
             raise Impatient("container %s doesn't end" % name)
         if s.exit_code != code:
@@ -215,7 +216,7 @@ class World:
             gap = next(i for i, line in enumerate(lines) if line != str(i))
             return "its log has a gap: %r" % lines[max(0, gap - 3):gap + 3]
         before = len(lines)
-        if not bh.wait_for(lambda: len(log_lines(self.ticker_log)) > before, 5):
+        if not bh.wait_for(lambda: len(log_lines(self.ticker_log)) > before, 20):
             return "its log doesn't grow any more"
         s = again(lambda: self.client.runtime.ContainerStatus(
             self.client.pb.ContainerStatusRequest(container_id=self.ticker), timeout=10)).status
