@@ -35,6 +35,10 @@ static unsigned controllers_parse(const char *text, const char *separators) {
 	return set;
 }
 
+unsigned cgroup_controllers_parse(const char *text) {
+	return controllers_parse(text, " \n");
+}
+
 /* The v1 part of a superblock's options: controllers or a name, as a new mount
  * of the hierarchy would ask for it. */
 static void name_parse(char *options, struct cgroup_hierarchy *h) {
@@ -269,7 +273,7 @@ static int folders_make(const struct cgroup *c, int h, unsigned needed) {
 }
 
 /* The leaf alone: its parents are nearly always there. */
-static int folder_make(const struct cgroup *c, int h, unsigned needed) {
+int cgroup_folder_make(const struct cgroup *c, int h, unsigned needed) {
 	const struct cgroup_hierarchy *hierarchy = &c->system->hierarchies[h];
 	bool simple =
 	    hierarchy->v2 ? !(needed & V2_REAL & hierarchy->controllers) : !(hierarchy->controllers & CGROUP_CPUSET);
@@ -367,7 +371,7 @@ static int fill(struct cgroup *c, const Grpc__LinuxResources *resources, bool de
 	for (int h = 0; h < (int)c->system->n; h++) {
 		if (h != c->system->tracker && h != c->system->v2 && !(c->system->hierarchies[h].controllers & needed))
 			continue;
-		int r = folder_make(c, h, needed);
+		int r = cgroup_folder_make(c, h, needed);
 		if (r < 0)
 			return fault_errno(fault, r, "make cgroup \"%s%s\"", c->system->hierarchies[h].mount, c->path);
 		c->made |= 1U << h;
@@ -419,7 +423,7 @@ int cgroup_create_sub(const struct cgroup *c, const char *name, struct cgroup *r
 		return -ENODEV;
 	if ((size_t)snprintf(sub.path, sizeof(sub.path), "%s/%s", c->path, name) >= sizeof(sub.path))
 		return -ENAMETOOLONG;
-	int r = folder_make(&sub, h, 0);
+	int r = cgroup_folder_make(&sub, h, 0);
 	if (r < 0)
 		return r;
 	sub.made = 1U << h;

@@ -26,6 +26,11 @@ bool cgroup_pagesize_valid(const char *text);
 void cgroup_v1_settings(const Grpc__LinuxResources *r, struct cgroup_settings *ret);
 void cgroup_v2_settings(const Grpc__LinuxResources *r, struct cgroup_settings *ret);
 
+/* Names of controllers, separated by blanks. */
+unsigned cgroup_controllers_parse(const char *text);
+/* The folder in hierarchy h, with those controllers of v2. */
+int cgroup_folder_make(const struct cgroup *c, int h, unsigned needed);
+
 /* One rule of the device controller; -1 is any. */
 struct device_rule {
 	bool allow;
@@ -34,7 +39,7 @@ struct device_rule {
 	unsigned access; /* DEVICE_READ, ... */
 };
 enum { DEVICE_READ = 4, DEVICE_WRITE = 2, DEVICE_MKNOD = 1 };
-#define DEVICE_RULES_MAX 96
+#define DEVICE_RULES_MAX 256
 
 struct device_rules {
 	struct device_rule list[DEVICE_RULES_MAX];

@@ -10,6 +10,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "workers/keeper/devices.h"
 #include "workers/keeper/exitcode.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
@@ -168,8 +169,9 @@ static int cgroup_make(struct container *c, const Grpc__Spec *spec, struct fault
 		snprintf(c->cgroup.path, sizeof(c->cgroup.path), "%s", given);
 		state_save(k);
 	}
-	return cgroup_create(k->config.cgroups, path, spec->linux ? spec->linux->resources : NULL, true, container_warn,
-			     c, &c->cgroup, fault);
+	int r = cgroup_create(k->config.cgroups, path, spec->linux ? spec->linux->resources : NULL, true,
+			      container_warn, c, &c->cgroup, fault);
+	return r < 0 ? r : cgroup_unified(&c->cgroup, spec, container_warn, c, fault);
 }
 
 static int pid_namespace(struct container *c, const Bulkhead__TaskCreateRequest *t, struct spawn *s,
@@ -214,8 +216,11 @@ static int remember(struct container *c, const Bulkhead__ContainerCreateRequest 
 static int spawn_container(struct container *c, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m,
 			   struct fault *fault) {
 	struct keeper *k = c->keeper;
-	const Grpc__Spec *spec = m->task->spec;
+	const Grpc__Spec *spec;
 	CLEANUP_FD int child_status = -1;
+	int e = devices_expand(&r->arena, m->task->spec, &spec, fault);
+	if (e < 0)
+		return e;
 	struct birth b = {
 		.container = c,
 		.task = m->task,
@@ -236,7 +241,7 @@ static int spawn_container(struct container *c, struct msg_request *r, const Bul
 	};
 	struct spawn s = { .namespaces = CLONE_NEWNS, .cgroup = &c->cgroup, .body = birth_body, .ctx = &b };
 	b.rootfs.cgroup_namespace = b.cgroup_namespace;
-	int e = streams_make(c, m->task, b.become.stdio, fault);
+	e = streams_make(c, m->task, b.become.stdio, fault);
 	if (e == 0)
 		e = cgroup_make(c, spec, fault);
 	if (e == 0)

@@ -1,0 +1,163 @@
+"""What the security context of a pod and a container asks for, checked from the kernel's side: devices, cgroup files."""
+
+import glob
+import os
+import stat
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import bulkhead as bh
+
+bh.isolate()
+tap = bh.Tap()
+
+
+def out(pod, id, script):
+    """What a shell in the container prints, both streams."""
+    e = pod.exec(id, "sh", "-c", script)
+    return (e.stdout + e.stderr).decode()
+
+
+def context(pb, **more):
+    """A container's Linux configuration with this security context."""
+    resources = more.pop("resources", None)
+    return pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(**more), resources=resources)
+
+
+def warnings_of(pod, id):
+    return " ".join(pod.status(id, verbose=True).info.values())
+
+
+def cgroup_files(d, pod, id, name):
+    """Paths of a file of the container's cgroup in every hierarchy that has it."""
+    return [p for root in bh.cgroup_roots() for p in glob.glob("%s%s/%s/%s/%s" % (root, d.cgroup, pod.id, id, name))]
+
+
+# --- devices ---
+
+def host_device(folder, name, major, minor, mode, uid, gid):
+    path = os.path.join(folder, name)
+    os.mknod(path, stat.S_IFCHR | mode, os.makedev(major, minor))
+    os.chmod(path, mode)
+    os.chown(path, uid, gid)
+    return path
+
+
+def test_devices(d, c, pb, image, folder):
+    devices = os.path.join(folder, "devices")
+    os.makedirs(devices + "/sub/deeper")
+    one = host_device(devices, "one", 1, 5, 0o640, 12, 34)          # a zero under another name
+    host_device(devices + "/sub", "mem", 1, 7, 0o600, 0, 0)         # full
+    host_device(devices + "/sub/deeper", "kmsg", 1, 11, 0o600, 0, 0)
+    os.symlink("mem", devices + "/sub/link")
+    pod = bh.Pod(d, c, "devices", network="host")
+    wanted = [pb.Device(host_path=one, container_path="/dev/mine", permissions="rw"),
+              pb.Device(host_path=devices + "/sub", container_path="/dev/folder", permissions="rwm"),
+              pb.Device(host_path=devices + "/sub/deeper/kmsg", container_path="/dev/closed", permissions="w")]
+    id = pod.run("with", image, ["sleep", "600"], devices=wanted)
+    seen = out(pod, id, "stat -c '%n %t:%T %a %u:%g' /dev/mine /dev/folder/mem /dev/folder/deeper/kmsg")
+    tap.check(seen.splitlines() == ["/dev/mine 1:5 640 12:34", "/dev/folder/mem 1:7 600 0:0",
+                                    "/dev/folder/deeper/kmsg 1:b 600 0:0"], "nodes, modes and owners are the host's", seen)
+    tap.check("link" not in out(pod, id, "ls /dev/folder"), "links in a folder aren't followed")
+    tap.check(out(pod, id, "head -c 4 /dev/mine | wc -c").strip() == "4", "the device works")
+    open_kmsg = "timeout 1 dd if=/dev/closed of=/dev/null bs=1 count=0"
+    lists = [open(p).read() for p in cgroup_files(d, pod, id, "devices.list")]
+    if lists:
+        tap.check(all("c 1:11 rwm" in t for t in lists), "the folder's rules are in the device cgroup", lists)
+    other = pod.run("without", image, ["sleep", "600"])
+    seen = out(pod, other, "ls /dev/mine; mknod /tmp/k c 1 11 && " + open_kmsg.replace("/dev/closed", "/tmp/k"))
+    tap.check("No such file" in seen and "not permitted" in seen, "another container has neither node nor permission", seen)
+    narrow = pod.run("narrow", image, ["sleep", "600"], devices=wanted[2:])
+    tap.check("not permitted" in out(pod, narrow, open_kmsg), "only what the permissions say")
+    e = bh.error_of(pod.run, "missing", image, ["true"], devices=[pb.Device(host_path="/dev/no-such", permissions="r")])
+    tap.check(e is not None and "/dev/no-such" in e.details() and "No such file" in e.details(), "a missing device is named", e)
+    e = bh.error_of(pod.run, "file", image, ["true"], devices=[pb.Device(host_path="/etc/passwd", permissions="r")])
+    tap.check(e is not None and "/etc/passwd" in e.details() and "device" in e.details(), "what is no device is named", e)
+    os.makedirs(devices + "/empty")
+    e = bh.error_of(pod.run, "empty", image, ["true"], devices=[pb.Device(host_path=devices + "/empty", permissions="r")])
+    tap.check(e is not None and devices + "/empty" in e.details(), "a folder without devices is named", e)
+    pod.remove()
+
+
+def host_nodes():
+    """{path: rdev} below the host's /dev, as a privileged container is to see them."""
+    found, skip = {}, {"pts", "ptmx", "shm", "fd", "mqueue", "console"}
+    for folder, folders, files in os.walk("/dev"):
+        folders[:] = [f for f in folders if f not in skip]
+        for path in (os.path.join(folder, f) for f in files if f not in skip):
+            st = os.lstat(path)
+            if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
+                found[path] = "%x:%x" % (os.major(st.st_rdev), os.minor(st.st_rdev))
+    return found
+
+
+def test_privileged(d, c, pb, image):
+    pod = bh.Pod(d, c, "privileged-devices", network="host", privileged=True)
+    id = pod.run("p", image, ["sleep", "600"], linux=context(pb, privileged=True))
+    host = host_nodes()
+    text = out(pod, id, "find /dev -type c -o -type b | xargs stat -c '%n %t:%T'")
+    seen = dict(line.split() for line in text.splitlines())
+    missing = {p: n for p, n in host.items() if seen.get(p) != n}
+    tap.check(len(host) > 6 and not missing, "a privileged container sees all of the host's devices", missing)
+    plain = pod.run("q", image, ["sleep", "600"])
+    seen = out(pod, plain, "find /dev -type c -o -type b | grep -v /dev/pts").split()
+    tap.check(len(seen) == 6, "another one of its pod has the usual six", seen)
+    pod.remove()
+
+
+# --- cgroup files by name ---
+
+def test_unified(d, c, pb, image):
+    def settings(**files):
+        return pb.LinuxContainerConfig(resources=pb.LinuxContainerResources(
+            unified={k.replace("__", "."): v for k, v in files.items()}))
+    pod = bh.Pod(d, c, "unified", network="host")
+    if not any(os.path.exists(r + "/cgroup.controllers") for r in bh.cgroup_roots()):
+        tap.skip("cgroup files by name", "no cgroup v2 hierarchy")
+        pod.remove()
+        return
+    id = pod.run("u", image, ["sleep", "600"], linux=settings(cgroup__max__descendants="7"))
+    files = cgroup_files(d, pod, id, "cgroup.max.descendants")
+    tap.check(files and open(files[0]).read().strip() == "7", "a cgroup v2 file is set by name", files)
+    e = bh.error_of(pod.run, "procs", image, ["true"], linux=settings(cgroup__procs="1"))
+    tap.check(e is not None and "cgroup.procs" in e.details(), "a file that isn't a setting is refused", e)
+    e = bh.error_of(pod.run, "bad", image, ["true"], linux=settings(cgroup__max__depth="nonsense"))
+    tap.check(e is not None and "cgroup.max.depth" in e.details() and "nonsense" in e.details(),
+              "a value that the kernel refuses is named", e)
+    if cgroup_files(d, pod, id, "memory.high"):
+        id = pod.run("m", image, ["sleep", "600"], linux=settings(memory__high="123456k"))
+        files = cgroup_files(d, pod, id, "memory.high")
+        tap.check(open(files[0]).read().strip() == str(123456 * 1024), "memory.high")
+    else:
+        id = pod.run("m", image, ["sleep", "600"], linux=settings(memory__high="123456k"))
+        tap.check("memory.high" in warnings_of(pod, id), "what this machine's v2 lacks is a warning", warnings_of(pod, id))
+    pod.remove()
+
+
+def main():
+    with bh.Scratch() as folder:
+        registry = bh.Registry(folder)
+        bh.push(bh.make_image(folder, "busybox"), registry, "test/busybox:1")
+        image = registry.host + "/test/busybox:1"
+        d = bh.Daemon(folder).start()
+        c = d.client()
+        pb = c.pb
+        before = bh.kernel_truth(d)
+        try:
+            c.images.PullImage(pb.PullImageRequest(image=pb.ImageSpec(image=image)))
+            test_devices(d, c, pb, image, folder)
+            test_privileged(d, c, pb, image)
+            test_unified(d, c, pb, image)
+            after = bh.wait_for(lambda: bh.kernel_truth(d) if bh.kernel_truth(d) == before else None, 5) or bh.kernel_truth(d)
+            tap.check(after == before, "nothing of the pods is left", bh.differences(before, after))
+            tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())
+        finally:
+            if tap.failed:
+                print("# the daemon's log:\n" + "".join("# " + line + "\n" for line in d.log_tail(60).splitlines()))
+            d.kill() if d.process.poll() is None else None
+            registry.stop()
+            d.remove_cgroups()
+    tap.done()
+
+
+main()
