@@ -15,8 +15,9 @@ CFLAGS_plain := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS_debug := -O0 -g3
 CFLAGS_asan  := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 CFLAGS_fuzz  := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer
+# protobuf-c's initialisers name each field, deprecated ones too.
 WARN    := -Wno-unknown-warning-option -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
-	   -Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-truncation -Werror
+	   -Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-truncation -Wno-deprecated-declarations -Werror
 CFLAGS  := -std=c11 -D_GNU_SOURCE $(CFLAGS_$(VARIANT)) $(EXTRA_CFLAGS)
 CPPFLAGS := -Iipc -I. -I$(O)/proto
 comma   := ,

@@ -29,8 +29,8 @@ struct run {
 static int port_parse(struct run *r, const char *text) {
 	unsigned host, container;
 	char end;
-	if (r->n_ports == ARRAY_SIZE(r->ports) || sscanf(text, "%u:%u%c", &host, &container, &end) != 2 || host > 65535 ||
-	    container > 65535 || !host || !container)
+	if (r->n_ports == ARRAY_SIZE(r->ports) || sscanf(text, "%u:%u%c", &host, &container, &end) != 2 ||
+	    host > 65535 || container > 65535 || !host || !container)
 		return cli_fail("run", "-p takes HOST_PORT:CONTAINER_PORT, not \"%s\"", text);
 	Runtime__V1__PortMapping *p = &r->ports[r->n_ports];
 	runtime__v1__port_mapping__init(p);
@@ -58,8 +58,10 @@ static int run_parse(struct run *r, int argc, char **argv) {
 			if (port_parse(r, argv[++i]) != 0)
 				return 1;
 		} else
-			return cli_fail("run", "unknown option \"%s\"; there are -d, --keep, --name NAME, --net pod|host, "
-					       "-p HOST:CONTAINER, --log-dir DIR", argv[i]);
+			return cli_fail("run",
+					"unknown option \"%s\"; there are -d, --keep, --name NAME, --net pod|host, "
+					"-p HOST:CONTAINER, --log-dir DIR",
+					argv[i]);
 	}
 	if (strcmp(r->network, "pod") != 0 && strcmp(r->network, "host") != 0)
 		return cli_fail("run", "--net is pod or host, not \"%s\"", r->network);
@@ -101,8 +103,8 @@ static bool image_present(struct cli *c, const char *image) {
 	r.image = &spec;
 	ProtobufCMessage *m = NULL;
 	struct fault fault;
-	if (cli_try(c, IMAGES "ImageStatus", &r.base, &runtime__v1__image_status_response__descriptor, 30 * NS_PER_SEC, &m,
-		    &fault) < 0)
+	if (cli_try(c, IMAGES "ImageStatus", &r.base, &runtime__v1__image_status_response__descriptor, 30 * NS_PER_SEC,
+		    &m, &fault) < 0)
 		return false;
 	bool yes = ((Runtime__V1__ImageStatusResponse *)m)->image != NULL;
 	protobuf_c_message_free_unpacked(m, NULL);
@@ -112,8 +114,8 @@ static bool image_present(struct cli *c, const char *image) {
 static int sandbox_run(struct cli *c, struct run *r) {
 	Runtime__V1__RunPodSandboxRequest q = RUNTIME__V1__RUN_POD_SANDBOX_REQUEST__INIT;
 	q.config = &r->config;
-	CLEANUP_REPLY ProtobufCMessage *m = cli_call(c, RUNTIME "RunPodSandbox", &q.base,
-						     &runtime__v1__run_pod_sandbox_response__descriptor, 240 * NS_PER_SEC);
+	CLEANUP_REPLY ProtobufCMessage *m = cli_call(
+	    c, RUNTIME "RunPodSandbox", &q.base, &runtime__v1__run_pod_sandbox_response__descriptor, 240 * NS_PER_SEC);
 	if (!m)
 		return 1;
 	snprintf(r->sandbox, sizeof(r->sandbox), "%s", ((Runtime__V1__RunPodSandboxResponse *)m)->pod_sandbox_id);
@@ -153,18 +155,18 @@ static int container_run(struct cli *c, struct run *r) {
 	snprintf(r->container, sizeof(r->container), "%s", ((Runtime__V1__CreateContainerResponse *)m)->container_id);
 	Runtime__V1__StartContainerRequest s = RUNTIME__V1__START_CONTAINER_REQUEST__INIT;
 	s.container_id = r->container;
-	CLEANUP_REPLY ProtobufCMessage *started = cli_call(c, RUNTIME "StartContainer", &s.base,
-							   &runtime__v1__start_container_response__descriptor,
-							   240 * NS_PER_SEC);
+	CLEANUP_REPLY ProtobufCMessage *started = cli_call(
+	    c, RUNTIME "StartContainer", &s.base, &runtime__v1__start_container_response__descriptor, 240 * NS_PER_SEC);
 	return !started;
 }
 
 static void sandbox_remove(struct cli *c, struct run *r) {
 	Runtime__V1__RemovePodSandboxRequest q = RUNTIME__V1__REMOVE_POD_SANDBOX_REQUEST__INIT;
 	q.pod_sandbox_id = r->sandbox;
-	CLEANUP_REPLY ProtobufCMessage *m = cli_call(c, RUNTIME "RemovePodSandbox", &q.base,
-						     &runtime__v1__remove_pod_sandbox_response__descriptor,
-						     120 * NS_PER_SEC);
+	ProtobufCMessage *m = cli_call(c, RUNTIME "RemovePodSandbox", &q.base,
+				       &runtime__v1__remove_pod_sandbox_response__descriptor, 120 * NS_PER_SEC);
+	if (m)
+		protobuf_c_message_free_unpacked(m, NULL);
 }
 
 /* The container's log until its end; its exit code is ours. */
@@ -175,7 +177,8 @@ static int run_follow(struct cli *c, struct run *r) {
 	Runtime__V1__ContainerStatusRequest q = RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
 	q.container_id = r->container;
 	CLEANUP_REPLY ProtobufCMessage *m = cli_call(c, RUNTIME "ContainerStatus", &q.base,
-						     &runtime__v1__container_status_response__descriptor, 30 * NS_PER_SEC);
+						     &runtime__v1__container_status_response__descriptor,
+						     30 * NS_PER_SEC);
 	if (!m)
 		return 1;
 	const Runtime__V1__ContainerStatus *s = ((Runtime__V1__ContainerStatusResponse *)m)->status;
@@ -227,7 +230,7 @@ int command_exec(struct cli *c, int argc, char **argv) {
 	r.cmd = argv + 2;
 	r.n_cmd = (size_t)argc - 2;
 	CLEANUP_REPLY ProtobufCMessage *m =
-		cli_call(c, RUNTIME "ExecSync", &r.base, &runtime__v1__exec_sync_response__descriptor, 0);
+	    cli_call(c, RUNTIME "ExecSync", &r.base, &runtime__v1__exec_sync_response__descriptor, 0);
 	if (!m)
 		return 1;
 	const Runtime__V1__ExecSyncResponse *e = (Runtime__V1__ExecSyncResponse *)m;

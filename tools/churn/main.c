@@ -26,10 +26,10 @@
 #define CALL_TIMEOUT (60 * NS_PER_SEC)
 
 static const char *const step_names[STEP_COUNT] = {
-	[RUN] = "RunPodSandbox",	[CREATE] = "CreateContainer", [START] = "StartContainer",
-	[EXEC] = "ExecSync true",	[STATUS] = "ContainerStatus", [STOP] = "StopContainer",
-	[REMOVE] = "RemoveContainer",	[STOP_POD] = "StopPodSandbox", [REMOVE_POD] = "RemovePodSandbox",
-	[CYCLE] = "whole cycle",	[READY] = "Run+Create+Start",
+	[RUN] = "RunPodSandbox",      [CREATE] = "CreateContainer",  [START] = "StartContainer",
+	[EXEC] = "ExecSync true",     [STATUS] = "ContainerStatus",  [STOP] = "StopContainer",
+	[REMOVE] = "RemoveContainer", [STOP_POD] = "StopPodSandbox", [REMOVE_POD] = "RemovePodSandbox",
+	[CYCLE] = "whole cycle",      [READY] = "Run+Create+Start",
 };
 
 struct worker {
@@ -103,7 +103,7 @@ static bool pod_run(struct worker *w, struct pod *p) {
 	r.config = &p->config;
 	r.runtime_handler = (char *)w->options->handler;
 	ProtobufCMessage *m =
-		timed(w, RUN, RUNTIME "RunPodSandbox", &r.base, &runtime__v1__run_pod_sandbox_response__descriptor);
+	    timed(w, RUN, RUNTIME "RunPodSandbox", &r.base, &runtime__v1__run_pod_sandbox_response__descriptor);
 	if (!m)
 		return false;
 	snprintf(p->sandbox, sizeof(p->sandbox), "%s", ((Runtime__V1__RunPodSandboxResponse *)m)->pod_sandbox_id);
@@ -140,7 +140,7 @@ static bool container_create(struct worker *w, struct pod *p) {
 	r.config = &config;
 	r.sandbox_config = &p->config;
 	ProtobufCMessage *m =
-		timed(w, CREATE, RUNTIME "CreateContainer", &r.base, &runtime__v1__create_container_response__descriptor);
+	    timed(w, CREATE, RUNTIME "CreateContainer", &r.base, &runtime__v1__create_container_response__descriptor);
 	if (!m)
 		return false;
 	snprintf(p->container, sizeof(p->container), "%s", ((Runtime__V1__CreateContainerResponse *)m)->container_id);
@@ -179,7 +179,8 @@ static bool pod_end(struct worker *w, struct pod *p) {
 	stop_pod.pod_sandbox_id = remove_pod.pod_sandbox_id = p->sandbox;
 	bool good = true;
 	if (p->container[0])
-		good = simple(w, STOP, RUNTIME "StopContainer", &stop.base, &runtime__v1__stop_container_response__descriptor) &&
+		good = simple(w, STOP, RUNTIME "StopContainer", &stop.base,
+			      &runtime__v1__stop_container_response__descriptor) &&
 		       simple(w, REMOVE, RUNTIME "RemoveContainer", &remove.base,
 			      &runtime__v1__remove_container_response__descriptor);
 	if (p->sandbox[0])
@@ -229,7 +230,8 @@ static void *worker_version(void *arg) {
 	struct worker *w = arg;
 	Runtime__V1__VersionRequest r = RUNTIME__V1__VERSION_REQUEST__INIT;
 	while (!w->failures && take_one(w->next))
-		w->failures += !simple(w, STATUS, RUNTIME "Version", &r.base, &runtime__v1__version_response__descriptor);
+		w->failures +=
+		    !simple(w, STATUS, RUNTIME "Version", &r.base, &runtime__v1__version_response__descriptor);
 	return NULL;
 }
 
@@ -355,7 +357,8 @@ static void print_figures(const struct options *o, const char *says, struct figu
 		       (double)f->machine / done / NS_PER_MS);
 	}
 	if (o->pid || o->n_matches)
-		printf("  PSS: %.1f MiB in %u processes", (double)(o->hold ? f->pss_held : f->pss_before) / 1024, f->processes);
+		printf("  PSS: %.1f MiB in %u processes", (double)(o->hold ? f->pss_held : f->pss_before) / 1024,
+		       f->processes);
 	if (o->hold && (o->pid || o->n_matches))
 		printf(" with %u pods, %.1f MiB without: %.3f MiB a pod", o->hold, (double)f->pss_before / 1024,
 		       (double)(f->pss_held - f->pss_before) / 1024 / o->hold);
@@ -382,13 +385,28 @@ static void usage(FILE *to) {
 }
 
 static int parse(int argc, char **argv, struct options *o) {
-	enum { SOCKET = 256, IMAGE, CALL, CLIENTS, PODS, NETWORK, HOLD, EXECS, HANDLER, LOG_DIR, CGROUP, PID, MATCH, HELP };
+	enum {
+		SOCKET = 256,
+		IMAGE,
+		CALL,
+		CLIENTS,
+		PODS,
+		NETWORK,
+		HOLD,
+		EXECS,
+		HANDLER,
+		LOG_DIR,
+		CGROUP,
+		PID,
+		MATCH,
+		HELP
+	};
 	static const struct option table[] = {
-		{ "socket", 1, 0, SOCKET },   { "image", 1, 0, IMAGE },	    { "call", 1, 0, CALL },
-		{ "clients", 1, 0, CLIENTS }, { "pods", 1, 0, PODS },	    { "network", 1, 0, NETWORK },
-		{ "hold", 1, 0, HOLD },	      { "exec", 1, 0, EXECS },	    { "handler", 1, 0, HANDLER },
-		{ "log-dir", 1, 0, LOG_DIR }, { "cgroup", 1, 0, CGROUP },   { "pid", 1, 0, PID },
-		{ "match", 1, 0, MATCH },     { "help", 0, 0, HELP },	    { 0 },
+		{ "socket", 1, 0, SOCKET },   { "image", 1, 0, IMAGE },	  { "call", 1, 0, CALL },
+		{ "clients", 1, 0, CLIENTS }, { "pods", 1, 0, PODS },	  { "network", 1, 0, NETWORK },
+		{ "hold", 1, 0, HOLD },	      { "exec", 1, 0, EXECS },	  { "handler", 1, 0, HANDLER },
+		{ "log-dir", 1, 0, LOG_DIR }, { "cgroup", 1, 0, CGROUP }, { "pid", 1, 0, PID },
+		{ "match", 1, 0, MATCH },     { "help", 0, 0, HELP },	  { 0 },
 	};
 	for (int c; (c = getopt_long(argc, argv, "", table, NULL)) >= 0;) {
 		switch (c) {

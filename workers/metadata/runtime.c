@@ -148,24 +148,29 @@ void cri_status(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 
 /* --- configuration ---------------------------------------------------------- */
 
-static void config_answer(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
-			  const struct fault *fault) {
+static void config_reply(struct metadata *m, struct msg_request *r) {
 	Runtime__V1__RuntimeConfigResponse a = RUNTIME__V1__RUNTIME_CONFIG_RESPONSE__INIT;
 	Runtime__V1__LinuxRuntimeConfiguration l = RUNTIME__V1__LINUX_RUNTIME_CONFIGURATION__INIT;
-	if (!m->runtime) {
-		msg_fail(r, fault);
-		return;
-	}
 	l.cgroup_driver = strcmp(m->runtime->cgroup_driver, "systemd") == 0 ? RUNTIME__V1__CGROUP_DRIVER__SYSTEMD
 									    : RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
 	a.linux = &l;
 	cri_runtime_config_reply(r, &a, NULL, 0);
 }
 
+static void config_answer(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+			  const struct fault *fault) {
+	if (m->runtime)
+		config_reply(m, r);
+	else if (fault)
+		msg_fail(r, fault);
+	else
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "runtime configuration: out of memory");
+}
+
 void cri_runtime_config(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	/* The driver doesn't change while the daemon runs. */
 	if (m->runtime)
-		config_answer(m, r, request, NULL);
+		config_reply(m, r);
 	else
 		ask_runtime(m, r, request, config_answer);
 }
