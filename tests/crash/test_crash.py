@@ -36,9 +36,12 @@ SCRIPT = 'trap "echo bye; exit 3" TERM; echo hello; while :; do sleep 0.05; done
 BRIEF = "sleep 0.15; echo brief; exit 5"
 TICKER = 'n=0; while :; do echo $n; n=$((n+1)); sleep 0.02; done'
 
-
 # Asked again, these say the same again.
 HOPELESS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.FAILED_PRECONDITION)
+
+# What no death that we caused explains.
+OWN_FAULT = re.compile(r'worker has ended".*how="(?!killed by SIGKILL)|^\S+ error |AddressSanitizer|runtime error:|'
+                       r"LeakSanitizer|Assertion")
 
 
 class Impatient(Exception):
@@ -194,6 +197,12 @@ class World:
                 kept.append(line)
         return "\n".join(kept[-35:])
 
+    def log_complaint(self):
+        """A process that ended by its own fault, or a rule that was broken: a restart would hide it from the client."""
+        with open(self.daemon.log_path, errors="replace") as f:
+            f.seek(self.log_offset)
+            return "".join(line for line in f if OWN_FAULT.search(line)) or None
+
     # --- the witness ---
 
     def witness_begin(self):
@@ -329,6 +338,9 @@ def run_case(w, tap, step, victim, middle, number):
     complaint = w.witness_complaint()
     if complaint:
         return "the witness: " + complaint
+    complaint = w.log_complaint()
+    if complaint:
+        return "the daemon's log: " + complaint
     return None if killed else "skip"
 
 
