@@ -99,7 +99,7 @@ const struct row privilege_rows[ROLE_COUNT] = {
 	 * hence the one capability, over nothing but the paths that it sees. */
 	[ROLE_TASK] = {
 		.user = "bulkhead-task",
-		/* Network configuration and seccomp profiles may be root's alone. */
+		/* Network configuration may be root's alone. */
 		.capabilities = CAP(DAC_READ_SEARCH),
 		.namespaces = NEW_IPC_UTS_MOUNT | NO_NETWORK,
 		.empty_root = true,
@@ -107,7 +107,6 @@ const struct row privilege_rows[ROLE_COUNT] = {
 			{ RUN, WRITE, "pods" },
 			{ CNI_CONF, READ | OPTIONAL, "" },
 			{ CNI_BIN, READ | OPTIONAL, "" },
-			{ HOST, READ | OPTIONAL, "/var/lib/kubelet/seccomp" },
 		},
 		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_FILES | SYSCALLS_UNIX,
 		.opcodes = OPS_LOOP,

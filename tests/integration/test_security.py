@@ -1,4 +1,5 @@
-"""What the security context of a pod and a container asks for, checked from the kernel's side: devices, cgroup files."""
+"""What the security context of a pod and a container asks for, checked from the kernel's side: devices, cgroup files, seccomp
+profiles."""
 
 import glob
 import os
@@ -134,6 +135,45 @@ def test_unified(d, c, pb, image):
     pod.remove()
 
 
+# --- seccomp profiles in files ---
+
+def test_profiles(d, c, pb, image, folder):
+    def container(path, **more):
+        profile = pb.SecurityProfile(profile_type=pb.SecurityProfile.Localhost, localhost_ref=path)
+        return context(pb, seccomp=profile, **more)
+
+    def write(name, text):
+        path = os.path.join(profiles, name)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+    profiles = os.path.join(folder, "profiles")
+    os.makedirs(profiles, mode=0o700)
+    deny = '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["%s"], "action": "SCMP_ACT_ERRNO"}]}'
+    path = write("no-mkdir.json", deny % "mkdir")
+    os.chmod(path, 0o600)
+    pod = bh.Pod(d, c, "profiles", network="host")
+    id = pod.run("p", image, ["sleep", "600"], linux=container(path))
+    tap.check("Seccomp:\t2" in out(pod, id, "cat /proc/1/status /proc/self/status"), "a profile in a file that only root may read")
+    tap.check("not permitted" in out(pod, id, "mkdir /tmp/x") and out(pod, id, "touch /tmp/y") == "", "does what it says")
+    write("no-mkdir.json", deny % "chmod")
+    id = pod.run("again", image, ["sleep", "600"], linux=container("localhost/" + path))
+    tap.check(out(pod, id, "mkdir /tmp/x") == "" and "not permitted" in out(pod, id, "chmod 1 /tmp/x"), "an edited file counts at once")
+
+    def fails(name, path, *words):
+        e = bh.error_of(pod.run, name, image, ["true"], linux=container(path))
+        tap.check(e is not None and all(w in e.details() for w in words), "refused: " + name, e)
+    fails("missing", profiles + "/missing.json", profiles + "/missing.json", "No such file")
+    os.symlink(path, profiles + "/link.json")
+    fails("link", profiles + "/link.json", profiles + "/link.json")
+    os.mkfifo(profiles + "/fifo.json")
+    fails("fifo", profiles + "/fifo.json", profiles + "/fifo.json", "regular file")
+    fails("large", write("large.json", " " * (1 << 20) + "{}"), "large.json", "too large")
+    fails("malformed", write("malformed.json", "{"), "malformed.json")
+    fails("unknown", write("unknown.json", '{"defaultAction": "SCMP_ACT_FLY"}'), "unknown.json", "SCMP_ACT_FLY")
+    pod.remove()
+
+
 def main():
     with bh.Scratch() as folder:
         registry = bh.Registry(folder)
@@ -148,6 +188,7 @@ def main():
             test_devices(d, c, pb, image, folder)
             test_privileged(d, c, pb, image)
             test_unified(d, c, pb, image)
+            test_profiles(d, c, pb, image, folder)
             after = bh.wait_for(lambda: bh.kernel_truth(d) if bh.kernel_truth(d) == before else None, 5) or bh.kernel_truth(d)
             tap.check(after == before, "nothing of the pods is left", bh.differences(before, after))
             tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())

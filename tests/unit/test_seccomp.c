@@ -301,8 +301,8 @@ static void test_operators(void) {
 		  .arg = 0x3000000001,
 		  .holds = true },
 	};
-	enum seccomp_arch arch =
-	    profile_native_archs() & 1u << SECCOMP_ARCH_X86_64 ? SECCOMP_ARCH_X86_64 : SECCOMP_ARCH_AARCH64;
+	enum seccomp_arch arch = profile_native_archs() & 1u << SECCOMP_ARCH_X86_64 ? SECCOMP_ARCH_X86_64
+										    : SECCOMP_ARCH_AARCH64;
 	uint32_t audit = arch == SECCOMP_ARCH_X86_64 ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_AARCH64;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct seccomp_profile p CLEANUP_PROFILE;
@@ -340,8 +340,8 @@ static const char docker_json[] =
     "{\"name\":\"kill\",\"action\":\"SCMP_ACT_KILL_PROCESS\"}]}";
 
 static void test_json(void) {
-	enum seccomp_arch arch =
-	    profile_native_archs() & 1u << SECCOMP_ARCH_X86_64 ? SECCOMP_ARCH_X86_64 : SECCOMP_ARCH_AARCH64;
+	enum seccomp_arch arch = profile_native_archs() & 1u << SECCOMP_ARCH_X86_64 ? SECCOMP_ARCH_X86_64
+										    : SECCOMP_ARCH_AARCH64;
 	uint32_t audit = arch == SECCOMP_ARCH_X86_64 ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_AARCH64;
 	static const struct {
 		const char *name;
@@ -436,41 +436,43 @@ static void spec_set(struct spec *s, const char *annotation, const char *capabil
 }
 
 static void test_cache(void) {
-	char dir[] = "/tmp/bulkhead-seccomp-XXXXXX", path[64];
 	struct seccomp_cache *c;
 	struct fault fault = { 0 };
 	const struct seccomp_program *a = NULL, *b = NULL, *d = NULL;
 	struct spec s;
-	if (!mkdtemp(dir) || seccomp_cache_new(dir, &c) < 0)
+	if (seccomp_cache_new("/profiles", &c) < 0)
 		abort();
-	snprintf(path, sizeof(path), "%s/web.json", dir);
-	FILE *f = fopen(path, "w");
-	fputs(docker_json, f);
-	fclose(f);
 
 	spec_set(&s, NULL, NULL);
-	tap_check(seccomp_program_for(c, &s.spec, &a, &fault) == 0 && !a, "nothing said: no filter");
+	tap_check(seccomp_program_for(c, &s.spec, NULL, 0, &a, &fault) == 0 && !a, "nothing said: no filter");
 	spec_set(&s, "unconfined", NULL);
-	tap_check(seccomp_program_for(c, &s.spec, &a, &fault) == 0 && !a, "unconfined: no filter");
+	tap_check(seccomp_program_for(c, &s.spec, NULL, 0, &a, &fault) == 0 && !a, "unconfined: no filter");
 	spec_set(&s, "runtime/default", "CAP_CHOWN");
-	tap_check(seccomp_program_for(c, &s.spec, &a, &fault) == 0 && a && a->length > 100, "the default");
+	tap_check(seccomp_program_for(c, &s.spec, NULL, 0, &a, &fault) == 0 && a && a->length > 100, "the default");
 	spec_set(&s, "runtime/default", "CAP_NET_RAW");
-	tap_check(seccomp_program_for(c, &s.spec, &b, &fault) == 0 && a == b, "the same, from the cache");
+	tap_check(seccomp_program_for(c, &s.spec, NULL, 0, &b, &fault) == 0 && a == b, "the same, from the cache");
 	spec_set(&s, "runtime/default", "CAP_SYS_TIME");
-	tap_check(seccomp_program_for(c, &s.spec, &b, &fault) == 0 && a != b, "another capability, another program");
+	tap_check(seccomp_program_for(c, &s.spec, NULL, 0, &b, &fault) == 0 && a != b,
+		  "another capability, another program");
+	size_t size = strlen(docker_json);
+	char file[PATH_MAX];
+	tap_check(seccomp_profile_path(c, &s.spec, file, &fault) == 0, "the default is in no file");
 	spec_set(&s, "localhost/web.json", NULL);
-	tap_check(seccomp_program_for(c, &s.spec, &b, &fault) == 0 && b, "a local file: %s", fault.text);
-	char absolute[80];
-	snprintf(absolute, sizeof(absolute), "localhost/%s", path);
-	spec_set(&s, absolute, NULL);
-	tap_check(seccomp_program_for(c, &s.spec, &d, &fault) == 0 && d == b, "the same by its full path");
-	spec_set(&s, "localhost/missing.json", NULL);
-	tap_check(seccomp_program_for(c, &s.spec, &d, &fault) == -ENOENT && strstr(fault.text, "missing.json"),
-		  "missing: %s", fault.text);
+	tap_check(seccomp_profile_path(c, &s.spec, file, &fault) == 1 && strcmp(file, "/profiles/web.json") == 0,
+		  "a relative name: %s", file);
+	tap_check(seccomp_program_for(c, &s.spec, docker_json, size, &b, &fault) == 0 && b, "a file's text");
+	tap_check(seccomp_program_for(c, &s.spec, docker_json, size, &d, &fault) == 0 && d == b,
+		  "the same, from the cache");
+	tap_check(seccomp_program_for(c, &s.spec, "{", 1, &d, &fault) < 0 && strstr(fault.text, "web.json"), "%s",
+		  fault.text);
+	spec_set(&s, "localhost//elsewhere/web.json", NULL);
+	tap_check(seccomp_profile_path(c, &s.spec, file, &fault) == 1 && strcmp(file, "/elsewhere/web.json") == 0,
+		  "a full path: %s", file);
 	spec_set(&s, "localhost/../web.json", NULL);
-	tap_check(seccomp_program_for(c, &s.spec, &d, &fault) < 0, "climbing: %s", fault.text);
+	tap_check(seccomp_profile_path(c, &s.spec, file, &fault) < 0, "climbing: %s", fault.text);
 	spec_set(&s, "defautl", NULL);
-	tap_check(seccomp_program_for(c, &s.spec, &d, &fault) < 0 && strstr(fault.text, "defautl"), "%s", fault.text);
+	tap_check(seccomp_program_for(c, &s.spec, NULL, 0, &d, &fault) < 0 && strstr(fault.text, "defautl"), "%s",
+		  fault.text);
 
 	spec_set(&s, "unconfined", NULL);
 	Grpc__LinuxSeccomp full = GRPC__LINUX_SECCOMP__INIT;
@@ -483,20 +485,18 @@ static void test_cache(void) {
 	call.n_names = 1;
 	call.action = (char *)"SCMP_ACT_ERRNO";
 	s.lin.seccomp = &full;
-	tap_check(seccomp_program_for(c, &s.spec, &a, &fault) == 0 && a, "a profile in full comes first");
-	tap_check(seccomp_program_for(c, &s.spec, &b, &fault) == 0 && a == b, "and is cached too");
+	tap_check(seccomp_program_for(c, &s.spec, NULL, 0, &a, &fault) == 0 && a, "a profile in full comes first");
+	tap_check(seccomp_program_for(c, &s.spec, NULL, 0, &b, &fault) == 0 && a == b, "and is cached too");
 	call.errno_ret_case = GRPC__LINUX_SYSCALL__ERRNO_RET_ERRNORET;
 	call.errnoret = 70000;
-	tap_check(seccomp_program_for(c, &s.spec, &a, &fault) < 0, "%s", fault.text);
+	tap_check(seccomp_program_for(c, &s.spec, NULL, 0, &a, &fault) < 0, "%s", fault.text);
 	for (uint32_t i = 1; i < 100; i++) {
 		call.errnoret = i;
-		if (seccomp_program_for(c, &s.spec, &a, &fault) < 0)
+		if (seccomp_program_for(c, &s.spec, NULL, 0, &a, &fault) < 0)
 			break;
 	}
 	tap_check(a && a->filter, "more profiles than the cache keeps");
 	seccomp_cache_free(c);
-	unlink(path);
-	rmdir(dir);
 }
 
 int main(void) {

@@ -111,7 +111,7 @@ static const struct seccomp_program *program(const char *capability) {
 	spec.process = &process;
 	const struct seccomp_program *p = NULL;
 	struct fault fault = { 0 };
-	if (seccomp_program_for(cache, &spec, &p, &fault) < 0)
+	if (seccomp_program_for(cache, &spec, NULL, 0, &p, &fault) < 0)
 		printf("# %s\n", fault.text);
 	return p;
 }

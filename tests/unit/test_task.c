@@ -300,6 +300,22 @@ static void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkh
 	keeper_adopt_reply(r, state_message(&s, k), NULL, 0);
 }
 
+static void on_keeper_read(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperReadRequest *m) {
+	static char text[] = "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":"
+			     "[{\"names\":[\"mount\"],\"action\":\"SCMP_ACT_ERRNO\"}]}";
+	Bulkhead__KeeperReadReply reply = BULKHEAD__KEEPER_READ_REPLY__INIT;
+	Bulkhead__HostFile file = BULKHEAD__HOST_FILE__INIT, *files[] = { &file };
+	if (strcmp(m->file, "/etc/web.json") != 0) {
+		msg_failf(r, FAULT_NOT_FOUND, "read \"%s\": no such file", m->file);
+		return;
+	}
+	file.path = m->file;
+	file.data = (ProtobufCBinaryData){ .len = strlen(text), .data = (uint8_t *)text };
+	reply.files = files;
+	reply.n_files = 1;
+	keeper_read_reply(r, &reply, NULL, 0);
+}
+
 HANDLER_DEFINE(struct keeper, pod_setup)
 HANDLER_DEFINE(struct keeper, pod_teardown)
 HANDLER_DEFINE(struct keeper, container_create)
@@ -313,6 +329,7 @@ HANDLER_DEFINE(struct keeper, keeper_state)
 HANDLER_DEFINE(struct keeper, keeper_vault)
 HANDLER_DEFINE(struct keeper, keeper_adopt)
 HANDLER_DEFINE(struct keeper, container_reopen_log)
+HANDLER_DEFINE(struct keeper, keeper_read)
 
 static const struct link_handler fake_keeper_handlers[] = {
 	HANDLER(pod_setup),
@@ -328,6 +345,7 @@ static const struct link_handler fake_keeper_handlers[] = {
 	HANDLER(keeper_vault),
 	HANDLER(keeper_adopt),
 	HANDLER(container_reopen_log),
+	HANDLER(keeper_read),
 	{ 0 },
 };
 
@@ -731,6 +749,10 @@ static void test_containers(void) {
 	a = do_create("pod1", "runtime/default");
 	tap_check(a.code == FAULT_NONE && s.keepers[0].seccomp_size > 100 * sizeof(struct sock_filter),
 		  "and with its seccomp program");
+	s.keepers[0].seccomp_size = 0;
+	a = do_create("pod1", "localhost//etc/web.json");
+	tap_check(a.code == FAULT_NONE && s.keepers[0].seccomp_size >= 4 * sizeof(struct sock_filter),
+		  "a profile's file is read by the keeper: %s", a.text);
 	a = do_create("pod1", "localhost/none.json");
 	tap_check(a.code == FAULT_NOT_FOUND && strstr(a.text, "web") && strstr(a.text, "none.json"), "%s", a.text);
 	a = do_create("pod9", NULL);

@@ -275,8 +275,8 @@ static int folders_make(const struct cgroup *c, int h, unsigned needed) {
 /* The leaf alone: its parents are nearly always there. */
 int cgroup_folder_make(const struct cgroup *c, int h, unsigned needed) {
 	const struct cgroup_hierarchy *hierarchy = &c->system->hierarchies[h];
-	bool simple =
-	    hierarchy->v2 ? !(needed & V2_REAL & hierarchy->controllers) : !(hierarchy->controllers & CGROUP_CPUSET);
+	bool simple = hierarchy->v2 ? !(needed & V2_REAL & hierarchy->controllers)
+				    : !(hierarchy->controllers & CGROUP_CPUSET);
 	if (simple) {
 		char folder[CGROUP_PATH_MAX + 64];
 		folder_path(c, h, strlen(c->path), folder);

@@ -69,8 +69,7 @@ typedef void (*cgroup_warn_fn)(void *ctx, const char *text);
 int cgroup_create(const struct cgroup_system *s, const char *path, const Grpc__LinuxResources *resources, bool devices,
 		  cgroup_warn_fn warn, void *ctx, struct cgroup *ret_cgroup, struct fault *fault);
 /* What the specification sets by the names of cgroup v2 files. */
-int cgroup_unified(const struct cgroup *c, const Grpc__Spec *spec, cgroup_warn_fn warn, void *ctx,
-		   struct fault *fault);
+int cgroup_unified(const struct cgroup *c, const Grpc__Spec *spec, cgroup_warn_fn warn, void *ctx, struct fault *fault);
 /* A group that exists already, for a successor. */
 void cgroup_adopt(const struct cgroup_system *s, const char *path, struct cgroup *ret_cgroup);
 /* A folder for one more tree of processes below c, in the tracking hierarchy

@@ -35,15 +35,14 @@ HANDLER_DEFINE(struct keeper, keeper_stats)
 HANDLER_DEFINE(struct keeper, keeper_state)
 HANDLER_DEFINE(struct keeper, keeper_vault)
 HANDLER_DEFINE(struct keeper, keeper_adopt)
+HANDLER_DEFINE(struct keeper, keeper_read)
 
 static const struct link_handler handlers[] = {
-	HANDLER(pod_setup),	   HANDLER(pod_teardown),
-	HANDLER(container_create), HANDLER(container_start),
-	HANDLER(container_kill),   HANDLER(container_stop),
-	HANDLER(container_delete), HANDLER(container_reopen_log),
-	HANDLER(keeper_exec),	   HANDLER(keeper_stats),
-	HANDLER(keeper_state),	   HANDLER(keeper_vault),
-	HANDLER(keeper_adopt),	   { 0 },
+	HANDLER(pod_setup),	   HANDLER(pod_teardown),	  HANDLER(container_create),
+	HANDLER(container_start),  HANDLER(container_kill),	  HANDLER(container_stop),
+	HANDLER(container_delete), HANDLER(container_reopen_log), HANDLER(keeper_exec),
+	HANDLER(keeper_stats),	   HANDLER(keeper_state),	  HANDLER(keeper_vault),
+	HANDLER(keeper_adopt),	   HANDLER(keeper_read),	  { 0 },
 };
 
 /* --- control groups that are still in use --- */

@@ -114,6 +114,10 @@ void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__Kee
 void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
 void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
 
+/* --- read.c --- */
+
+void on_keeper_read(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperReadRequest *m);
+
 /* --- state.c, vault.c, adopt.c --- */
 
 /* Writes <run_dir>/state.*; a failure is logged, and costs a successor what it

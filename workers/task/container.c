@@ -11,19 +11,12 @@
 #include "task.h"
 
 #include "base/clock.h"
-#include "base/fd.h"
-#include "seccomp/seccomp.h"
 
-/* The keeper's own limits end first; these only keep a call from staying open
- * for ever when a keeper hangs. */
-#define KEEPER_LIMIT (120 * NS_PER_SEC)
 #define KEEPER_MARGIN (10 * NS_PER_SEC)
 #define STATS_LIMIT (15 * NS_PER_SEC)
 
-/* The sandbox that a container call is for; answers the request when there is
- * none. wait: the call may wait for the keeper's return. */
-static struct sandbox *container_sandbox(struct task_worker *w, struct msg_request *r, const char *sandbox,
-					 const char *container, bool wait) {
+struct sandbox *container_sandbox(struct task_worker *w, struct msg_request *r, const char *sandbox,
+				  const char *container, bool wait) {
 	struct sandbox *s = sandbox_find(w, sandbox);
 	if (!s || s->state == SANDBOX_BROKEN) {
 		msg_failf(r, FAULT_NOT_FOUND, "container \"%.80s\": pod sandbox \"%.80s\" isn't running", container,
@@ -47,41 +40,7 @@ static struct msg_context context_beyond(const struct msg_request *r, uint64_t o
 	return context_within(&r->context, most + KEEPER_MARGIN);
 }
 
-/* --- create and start --- */
-
-static void create_done(void *ctx, const struct msg_answer *a) {
-	if (a->fault)
-		msg_fail(ctx, a->fault);
-	else if (!container_create_answer(a)->created)
-		msg_failf(ctx, FAULT_INTERNAL, "the keeper's answer says nothing of the container");
-	else
-		task_create_reply(ctx, container_create_answer(a)->created, NULL, 0);
-}
-
-void task_container_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
-	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
-	if (!s)
-		return;
-	struct fault fault = { 0 };
-	const struct seccomp_program *program;
-	int e = seccomp_program_for(w->seccomp, m->spec, &program, &fault);
-	if (e < 0) {
-		fault_prefix(&fault, e, "container \"%.80s\"", m->container_id);
-		msg_fail(r, &fault);
-		return;
-	}
-	Bulkhead__ContainerCreateRequest c = BULKHEAD__CONTAINER_CREATE_REQUEST__INIT;
-	c.task = (Bulkhead__TaskCreateRequest *)m;
-	if (program) {
-		c.seccomp_program.data = (uint8_t *)program->filter;
-		c.seccomp_program.len = program->length * sizeof(*program->filter);
-		c.seccomp_flags = program->flags;
-	}
-	struct msg_context context = context_within(&r->context, KEEPER_LIMIT);
-	container_create_send(s->link, &context, &c, r->fds, 1, create_done, r);
-	/* Our copy would keep the root mounted after the container's end. */
-	fd_replace(&r->fds[0], -1);
-}
+/* --- start --- */
 
 static void start_done(void *ctx, const struct msg_answer *a) {
 	if (a->fault)

@@ -7,11 +7,10 @@
  * What its row of the privilege table must grant, and no more:
  *   uid           its own: keepers run as root, but their sockets lie in
  *                 folders of this uid and are given to it. DAC_READ_SEARCH
- *                 alone, for configuration and profiles that only root may
- *                 read; everything else that root owns is out of sight
+ *                 alone, for configuration that only root may read; everything else that root owns is out of sight
  *   files         <run_root>/pods (read and write; this uid's, made in
  *                 prepare), the CNI configuration and plug-in folders
- *                 and /var/lib/kubelet/seccomp (read)
+ *                 (read)
  *   io_uring      the loop's own: poll_add, poll_remove, async_cancel,
  *                 timeout, timeout_remove
  *   system calls  beside what every worker has: socketpair, socket and connect
@@ -32,7 +31,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Where the kubelet's "localhost/" profiles are. */
+/* Where the kubelet's "localhost/" profiles are; keepers read them for us. */
 #define LOCALHOST_PROFILES "/var/lib/kubelet/seccomp"
 
 static int make_pods_folder(struct task_worker *w, uid_t uid, gid_t gid) {

@@ -120,7 +120,7 @@ void keeper_revive_all(struct task_worker *w);
 
 extern const struct link_handler task_handlers[];
 
-/* --- start.c, stop.c, container.c, list.c, info.c: handlers --- */
+/* --- start.c, stop.c, create.c, container.c, list.c, info.c: handlers --- */
 
 void task_sandbox_start(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStartRequest *m);
 void task_sandbox_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStopRequest *m);
@@ -142,6 +142,14 @@ void task_container_reopen_log(struct task_worker *w, struct msg_request *r, con
 void task_sandbox_list(struct task_worker *w, struct msg_request *r);
 void host_learn(struct task_host *ret_host);
 void task_runtime_info(struct task_worker *w, struct msg_request *r);
+
+/* The sandbox that a container call is for; answers the request when there is
+ * none. wait: the call may wait for the keeper's return. */
+struct sandbox *container_sandbox(struct task_worker *w, struct msg_request *r, const char *sandbox,
+				  const char *container, bool wait);
+/* The keeper's own limits end first; this only keeps a call from staying open
+ * for ever when a keeper hangs. */
+#define KEEPER_LIMIT (120 * NS_PER_SEC)
 
 /* The request's context with a deadline of at most limit_ns from now. */
 struct msg_context context_within(const struct msg_context *context, int64_t limit_ns);

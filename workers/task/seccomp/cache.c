@@ -11,16 +11,12 @@
 #include "profile.h"
 
 #include "base/buffer.h"
-#include "base/fd.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #define CACHE_MAX 32
-#define PROFILE_FILE_MAX (1u << 20)
 
 #define PREFIX_LOCALHOST "localhost/"
 
@@ -167,32 +163,27 @@ static bool climbs(const char *path) {
 	return false;
 }
 
-static int read_profile(const struct seccomp_cache *c, const char *name, struct buffer *ret_text, struct fault *fault) {
-	char path[PATH_MAX];
+int seccomp_profile_path(const struct seccomp_cache *c, const Grpc__Spec *spec, char ret_path[static PATH_MAX],
+			 struct fault *fault) {
+	const char *name = spec && !(spec->linux && spec->linux->seccomp) ? spec_annotation(spec, SECCOMP_ANNOTATION)
+									  : NULL;
+	if (!name || strncmp(name, PREFIX_LOCALHOST, strlen(PREFIX_LOCALHOST)) != 0)
+		return 0;
+	name += strlen(PREFIX_LOCALHOST);
 	const char *folder = name[0] == '/' ? "" : c->localhost_dir;
-	if (climbs(name) ||
-	    snprintf(path, sizeof(path), "%s%s%s", folder, *folder ? "/" : "", name) >= (int)sizeof(path))
+	if (climbs(name) || snprintf(ret_path, PATH_MAX, "%s%s%s", folder, *folder ? "/" : "", name) >= PATH_MAX)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" is no name of a seccomp profile", name);
-	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0)
-		return fault_errno(fault, errno, "open seccomp profile \"%.300s\"", path);
-	char *data;
-	size_t size;
-	int r = fd_read_all(fd, PROFILE_FILE_MAX, &data, &size);
-	if (r < 0)
-		return fault_errno(fault, r, "read seccomp profile \"%.300s\"", path);
-	*ret_text = (struct buffer){ .data = (uint8_t *)data, .size = size, .room = size };
-	return 0;
+	return 1;
 }
 
-static int for_localhost(struct seccomp_cache *c, const char *name, uint64_t capabilities,
-			 const struct seccomp_program **ret_program, struct fault *fault) {
+static int for_localhost(struct seccomp_cache *c, const char *name, const void *data, size_t size,
+			 uint64_t capabilities, const struct seccomp_program **ret_program, struct fault *fault) {
 	struct buffer text CLEANUP_BUFFER = { 0 };
-	int r = read_profile(c, name, &text, fault);
-	if (r < 0)
-		return r;
+	if (!data)
+		return fault_set(fault, FAULT_INTERNAL, "seccomp profile \"%.300s\" was not read", name);
+	buffer_add(&text, data, size);
 	struct source s = { .kind = SOURCE_JSON, .capabilities = capabilities, .text = text };
-	r = cache_get(c, &s, ret_program, fault);
+	int r = cache_get(c, &s, ret_program, fault);
 	return r < 0 ? fault_prefix(fault, r, "seccomp profile \"%.300s\"", name) : 0;
 }
 
@@ -208,8 +199,8 @@ static int for_message(struct seccomp_cache *c, const Grpc__LinuxSeccomp *m, con
 	return cache_get(c, &s, ret_program, fault);
 }
 
-int seccomp_program_for(struct seccomp_cache *c, const Grpc__Spec *spec, const struct seccomp_program **ret_program,
-			struct fault *fault) {
+int seccomp_program_for(struct seccomp_cache *c, const Grpc__Spec *spec, const void *file, size_t file_size,
+			const struct seccomp_program **ret_program, struct fault *fault) {
 	*ret_program = NULL;
 	if (!spec)
 		return 0;
@@ -225,7 +216,8 @@ int seccomp_program_for(struct seccomp_cache *c, const Grpc__Spec *spec, const s
 		return cache_get(c, &s, ret_program, fault);
 	}
 	if (strncmp(which, PREFIX_LOCALHOST, strlen(PREFIX_LOCALHOST)) == 0)
-		return for_localhost(c, which + strlen(PREFIX_LOCALHOST), capabilities, ret_program, fault);
+		return for_localhost(c, which + strlen(PREFIX_LOCALHOST), file, file_size, capabilities, ret_program,
+				     fault);
 	return fault_set(fault, FAULT_INVALID_ARGUMENT,
 			 "seccomp profile \"%.100s\" is neither runtime/default, unconfined nor localhost/<file>",
 			 which);

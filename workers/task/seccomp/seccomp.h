@@ -15,6 +15,7 @@
 #include "base/fault.h"
 #include "oci/oci.pb-c.h"
 
+#include <limits.h>
 #include <linux/filter.h>
 #include <stddef.h>
 
@@ -35,6 +36,11 @@ void seccomp_cache_free(struct seccomp_cache *c);
 /* Compiles the default profile as an ordinary container will ask for it. */
 void seccomp_cache_warm(struct seccomp_cache *c);
 
-/* NULL in *ret_program: no filter. Otherwise valid until the cache's next use. */
-int seccomp_program_for(struct seccomp_cache *c, const Grpc__Spec *spec, const struct seccomp_program **ret_program,
-			struct fault *fault);
+/* 1 with the path of the host's file that the specification's profile is in, 0
+ * when it is in none. */
+int seccomp_profile_path(const struct seccomp_cache *c, const Grpc__Spec *spec, char ret_path[static PATH_MAX],
+			 struct fault *fault);
+/* NULL in *ret_program: no filter. Otherwise valid until the cache's next use.
+ * file: what is in that file; NULL when there is none. */
+int seccomp_program_for(struct seccomp_cache *c, const Grpc__Spec *spec, const void *file, size_t file_size,
+			const struct seccomp_program **ret_program, struct fault *fault);

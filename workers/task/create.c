@@ -1,0 +1,95 @@
+/*
+ * Making a container: what the host's files say about it first (its seccomp
+ * profile), then the keeper's call with everything ready to use.
+ *
+ * Owns: nothing; the steps live in the request's arena.
+ * Failure: whatever can't be read or understood refuses the container.
+ */
+#include "task.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "seccomp/seccomp.h"
+
+struct creation {
+	struct task_worker *worker;
+	struct msg_request *request;
+	const Bulkhead__TaskCreateRequest *task;
+};
+
+static void refuse(struct creation *n, struct fault *fault) {
+	fault_prefix(fault, 0, "container \"%.80s\"", n->task->container_id);
+	msg_fail(n->request, fault);
+}
+
+static void create_done(void *ctx, const struct msg_answer *a) {
+	if (a->fault)
+		msg_fail(ctx, a->fault);
+	else if (!container_create_answer(a)->created)
+		msg_failf(ctx, FAULT_INTERNAL, "the keeper's answer says nothing of the container");
+	else
+		task_create_reply(ctx, container_create_answer(a)->created, NULL, 0);
+}
+
+/* profile: what is in the seccomp profile's file, if it is in one. */
+static void create(struct creation *n, struct sandbox *s, const Bulkhead__HostFile *profile) {
+	struct msg_request *r = n->request;
+	struct fault fault = { 0 };
+	const struct seccomp_program *program;
+	int e = seccomp_program_for(n->worker->seccomp, n->task->spec, profile ? profile->data.data : NULL,
+				    profile ? profile->data.len : 0, &program, &fault);
+	if (e < 0) {
+		refuse(n, &fault);
+		return;
+	}
+	Bulkhead__ContainerCreateRequest c = BULKHEAD__CONTAINER_CREATE_REQUEST__INIT;
+	c.task = (Bulkhead__TaskCreateRequest *)n->task;
+	if (program) {
+		c.seccomp_program.data = (uint8_t *)program->filter;
+		c.seccomp_program.len = program->length * sizeof(*program->filter);
+		c.seccomp_flags = program->flags;
+	}
+	struct msg_context context = context_within(&r->context, KEEPER_LIMIT);
+	container_create_send(s->link, &context, &c, r->fds, 1, create_done, r);
+	/* Our copy would keep the root mounted after the container's end. */
+	fd_replace(&r->fds[0], -1);
+}
+
+static void profile_done(void *ctx, const struct msg_answer *a) {
+	struct creation *n = ctx;
+	if (a->fault) {
+		struct fault fault = *a->fault;
+		fault_prefix(&fault, 0, "seccomp profile");
+		refuse(n, &fault);
+		return;
+	}
+	const Bulkhead__KeeperReadReply *reply = keeper_read_answer(a);
+	struct sandbox *s = container_sandbox(n->worker, n->request, n->task->sandbox_id, n->task->container_id, false);
+	if (s)
+		create(n, s, reply->n_files ? reply->files[0] : NULL);
+}
+
+void task_container_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
+	struct fault fault = { 0 };
+	char path[PATH_MAX];
+	struct creation *n = arena_alloc(&r->arena, sizeof(*n));
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
+	if (!s)
+		return;
+	if (!n) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "container \"%.80s\": out of memory", m->container_id);
+		return;
+	}
+	*n = (struct creation){ .worker = w, .request = r, .task = m };
+	int e = seccomp_profile_path(w->seccomp, m->spec, path, &fault);
+	if (e < 0) {
+		refuse(n, &fault);
+	} else if (e > 0) {
+		Bulkhead__KeeperReadRequest q = BULKHEAD__KEEPER_READ_REQUEST__INIT;
+		struct msg_context context = context_within(&r->context, KEEPER_LIMIT);
+		q.file = path;
+		keeper_read_send(s->link, &context, &q, NULL, 0, profile_done, n);
+	} else {
+		create(n, s, NULL);
+	}
+}
