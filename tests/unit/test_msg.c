@@ -218,6 +218,8 @@ static void test_giving_up(struct loop *l, struct side *a, struct side *b) {
 	msg_cancel(ask(a, "keep", NULL, &r));
 	turns(l, 4);
 	struct msg_context soon = { .deadline = clock_mono() + 3 * NS_PER_MS };
+	msg_failf(b->kept, FAULT_CANCELLED, "given up");
+	turns(l, 4);
 	tap_check(b->requests > 0 && r.calls == 0, "a cancelled call isn't answered");
 	b->cancelled = 0;
 	ask(a, "keep", &soon, &r);
