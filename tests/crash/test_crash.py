@@ -179,6 +179,14 @@ class World:
         self.client = self.daemon.client()
         self.usual = {}
 
+    def end(self):
+        """Whatever happened, nothing stays. This is process 1 of a pid namespace: all that it can see is its own."""
+        self.daemon.stop()
+        os.kill(-1, signal.SIGKILL)
+        self.registry.process.wait()
+        bh.wait_for(lambda: reap() or len(bh.pids()) == 1, 10)
+        self.daemon.remove_cgroups()
+
     # --- the daemon's log of one case ---
 
     def log_begin(self):
@@ -413,7 +421,5 @@ with bh.Scratch() as folder:
     try:
         main(world, tap)
     finally:
-        world.daemon.stop()
-        world.registry.stop()
-        world.daemon.remove_cgroups()
+        world.end()
 tap.done()
