@@ -98,20 +98,15 @@ static void create_record(struct op *op) {
 	if (r < 0) {
 		fault_errno(&op->fault, r, "store the record");
 		op_fail(op);
-	} else
-		op_commit(op, STORE_PODS);
-}
-
-static void create_publish(struct op *op) {
-	struct container *c = container_of_op(op);
+		return;
+	}
+	op_commit(op, STORE_PODS);
 	events_add(&op->m->events, EVENT_CREATED, c->record->sandbox_id, c->record->id);
-	op_next(op);
 }
 
 static const struct op_step create_steps[] = {
 	{ .name = "prepare its snapshot", .run = create_prepare, .undo = create_undo },
 	{ .name = "record", .run = create_record },
-	{ .name = "publish", .run = create_publish },
 	{ .name = NULL },
 };
 

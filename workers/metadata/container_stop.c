@@ -39,14 +39,18 @@ static void remove_stop(struct op *op) {
 }
 
 static void remove_record(struct op *op) {
+	const struct container *c = container_of_op(op);
 	char key[KEY_SIZE];
-	container_key(container_of_op(op)->record->id, key);
+	container_key(c->record->id, key);
 	int r = store_delete(op->m->store, STORE_PODS, key);
 	if (r < 0) {
 		fault_errno(&op->fault, r, "delete the record");
 		op_fail(op);
-	} else
-		op_commit(op, STORE_PODS);
+		return;
+	}
+	/* In one transaction, and told after the operation went on. */
+	op_commit(op, STORE_PODS);
+	events_add(&op->m->events, EVENT_DELETED, c->record->sandbox_id, c->record->id);
 }
 
 static void remove_forget(struct op *op) {

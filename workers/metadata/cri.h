@@ -19,14 +19,33 @@ CRI_HANDLER(cri_stop_container);
 CRI_HANDLER(cri_remove_container);
 CRI_HANDLER(cri_exec_sync);
 CRI_HANDLER(cri_reopen_container_log);
+/* stream.c */
+CRI_HANDLER(cri_exec);
+CRI_HANDLER(cri_attach);
+CRI_HANDLER(cri_port_forward);
+CRI_HANDLER(session_exec);
+CRI_HANDLER(session_exec_wait);
+CRI_HANDLER(session_attach);
+CRI_HANDLER(session_port);
 /* list.c */
 CRI_HANDLER(cri_list_pod_sandbox);
 CRI_HANDLER(cri_list_containers);
+CRI_HANDLER(cri_stream_pod_sandboxes);
+CRI_HANDLER(cri_stream_containers);
 CRI_HANDLER(cri_pod_sandbox_status);
 CRI_HANDLER(cri_container_status);
-/* stats.c */
+/* stats.c, metrics.c; the lists are their own streams too */
 CRI_HANDLER(cri_container_stats);
 CRI_HANDLER(cri_list_container_stats);
+CRI_HANDLER(cri_pod_sandbox_stats);
+CRI_HANDLER(cri_list_pod_sandbox_stats);
+CRI_HANDLER(cri_list_metric_descriptors);
+CRI_HANDLER(cri_list_pod_sandbox_metrics);
+/* update.c */
+CRI_HANDLER(cri_update_container_resources);
+CRI_HANDLER(cri_update_pod_sandbox_resources);
+/* subscribe.c */
+CRI_HANDLER(events);
 /* runtime.c */
 CRI_HANDLER(cri_status);
 CRI_HANDLER(cri_runtime_config);
@@ -34,6 +53,7 @@ CRI_HANDLER(cri_update_runtime_config);
 CRI_HANDLER(admin_inspect);
 /* image.c, pull_request.c */
 CRI_HANDLER(cri_list_images);
+CRI_HANDLER(cri_stream_images);
 CRI_HANDLER(cri_image_status);
 CRI_HANDLER(cri_remove_image);
 CRI_HANDLER(cri_image_fs_info);

@@ -39,6 +39,16 @@ bool filter_sandbox(const Runtime__V1__PodSandboxFilter *f, const struct sandbox
 			    s->record->config->n_labels);
 }
 
+bool filter_sandbox_stats(const Runtime__V1__PodSandboxStatsFilter *f, const struct sandbox *s) {
+	if (!sandbox_visible(s))
+		return false;
+	if (!f)
+		return true;
+	return id_matches(f->id, s->record->id) &&
+	       labels_match(f->label_selector, f->n_label_selector, s->record->config->labels,
+			    s->record->config->n_labels);
+}
+
 bool filter_container(const Runtime__V1__ContainerFilter *f, const struct container *c) {
 	if (!container_visible(c))
 		return false;

@@ -1,5 +1,5 @@
 /*
- * ListImages, ImageStatus, RemoveImage, ImageFsInfo, and the records of images.
+ * ListImages, the same in parts, ImageStatus, RemoveImage, ImageFsInfo, and the records of images.
  *
  *   remove  record deleted -> layers and blobs that nothing else needs removed
  *           -> answer: the disk is free when the client hears it
@@ -12,6 +12,7 @@
 #include "workers/metadata/gc.h"
 #include "workers/metadata/json.h"
 #include "workers/metadata/lifecycle.h"
+#include "workers/metadata/parts.h"
 #include "workers/metadata/pull.h"
 #include "workers/metadata/view.h"
 
@@ -79,21 +80,41 @@ void index_later(struct metadata *m) {
 
 /* --- reading ---------------------------------------------------------------- */
 
+static size_t list_images(struct metadata *m, struct arena *arena, const Runtime__V1__ImageFilter *filter,
+			  Runtime__V1__Image ***ret_images) {
+	const char *only = filter && filter->image ? filter->image->image : "";
+	const struct image *wanted = *only ? model_find_image(&m->model, only) : NULL;
+	Runtime__V1__Image **images =
+	    arena_alloc(arena, (m->model.image_ids.n_nodes + 1) * sizeof(Runtime__V1__Image *));
+	size_t count = 0;
+	list_for_each (n, &m->model.images) {
+		const struct image *i = list_entry(n, struct image, node);
+		Runtime__V1__Image *v = i->broken || (*only && i != wanted) ? NULL : view_image(m, arena, i);
+		if (v && images)
+			images[count++] = v;
+	}
+	*ret_images = images;
+	return count;
+}
+
 void cri_list_images(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Runtime__V1__ListImagesRequest *q = (const Runtime__V1__ListImagesRequest *)request;
 	Runtime__V1__ListImagesResponse a = RUNTIME__V1__LIST_IMAGES_RESPONSE__INIT;
-	const char *only = q->filter && q->filter->image ? q->filter->image->image : "";
-	const struct image *wanted = *only ? model_find_image(&m->model, only) : NULL;
 	struct arena arena;
 	arena_init(&arena, 0);
-	a.images = arena_alloc(&arena, (m->model.image_ids.n_nodes + 1) * sizeof(*a.images));
-	list_for_each (n, &m->model.images) {
-		const struct image *i = list_entry(n, struct image, node);
-		Runtime__V1__Image *v = i->broken || (*only && i != wanted) ? NULL : view_image(m, &arena, i);
-		if (v && a.images)
-			a.images[a.n_images++] = v;
-	}
+	a.n_images = list_images(m, &arena, q->filter, &a.images);
 	cri_list_images_reply(r, &a, NULL, 0);
+	arena_deinit(&arena);
+}
+
+void cri_stream_images(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__StreamImagesRequest *q = (const Runtime__V1__StreamImagesRequest *)request;
+	Runtime__V1__Image **images;
+	struct arena arena;
+	arena_init(&arena, 0);
+	size_t n = list_images(m, &arena, q->filter, &images);
+	PARTS_REPLY(cri_stream_images, r, Runtime__V1__StreamImagesResponse,
+		    RUNTIME__V1__STREAM_IMAGES_RESPONSE__INIT, images, images, n);
 	arena_deinit(&arena);
 }
 

@@ -138,7 +138,6 @@ void container_forget(struct metadata *m, struct container *c) {
 	struct sandbox *s = c->sandbox;
 	bool task = c->record->phase != BULKHEAD__CONTAINER_PHASE__CONTAINER_MADE &&
 		    s->record->phase == BULKHEAD__SANDBOX_PHASE__SANDBOX_UP;
-	events_add(&m->events, EVENT_DELETED, c->record->sandbox_id, c->record->id);
 	model_drop_container(&m->model, c);
 	sweep_container(m, c, task ? c->record->sandbox_id : NULL);
 }
@@ -146,6 +145,5 @@ void container_forget(struct metadata *m, struct container *c) {
 void sandbox_forget(struct metadata *m, struct sandbox *s) {
 	list_for_each_safe (n, &s->containers)
 		container_forget(m, list_entry(n, struct container, in_sandbox));
-	events_add(&m->events, EVENT_DELETED, s->record->id, NULL);
 	model_free_sandbox(&m->model, s);
 }

@@ -1,8 +1,8 @@
 /*
  * What happens to pod sandboxes and containers, whoever wants it: the changes
  * of state that handlers, operations and the reconciliation share. Each change
- * is put in the store and told to the followers of events; waiting for the
- * commit is the caller's.
+ * is put in the store, its event with it; waiting for the commit is the
+ * caller's.
  */
 #pragma once
 

@@ -1,5 +1,5 @@
-/* ListPodSandbox, ListContainers, PodSandboxStatus, ContainerStatus: answered
- * from memory, at once. Views are made in an arena of their own, because the
+/* ListPodSandbox, ListContainers, both in parts too, PodSandboxStatus,
+ * ContainerStatus: answered from memory, at once. Views are made in an arena of their own, because the
  * request's is sized for the request. */
 #include "workers/metadata/cri.h"
 
@@ -7,10 +7,25 @@
 #include "workers/metadata/filter.h"
 #include "workers/metadata/json.h"
 #include "workers/metadata/lifecycle.h"
+#include "workers/metadata/parts.h"
 #include "workers/metadata/view.h"
 
 static void no_memory(struct msg_request *r, const char *what) {
 	msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s: out of memory", what);
+}
+
+static size_t list_sandboxes(struct metadata *m, struct arena *arena, const Runtime__V1__PodSandboxFilter *filter,
+			     Runtime__V1__PodSandbox ***ret_items) {
+	Runtime__V1__PodSandbox **items =
+	    arena_alloc(arena, (m->model.sandbox_ids.n_nodes + 1) * sizeof(Runtime__V1__PodSandbox *));
+	size_t count = 0;
+	list_for_each (n, &m->model.sandboxes) {
+		const struct sandbox *s = list_entry(n, struct sandbox, node);
+		if (filter_sandbox(filter, s) && items && (items[count] = view_sandbox(arena, s)))
+			count++;
+	}
+	*ret_items = items;
+	return count;
 }
 
 void cri_list_pod_sandbox(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
@@ -20,14 +35,36 @@ void cri_list_pod_sandbox(struct metadata *m, struct msg_request *r, const Proto
 	if (metadata_gate_read(m, r, request, cri_list_pod_sandbox))
 		return;
 	arena_init(&arena, 0);
-	a.items = arena_alloc(&arena, (m->model.sandbox_ids.n_nodes + 1) * sizeof(*a.items));
-	list_for_each (n, &m->model.sandboxes) {
-		const struct sandbox *s = list_entry(n, struct sandbox, node);
-		if (filter_sandbox(q->filter, s) && a.items && (a.items[a.n_items] = view_sandbox(&arena, s)))
-			a.n_items++;
-	}
+	a.n_items = list_sandboxes(m, &arena, q->filter, &a.items);
 	cri_list_pod_sandbox_reply(r, &a, NULL, 0);
 	arena_deinit(&arena);
+}
+
+void cri_stream_pod_sandboxes(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__StreamPodSandboxesRequest *q = (const Runtime__V1__StreamPodSandboxesRequest *)request;
+	Runtime__V1__PodSandbox **items;
+	struct arena arena;
+	if (metadata_gate_read(m, r, request, cri_stream_pod_sandboxes))
+		return;
+	arena_init(&arena, 0);
+	size_t n = list_sandboxes(m, &arena, q->filter, &items);
+	PARTS_REPLY(cri_stream_pod_sandboxes, r, Runtime__V1__StreamPodSandboxesResponse,
+		    RUNTIME__V1__STREAM_POD_SANDBOXES_RESPONSE__INIT, pod_sandboxes, items, n);
+	arena_deinit(&arena);
+}
+
+static size_t list_containers(struct metadata *m, struct arena *arena, const Runtime__V1__ContainerFilter *filter,
+			      Runtime__V1__Container ***ret_items) {
+	Runtime__V1__Container **items =
+	    arena_alloc(arena, (m->model.container_ids.n_nodes + 1) * sizeof(Runtime__V1__Container *));
+	size_t count = 0;
+	list_for_each (n, &m->model.containers) {
+		const struct container *c = list_entry(n, struct container, node);
+		if (filter_container(filter, c) && items && (items[count] = view_container(arena, c)))
+			count++;
+	}
+	*ret_items = items;
+	return count;
 }
 
 void cri_list_containers(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
@@ -37,14 +74,21 @@ void cri_list_containers(struct metadata *m, struct msg_request *r, const Protob
 	if (metadata_gate_read(m, r, request, cri_list_containers))
 		return;
 	arena_init(&arena, 0);
-	a.containers = arena_alloc(&arena, (m->model.container_ids.n_nodes + 1) * sizeof(*a.containers));
-	list_for_each (n, &m->model.containers) {
-		const struct container *c = list_entry(n, struct container, node);
-		if (filter_container(q->filter, c) && a.containers &&
-		    (a.containers[a.n_containers] = view_container(&arena, c)))
-			a.n_containers++;
-	}
+	a.n_containers = list_containers(m, &arena, q->filter, &a.containers);
 	cri_list_containers_reply(r, &a, NULL, 0);
+	arena_deinit(&arena);
+}
+
+void cri_stream_containers(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Runtime__V1__StreamContainersRequest *q = (const Runtime__V1__StreamContainersRequest *)request;
+	Runtime__V1__Container **items;
+	struct arena arena;
+	if (metadata_gate_read(m, r, request, cri_stream_containers))
+		return;
+	arena_init(&arena, 0);
+	size_t n = list_containers(m, &arena, q->filter, &items);
+	PARTS_REPLY(cri_stream_containers, r, Runtime__V1__StreamContainersResponse,
+		    RUNTIME__V1__STREAM_CONTAINERS_RESPONSE__INIT, containers, items, n);
 	arena_deinit(&arena);
 }
 

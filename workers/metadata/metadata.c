@@ -42,6 +42,11 @@ static int load_layer(struct metadata *m, const struct record *r, struct arena *
 	return q && model_add_layer(&m->model, q) ? 0 : -EBADMSG;
 }
 
+static int load_event(struct metadata *m, const struct record *r, struct arena *a) {
+	Bulkhead__EventRecord *q = record_decode(&bulkhead__event_record__descriptor, r, a);
+	return q ? events_load(&m->events, q) : -EBADMSG;
+}
+
 static const struct record_kind {
 	const char *prefix;
 	enum record_type type;
@@ -52,6 +57,7 @@ static const struct record_kind {
 	{ "s/", RECORD_SANDBOX, STORE_PODS, load_sandbox, "the record is no pod sandbox, or a second one of its name" },
 	{ "c/", RECORD_CONTAINER, STORE_PODS, load_container,
 	  "the record is no container, or its pod sandbox is missing" },
+	{ "e/", RECORD_EVENT, STORE_PODS, load_event, "the record is no event" },
 	{ "i/", RECORD_IMAGE, STORE_IMAGES, load_image, "the record is no image" },
 	{ "l/", RECORD_LAYER, STORE_IMAGES, load_layer, "the record is no layer" },
 };
@@ -225,6 +231,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	if (r < 0)
 		return r;
 	load(m);
+	events_begin(&m->events, m->store);
 	notice_boot(m);
 	r = loop_timer(loop, clock_mono() + READ_PATIENCE_NS, on_read_timer, m, &m->read_timer);
 	return r < 0 ? fault_errno(fault, r, "start a timer") : 0;
@@ -236,9 +243,9 @@ void metadata_deinit(struct metadata *m) {
 	loop_source_free(m->reconcile_timer);
 	loop_source_free(m->gc_timer);
 	loop_source_free(m->index_timer);
+	events_deinit(&m->events);
 	store_close(m->store);
 	model_deinit(&m->model);
-	events_deinit(&m->events);
 	map_deinit(&m->layer_jobs);
 	arena_deinit(&m->runtime_arena);
 	arena_deinit(&m->info_arena);
@@ -268,13 +275,30 @@ ROW(cri_container_stats)
 ROW(cri_list_container_stats)
 ROW(cri_reopen_container_log)
 ROW(cri_update_runtime_config)
+ROW(cri_update_container_resources)
+ROW(cri_update_pod_sandbox_resources)
+ROW(cri_pod_sandbox_stats)
+ROW(cri_list_pod_sandbox_stats)
+ROW(cri_list_metric_descriptors)
+ROW(cri_list_pod_sandbox_metrics)
+ROW(events)
+ROW(cri_stream_pod_sandboxes)
+ROW(cri_stream_containers)
 ROW(cri_list_images)
+ROW(cri_stream_images)
 ROW(cri_image_status)
 ROW(cri_pull_image)
 ROW(cri_remove_image)
 ROW(cri_image_fs_info)
 ROW(admin_pull)
 ROW(admin_inspect)
+ROW(cri_exec)
+ROW(cri_attach)
+ROW(cri_port_forward)
+ROW(session_exec)
+ROW(session_exec_wait)
+ROW(session_attach)
+ROW(session_port)
 ROW(pull_progress)
 ROW(task_exited)
 
@@ -297,13 +321,33 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(cri_list_container_stats),
 	HANDLER(cri_reopen_container_log),
 	HANDLER(cri_update_runtime_config),
+	HANDLER(cri_update_container_resources),
+	HANDLER(cri_update_pod_sandbox_resources),
+	HANDLER(cri_pod_sandbox_stats),
+	HANDLER(cri_list_pod_sandbox_stats),
+	HANDLER(cri_list_metric_descriptors),
+	HANDLER(cri_list_pod_sandbox_metrics),
+	HANDLER(events),
+	HANDLER(cri_stream_pod_sandboxes),
+	HANDLER(cri_stream_containers),
+	{ MSG_cri_stream_container_stats, handle_cri_list_container_stats },
+	{ MSG_cri_stream_pod_sandbox_stats, handle_cri_list_pod_sandbox_stats },
+	{ MSG_cri_stream_pod_sandbox_metrics, handle_cri_list_pod_sandbox_metrics },
 	HANDLER(cri_list_images),
+	HANDLER(cri_stream_images),
 	HANDLER(cri_image_status),
 	HANDLER(cri_pull_image),
 	HANDLER(cri_remove_image),
 	HANDLER(cri_image_fs_info),
 	HANDLER(admin_pull),
 	HANDLER(admin_inspect),
+	HANDLER(cri_exec),
+	HANDLER(cri_attach),
+	HANDLER(cri_port_forward),
+	HANDLER(session_exec),
+	HANDLER(session_exec_wait),
+	HANDLER(session_attach),
+	HANDLER(session_port),
 	HANDLER(pull_progress),
 	HANDLER(task_exited),
 	{ 0 },

@@ -19,7 +19,7 @@
 struct metadata {
 	struct loop *loop;
 	const struct boot_config *config;
-	struct link *image, *snapshot, *task;
+	struct link *image, *snapshot, *task, *stream;
 	/* As far as this process has seen them, by role; its own too. */
 	struct peer {
 		pid_t pid;
@@ -53,6 +53,9 @@ struct metadata {
 	int64_t runtime_at;
 	struct arena info_arena; /* and of snapshot_info */
 	const Bulkhead__SnapshotInfoReply *info;
+	struct fs_room {
+		uint64_t size, inodes, inodes_free;
+	} fs; /* what containers write to, by the latest snapshot_usage */
 };
 
 /* Opens the store below config->state_root and loads the records. The links

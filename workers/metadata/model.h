@@ -21,6 +21,12 @@
 
 struct op;
 
+/* A figure of CPU time, for the rate until the next one. */
+struct cpu_sample {
+	uint64_t ns;
+	int64_t at; /* clock_real; 0: none yet */
+};
+
 struct sandbox {
 	struct list node; /* model.sandboxes */
 	struct map_node by_id, by_name;
@@ -29,6 +35,7 @@ struct sandbox {
 	struct list containers; /* struct container.in_sandbox */
 	struct op *op;		/* the one that changes it now */
 	bool network_down;	/* the task worker says that nothing is left */
+	struct cpu_sample cpu;
 	int64_t up_at;		/* clock_real of its start by us; 0: by an earlier process */
 };
 
@@ -40,9 +47,10 @@ struct container {
 	Bulkhead__ContainerRecord *record;
 	struct sandbox *sandbox; /* NULL once dropped */
 	struct op *op;
-	/* The latest answer of snapshot_usage, and the CPU sample before the last. */
-	uint64_t usage_size, usage_inodes, cpu_ns;
-	int64_t usage_at, cpu_at;
+	/* The latest answer of snapshot_usage. */
+	uint64_t usage_size, usage_inodes;
+	int64_t usage_at;
+	struct cpu_sample cpu;
 };
 
 struct image {

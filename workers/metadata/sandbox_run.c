@@ -179,21 +179,21 @@ static void run_ready(struct op *op) {
 	struct sandbox *s = sandbox_of(op);
 	s->record->phase = BULKHEAD__SANDBOX_PHASE__SANDBOX_UP;
 	s->up_at = clock_real();
-	run_record(op);
-}
-
-static void run_publish(struct op *op) {
-	struct sandbox *s = sandbox_of(op);
+	int r = sandbox_save(op->m, s);
+	if (r < 0) {
+		fault_errno(&op->fault, r, "store the record");
+		op_fail(op);
+		return;
+	}
+	op_commit(op, STORE_PODS);
 	events_add(&op->m->events, EVENT_CREATED, s->record->id, NULL);
 	events_add(&op->m->events, EVENT_STARTED, s->record->id, NULL);
-	op_next(op);
 }
 
 static const struct op_step run_steps[] = {
 	{ .name = "record the intent", .run = run_record, .undo = run_unrecord },
 	{ .name = "start", .run = run_start, .undo = run_unstart },
 	{ .name = "record", .run = run_ready },
-	{ .name = "publish", .run = run_publish },
 	{ .name = NULL },
 };
 

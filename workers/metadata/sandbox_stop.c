@@ -132,8 +132,13 @@ static void remove_records(struct op *op) {
 	if (r < 0) {
 		fault_errno(&op->fault, r, "delete the records");
 		op_fail(op);
-	} else
-		op_commit(op, STORE_PODS);
+		return;
+	}
+	op_commit(op, STORE_PODS);
+	list_for_each (n, &s->containers)
+		events_add(&op->m->events, EVENT_DELETED, s->record->id,
+			   list_entry(n, struct container, in_sandbox)->record->id);
+	events_add(&op->m->events, EVENT_DELETED, s->record->id, NULL);
 }
 
 static void remove_forget(struct op *op) {

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 /* So many entries take about a millisecond. */
 #define AT_ONCE 500
@@ -23,16 +24,23 @@ static int upper_open(int room, const char *key) {
 	return fd < 0 ? -errno : fd;
 }
 
-static void usage_reply(struct msg_request *r, const struct usage *usage) {
+static void usage_reply(const struct snapshot_worker *s, struct msg_request *r, const struct usage *usage) {
 	Bulkhead__SnapshotUsageReply reply = BULKHEAD__SNAPSHOT_USAGE_REPLY__INIT;
+	struct statvfs fs;
 	reply.size = usage->size;
 	reply.inodes = usage->inodes;
+	if (fstatvfs(s->rooms.snapshots, &fs) == 0) {
+		reply.fs_size = (uint64_t)fs.f_blocks * fs.f_frsize;
+		reply.fs_inodes = fs.f_files;
+		reply.fs_inodes_free = fs.f_favail;
+	}
 	snapshot_usage_reply(r, &reply, NULL, 0);
 }
 
 /* --- one snapshot --- */
 
 struct counting {
+	const struct snapshot_worker *s;
 	struct msg_request *request; /* whose arena holds this */
 	struct child *child;
 	int root;
@@ -53,7 +61,7 @@ static void counted(void *ctx, const struct child_result *result) {
 	struct counting *c = ctx;
 	const struct usage usage = { .size = result->values[0], .inodes = result->values[1] };
 	if (result->fault.code == FAULT_NONE)
-		usage_reply(c->request, &usage);
+		usage_reply(c->s, c->request, &usage);
 	else
 		msg_fail(c->request, &result->fault);
 }
@@ -62,7 +70,7 @@ static int count_in_child(struct snapshot_worker *s, struct msg_request *r, int 
 	struct counting *c = arena_zalloc(&r->arena, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
-	*c = (struct counting){ .request = r, .root = root };
+	*c = (struct counting){ .s = s, .request = r, .root = root };
 	const struct child_options options = {
 		.name = "usage",
 		.nice = 5,
@@ -86,7 +94,7 @@ void snapshot_usage_start(struct snapshot_worker *s, struct msg_request *r, cons
 	CLEANUP_FD int root = upper_open(s->rooms.snapshots, snapshot->key);
 	int e = root < 0 ? root : usage_tree(root, AT_ONCE, &usage);
 	if (e == 0) {
-		usage_reply(r, &usage);
+		usage_reply(s, r, &usage);
 		return;
 	}
 	if (e == -E2BIG)

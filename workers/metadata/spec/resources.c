@@ -4,6 +4,7 @@
 
 #include "workers/metadata/check.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -82,4 +83,22 @@ int spec_resources(struct builder *b) {
 	memory(b);
 	r = hugepages(b);
 	return r < 0 ? r : unified(b);
+}
+
+int spec_resources_of(struct arena *a, const Runtime__V1__LinuxContainerResources *q, Grpc__LinuxResources **ret,
+		      struct fault *fault) {
+	Grpc__Spec spec = GRPC__SPEC__INIT;
+	Grpc__Linux linux = GRPC__LINUX__INIT;
+	struct builder b = { .arena = a, .fault = fault, .spec = &spec, .resources = q };
+	NEW(&b, resources, LinuxResources, LINUX_RESOURCES);
+	if (!resources)
+		return fault_errno(fault, ENOMEM, "build the limits");
+	spec.linux = &linux;
+	linux.resources = resources;
+	int r = spec_resources(&b);
+	if (r == 0 && b.failed)
+		r = fault_errno(fault, ENOMEM, "build the limits");
+	if (r == 0)
+		*ret = resources;
+	return r;
 }

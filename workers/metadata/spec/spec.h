@@ -41,6 +41,10 @@ struct spec_input {
 /* 0 or a negative errno with the sentence. Validates everything it uses. */
 int spec_build(struct arena *a, const struct spec_input *in, Grpc__Spec **ret_spec, struct fault *fault) NODISCARD;
 
+/* The limits alone, for what runs already. */
+int spec_resources_of(struct arena *a, const Runtime__V1__LinuxContainerResources *q, Grpc__LinuxResources **ret,
+		      struct fault *fault) NODISCARD;
+
 /* The signal that StopContainer sends first; SIGTERM when nobody says. */
 unsigned spec_stop_signal(const Bulkhead__ContainerRecord *c);
 /* Log file, absolute; NULL when the container has none, or when out of memory. */

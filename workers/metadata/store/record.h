@@ -16,6 +16,7 @@ enum record_type {
 	RECORD_CONTAINER = 2,
 	RECORD_IMAGE = 3,
 	RECORD_LAYER = 4,
+	RECORD_EVENT = 5,
 };
 
 /* Larger than any label set that fits a CRI request of ordinary use, small
