@@ -5,6 +5,7 @@ import ctypes
 import glob
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -48,6 +49,8 @@ class Tap:
         print("ok %d - %s # SKIP %s" % (self.count, name, reason), flush=True)
 
     def done(self):
+        if sanitizer_reports:
+            self.check(False, "the sanitisers found nothing in the daemon", "\n".join(sanitizer_reports))
         print("1..%d" % self.count, flush=True)
         sys.exit(1 if self.failed else 0)
 
@@ -62,6 +65,22 @@ def wait_for(condition, seconds=10, step=0.02):
         if time.monotonic() > end:
             return None
         time.sleep(step)
+
+
+# --- what a daemon built with sanitisers says in its log ---
+
+SANITIZER = re.compile("ERROR: AddressSanitizer|ERROR: LeakSanitizer|runtime error:|AddressSanitizer:DEADLYSIGNAL")
+sanitizer_reports = []
+
+
+def sanitizer_collect(log_path):
+    """Keeps the first report of a log, until Tap.done fails because of it."""
+    with open(log_path, errors="replace") as f:
+        lines = f.read().splitlines()
+    for i, line in enumerate(lines):
+        if SANITIZER.search(line):
+            sanitizer_reports.append("\n".join(lines[i:i + 30]))
+            return
 
 
 # --- the gRPC client ---
@@ -363,6 +382,8 @@ class Scratch:
         return self.path
 
     def __exit__(self, *exc):
+        for log in glob.glob(self.path + "/**/daemon.log", recursive=True):
+            sanitizer_collect(log)
         shutil.rmtree(self.path, ignore_errors=True)
 
 
