@@ -35,7 +35,7 @@ IPC_O    := $(patsubst %.c,$(O)/%.o,$(wildcard ipc/*/*.c))
 SKEL_O   := $(patsubst %.c,$(O)/%.o,$(wildcard workers/skeleton/*.c))
 LIBIPC   := $(O)/libbulkhead.a
 
-WORKERS  := api metadata image snapshot task keeper
+WORKERS  := api metadata image snapshot task stream keeper
 TOOLS    := bulkhead churn
 PROGRAMS := $(O)/bulkheadd $(WORKERS:%=$(O)/bulkhead-%) $(O)/bulkhead $(O)/bulkhead-churn
 
@@ -49,6 +49,7 @@ LIBS_metadata := -ltdb
 LIBS_image    := -lcurl -lcrypto -ljson-c
 LIBS_snapshot := -lisal -lzstd -l:libcrypto.a
 LIBS_task     := -lseccomp -ljson-c
+LIBS_stream   := -lwslay -lz
 LIBS_keeper   := -ljson-c
 LIBS_tools    := -lnghttp2 -lpthread
 # Keepers are many and must be small: static, and glibc's allocator.

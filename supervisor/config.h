@@ -12,6 +12,8 @@
 struct config {
 	struct boot_config boot;
 	char socket_group[64];	   /* a name or a number */
+	char stream_address[64];   /* of the streaming server: IPv4 or IPv6 */
+	uint32_t stream_port;	   /* 0: any that is free */
 	uint32_t uid_base;	   /* where bulkhead-ROLE is no user: uid_base + role */
 	uint32_t worker_timeout_s; /* unanswered for so long: ended and replaced; 0: never */
 	uint32_t stop_timeout_s;   /* how long a worker may take to finish at the end */

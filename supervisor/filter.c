@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 
 static const char *const group_names[SYSCALL_GROUPS] = { "base", "memory", "sockets", "files", "owners",
-							 "inet", "unix",   "threads", "spawn", "mounts" };
+							 "inet", "unix",   "threads", "spawn", "mounts", "terminals" };
 
 /* Calls whose arguments don't matter, by group. */
 static const struct {
@@ -54,6 +54,7 @@ static const struct {
 	{ SYSCALLS_SPAWN,
 	  "fork vfork wait4 waitid pidfd_open pidfd_send_signal setsid capget capset setrlimit prlimit64 seccomp "
 	  "setpriority" },
+	{ SYSCALLS_TERMINALS, "" },
 	{ SYSCALLS_MOUNTS, "mount umount2 pivot_root fsopen fsconfig fsmount open_tree move_mount mount_setattr" },
 };
 
@@ -80,6 +81,7 @@ static const struct {
 	/* The C library's resolver asks how much is there. */
 	{ SYSCALLS_INET, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = FIONREAD } },
 	{ SYSCALLS_UNIX, "socket", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_UNIX } },
+	{ SYSCALLS_TERMINALS, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = TIOCSWINSZ } },
 	/* Copy-on-write instead of a copy. */
 	{ SYSCALLS_OWNERS, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = FICLONE } },
 	{ SYSCALLS_SPAWN, "prctl", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_PDEATHSIG } },

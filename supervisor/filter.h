@@ -23,8 +23,9 @@ enum syscall_group {
 	SYSCALLS_THREADS = 1 << 7,
 	SYSCALLS_SPAWN = 1 << 8, /* child processes, and what confines them further */
 	SYSCALLS_MOUNTS = 1 << 9,
+	SYSCALLS_TERMINALS = 1 << 10, /* the size of those that were given to it */
 };
-#define SYSCALL_GROUPS 10
+#define SYSCALL_GROUPS 11
 
 /* "base"; NULL beyond the last. */
 const char *syscall_group_name(unsigned bit);

@@ -17,3 +17,5 @@ int listener_path(const struct config *c, unsigned n, char ret_path[BOOT_PATH_MA
 /* Binds and listens, 0660, root and socket_group; replaces the socket that a
  * dead daemon left behind. */
 int listener_open(const struct config *c, const char *path, int *ret_fd, struct fault *fault) NODISCARD;
+/* The streaming server's: TCP, from stream_address and stream_port. */
+int stream_listener_open(const struct config *c, int *ret_fd, struct fault *fault) NODISCARD;

@@ -91,7 +91,9 @@ static int environment_prepare(struct supervisor *s, struct fault *fault) {
 		r = folders_lock(&s->config, &s->lock, &s->workers_lock, fault);
 	if (r == 0)
 		r = folders_make(&s->config, fault);
-	return r < 0 ? r : listeners_open(s, fault);
+	if (r == 0)
+		r = listeners_open(s, fault);
+	return r < 0 ? r : stream_listener_open(&s->config, &s->stream_listener, fault);
 }
 
 static int loop_prepare(struct supervisor *s, struct fault *fault) {

@@ -44,7 +44,7 @@ const struct row privilege_rows[ROLE_COUNT] = {
 		.opcodes = OPS_LOOP | OPS_STREAM | OPS_SYNC,
 		NOFILE(4096),
 		.nproc = { 64, 64 },
-		.peers = PEER(API) | PEER(IMAGE) | PEER(SNAPSHOT) | PEER(TASK),
+		.peers = PEER(API) | PEER(IMAGE) | PEER(SNAPSHOT) | PEER(TASK) | PEER(STREAM),
 	},
 	/* Talks to registries: the only one with a network, and then with no
 	 * more than what TLS and name resolution read. */
@@ -111,6 +111,18 @@ const struct row privilege_rows[ROLE_COUNT] = {
 		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_FILES | SYSCALLS_UNIX,
 		.opcodes = OPS_LOOP,
 		NOFILE(1048576), /* it holds each keeper's descriptors twice */
+		.nproc = { 64, 64 },
+		.peers = PEER(METADATA),
+	},
+	/* Carries bytes between clients and processes: on nothing but the
+	 * descriptors that it is given, like the API worker. */
+	[ROLE_STREAM] = {
+		.user = "bulkhead-stream",
+		.namespaces = NEW_IPC_UTS_MOUNT | NO_NETWORK,
+		.empty_root = true,
+		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_TERMINALS,
+		.opcodes = OPS_LOOP | OPS_ACCEPT | OPS_STREAM,
+		NOFILE(65536),
 		.nproc = { 64, 64 },
 		.peers = PEER(METADATA),
 	},

@@ -42,6 +42,7 @@ struct supervisor {
 	size_t n_slots;
 	int listeners[LISTENERS_MAX];
 	size_t n_listeners;
+	int stream_listener;
 	int signals;
 	struct loop_source *signal_source, *watchdog_timer, *ping_timer, *stop_timer;
 	bool announced; /* READY=1 was sent */

@@ -204,6 +204,8 @@ void slot_start(struct slot *t) {
 	struct control c = { .type = CONTROL_LISTENER, .arg = t->instance };
 	if (t->role == ROLE_API)
 		slot_tell(t, &c, &s->listeners[t->instance], 1);
+	else if (t->role == ROLE_STREAM)
+		slot_tell(t, &c, &s->stream_listener, 1);
 }
 
 /* --- liveness --- */

@@ -41,6 +41,7 @@ struct boot_config {
 	uint32_t max_concurrent_downloads; /* layers of one pull: 3 */
 	uint32_t pull_progress_timeout_s;  /* 300; 0: none */
 	uint32_t log_line_max;		   /* 16384 */
+	uint32_t stream_idle_timeout_s;	   /* 14400; 0: none */
 };
 
 /* One path that a worker sees in its otherwise empty root, at the same place. */

@@ -9,6 +9,7 @@ static const char *const names[ROLE_COUNT] = {
 	[ROLE_IMAGE] = "image",
 	[ROLE_SNAPSHOT] = "snapshot",
 	[ROLE_TASK] = "task",
+	[ROLE_STREAM] = "stream",
 	[ROLE_KEEPER] = "keeper",
 };
 

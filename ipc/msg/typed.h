@@ -25,6 +25,7 @@
 #include "internal/image.pb-c.h"
 #include "internal/keeper.pb-c.h"
 #include "internal/snapshot.pb-c.h"
+#include "internal/stream.pb-c.h"
 #include "internal/task.pb-c.h"
 #include "msg/msg.h"
 

@@ -38,6 +38,19 @@ static void on_runtime_info(struct task_worker *w, struct msg_request *r, const 
 	task_runtime_info(w, r);
 }
 
+static void on_exec_open(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecOpenRequest *m) {
+	task_exec_open(w, r, m);
+}
+static void on_exec_wait(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecWaitRequest *m) {
+	task_exec_wait(w, r, m);
+}
+static void on_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhead__AttachOpenRequest *m) {
+	task_attach_open(w, r, m);
+}
+static void on_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m) {
+	task_port_open(w, r, m);
+}
+
 HANDLER_DEFINE(struct task_worker, sandbox_start)
 HANDLER_DEFINE(struct task_worker, sandbox_stop)
 HANDLER_DEFINE(struct task_worker, task_create)
@@ -50,6 +63,10 @@ HANDLER_DEFINE(struct task_worker, task_stats)
 HANDLER_DEFINE(struct task_worker, task_list)
 HANDLER_DEFINE(struct task_worker, task_reopen_log)
 HANDLER_DEFINE(struct task_worker, runtime_info)
+HANDLER_DEFINE(struct task_worker, exec_open)
+HANDLER_DEFINE(struct task_worker, exec_wait)
+HANDLER_DEFINE(struct task_worker, attach_open)
+HANDLER_DEFINE(struct task_worker, port_open)
 
 const struct link_handler task_handlers[] = {
 	HANDLER(sandbox_start),
@@ -64,5 +81,9 @@ const struct link_handler task_handlers[] = {
 	HANDLER(task_list),
 	HANDLER(task_reopen_log),
 	HANDLER(runtime_info),
+	HANDLER(exec_open),
+	HANDLER(exec_wait),
+	HANDLER(attach_open),
+	HANDLER(port_open),
 	{ 0 },
 };

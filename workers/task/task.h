@@ -139,6 +139,11 @@ void task_container_delete(struct task_worker *w, struct msg_request *r, const B
 void task_container_exec(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecSyncRequest *m);
 void task_container_stats(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
 void task_container_reopen_log(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
+/* stream.c */
+void task_exec_open(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecOpenRequest *m);
+void task_exec_wait(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecWaitRequest *m);
+void task_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhead__AttachOpenRequest *m);
+void task_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m);
 void task_sandbox_list(struct task_worker *w, struct msg_request *r);
 void host_learn(struct task_host *ret_host);
 void task_runtime_info(struct task_worker *w, struct msg_request *r);

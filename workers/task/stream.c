@@ -1,0 +1,83 @@
+/*
+ * What streaming sessions need of a keeper: each call goes down as it is, and
+ * its answer's descriptors come up as they are.
+ *
+ * Failure: a caller that gives up ends its call at the keeper, and with it the
+ * command. A metadata worker that died hasn't given up: its successor asks
+ * again for a command's end, so the call at the keeper goes on until then.
+ */
+#include "task.h"
+
+#include "base/clock.h"
+
+#define OPEN_LIMIT (120 * NS_PER_SEC)
+
+struct relay {
+	struct msg_request *request;
+	struct msg_call *call;
+	size_t n_fds;
+};
+
+static void relay_done(void *ctx, const struct msg_answer *a) {
+	struct relay *x = ctx;
+	x->request->cancelled = NULL;
+	if (a->fault)
+		msg_fail(x->request, a->fault);
+	else
+		msg_reply(x->request, a->reply, a->fds, x->n_fds, false);
+}
+
+static void relay_cancelled(struct msg_request *r, void *ctx) {
+	struct relay *x = ctx;
+	if (!link_attached(r->link) && r->row->resend)
+		return;
+	msg_cancel(x->call);
+	msg_failf(r, FAULT_CANCELLED, "the caller has given up");
+}
+
+static struct relay *relay_new(struct msg_request *r, size_t n_fds) {
+	struct relay *x = arena_zalloc(&r->arena, sizeof(*x));
+	if (!x) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "out of memory");
+		return NULL;
+	}
+	x->request = r;
+	x->n_fds = n_fds;
+	r->cancelled = relay_cancelled;
+	r->cancelled_ctx = x;
+	return x;
+}
+
+void task_exec_open(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecOpenRequest *m) {
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
+	struct relay *x = s ? relay_new(r, 3) : NULL;
+	if (!x)
+		return;
+	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
+	x->call = keeper_exec_open_send(s->link, &context, m, NULL, 0, relay_done, x);
+}
+
+void task_exec_wait(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecWaitRequest *m) {
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
+	struct relay *x = s ? relay_new(r, 0) : NULL;
+	if (x)
+		x->call = keeper_exec_wait_send(s->link, &r->context, m, NULL, 0, relay_done, x);
+}
+
+void task_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhead__AttachOpenRequest *m) {
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
+	struct relay *x = s ? relay_new(r, 3) : NULL;
+	if (!x)
+		return;
+	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
+	x->call = keeper_attach_send(s->link, &context, m, NULL, 0, relay_done, x);
+}
+
+void task_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m) {
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, "*", false);
+	struct relay *x = s ? relay_new(r, 1) : NULL;
+	if (!x)
+		return;
+	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
+	x->call = keeper_port_send(s->link, &context, m, NULL, 0, relay_done, x);
+}
