@@ -319,8 +319,19 @@ static void test_ring_lies(void) {
 	buffer_deinit(&record);
 }
 
+static void test_rows(void) {
+	bool ascend = true, found = true;
+	for (const struct msg_row *r = msg_rows; r->name; r++) {
+		ascend = ascend && (r == msg_rows || r[-1].number < r->number);
+		found = found && msg_row_find(r->number) == r;
+	}
+	tap_check(ascend && found, "rows are in the order of their numbers and found by them");
+	tap_check(!msg_row_find(0) && !msg_row_find(65535), "what isn't a row isn't found");
+}
+
 int main(void) {
 	struct loop *l;
+	test_rows();
 	if (loop_new(NULL, &l) < 0 || loop_enable(l, NULL, 0) < 0)
 		abort();
 	for (int by_ring = 0; by_ring < 2; by_ring++) {
