@@ -19,6 +19,14 @@ CRI_HANDLER(cri_stop_container);
 CRI_HANDLER(cri_remove_container);
 CRI_HANDLER(cri_exec_sync);
 CRI_HANDLER(cri_reopen_container_log);
+/* stream.c */
+CRI_HANDLER(cri_exec);
+CRI_HANDLER(cri_attach);
+CRI_HANDLER(cri_port_forward);
+CRI_HANDLER(session_exec);
+CRI_HANDLER(session_exec_wait);
+CRI_HANDLER(session_attach);
+CRI_HANDLER(session_port);
 /* list.c */
 CRI_HANDLER(cri_list_pod_sandbox);
 CRI_HANDLER(cri_list_containers);

@@ -292,6 +292,13 @@ ROW(cri_remove_image)
 ROW(cri_image_fs_info)
 ROW(admin_pull)
 ROW(admin_inspect)
+ROW(cri_exec)
+ROW(cri_attach)
+ROW(cri_port_forward)
+ROW(session_exec)
+ROW(session_exec_wait)
+ROW(session_attach)
+ROW(session_port)
 ROW(pull_progress)
 ROW(task_exited)
 
@@ -334,6 +341,13 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(cri_image_fs_info),
 	HANDLER(admin_pull),
 	HANDLER(admin_inspect),
+	HANDLER(cri_exec),
+	HANDLER(cri_attach),
+	HANDLER(cri_port_forward),
+	HANDLER(session_exec),
+	HANDLER(session_exec_wait),
+	HANDLER(session_attach),
+	HANDLER(session_port),
 	HANDLER(pull_progress),
 	HANDLER(task_exited),
 	{ 0 },

@@ -19,7 +19,7 @@
 struct metadata {
 	struct loop *loop;
 	const struct boot_config *config;
-	struct link *image, *snapshot, *task;
+	struct link *image, *snapshot, *task, *stream;
 	/* As far as this process has seen them, by role; its own too. */
 	struct peer {
 		pid_t pid;
