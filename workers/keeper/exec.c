@@ -4,10 +4,11 @@
  * however it hid. Output is read up to a limit and thrown away beyond; what
  * others still hold open of it when the command has ended is not waited for.
  */
-#include "workers/keeper/container.h"
+#include "workers/keeper/exec.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
 
 #include <poll.h>
@@ -18,41 +19,35 @@
 #define OUTPUT_MAX (16 * 1024 * 1024)
 #define READS_PER_TURN 16
 
-struct exec;
-
-struct output {
-	struct exec *exec;
-	int fd;
-	struct loop_source *ready, *again;
-	struct buffer data;
-};
-
-struct exec {
-	struct list node;
-	struct container *container;
-	struct msg_request *request; /* NULL: the caller has given up */
-	pid_t pid;
-	int pidfd, status;
-	struct loop_source *exit_source, *status_source, *timer;
-	struct output outputs[2];
-	struct cgroup group;
-	bool timed_out, failed;
-	uint64_t timeout_ns;
-	struct fault fault;
-};
-
 /* --- the child --- */
 
 struct exec_birth {
 	const struct exec *exec;
 	struct become become;
 	int pidfd; /* of the container's first process */
+	bool terminal;
 };
+
+/* A terminal of the container's own, in its mount namespace. */
+static int terminal_give(struct exec_birth *b, struct fault *fault) {
+	CLEANUP_FD int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int master = -1;
+	int peer;
+	if (root < 0)
+		return fault_errno(fault, errno, "open the container's root");
+	int r = rootfs_terminal(root, NULL, &master, &peer, fault);
+	if (r < 0)
+		return r;
+	become_send_terminal(b->become.status, master);
+	for (int i = 0; i < 3; i++)
+		b->become.stdio[i] = peer;
+	return 0;
+}
 
 static void exec_body(void *ctx) {
 	struct exec_birth *b = ctx;
 	struct fault fault = { 0 };
-	int keep[] = { b->become.status, b->pidfd, b->become.stdio[1], b->become.stdio[2] };
+	int keep[] = { b->become.status, b->pidfd, b->become.stdio[0], b->become.stdio[1], b->become.stdio[2] };
 	become_close_others(keep, ARRAY_SIZE(keep));
 	int r = become_prepare(&b->become, &fault);
 	if (r == 0) {
@@ -64,6 +59,8 @@ static void exec_body(void *ctx) {
 	}
 	if (r == 0 && setns(b->pidfd, CLONE_NEWNS | CLONE_NEWCGROUP) < 0)
 		r = fault_errno(&fault, errno, "enter the container");
+	if (r == 0 && b->terminal)
+		r = terminal_give(b, &fault);
 	if (r < 0)
 		become_failed(b->become.status, &fault);
 	become_program(&b->become);
@@ -123,7 +120,7 @@ static void output_again(void *ctx) {
 
 /* --- life --- */
 
-static void exec_free(struct exec *e) {
+void exec_free(struct exec *e) {
 	list_unlink(&e->node);
 	loop_source_free(e->exit_source);
 	loop_source_free(e->status_source);
@@ -132,8 +129,11 @@ static void exec_free(struct exec *e) {
 		output_end(&e->outputs[i]);
 		buffer_deinit(&e->outputs[i].data);
 	}
+	for (int i = 0; i < 3; i++)
+		fd_close(e->streams[i]);
 	fd_close(e->pidfd);
 	fd_close(e->status);
+	free(e->session);
 	free(e);
 }
 
@@ -149,10 +149,15 @@ void exec_free_all(struct container *c) {
 }
 
 bool exec_any(const struct container *c) {
-	return !list_empty(&c->execs);
+	list_for_each (n, &c->execs)
+		if (!list_entry(n, struct exec, node)->over)
+			return true;
+	return false;
 }
 
-static void exec_kill(struct exec *e) {
+void exec_kill(struct exec *e) {
+	if (e->over)
+		return;
 	sys_pidfd_send_signal(e->pidfd, SIGKILL);
 	/* Without a group of its own its session is all that we know of. */
 	if (e->group.made)
@@ -190,6 +195,8 @@ static void status_drain(struct exec *e) {
 	int fd;
 	while (e->status >= 0) {
 		int r = process_status_receive(e->status, &s, &fd);
+		if (r == 1 && s.kind == STATUS_TERMINAL && e->session)
+			session_terminal(e, take_fd(&fd));
 		fd_close(fd);
 		if (r == -EAGAIN)
 			return;
@@ -202,6 +209,8 @@ static void status_drain(struct exec *e) {
 			continue;
 		loop_source_free_p(&e->status_source);
 		fd_replace(&e->status, -1);
+		if (e->session)
+			session_started(e);
 	}
 }
 
@@ -211,14 +220,15 @@ static void ended(struct exec *e, uint32_t code) {
 	for (int i = 0; i < 2; i++)
 		for (size_t n = 0; e->outputs[i].fd >= 0 && n < OUTPUT_MAX / 4096 && output_read(&e->outputs[i]); n++)
 			;
-	struct msg_request *r = take_ptr(e->request);
+	struct msg_request *r = e->session ? NULL : take_ptr(e->request);
 	if (r)
 		exec_reply(e, r, code);
 	/* What it left running on purpose lives on, in a group that goes with
 	 * the container's. */
 	if (e->timed_out || !cgroup_populated(&e->group))
 		keeper_bury(k, &e->group);
-	exec_free(e);
+	if (!e->session || !session_ended(e, code))
+		exec_free(e);
 	pod_teardown_continue(k);
 }
 
@@ -247,15 +257,15 @@ static void cancelled(struct msg_request *r, void *ctx) {
 
 /* --- start --- */
 
-static int process_load(const struct container *c, struct arena *a, const Bulkhead__ExecSyncRequest *m,
-			Grpc__Process **ret, struct fault *fault) {
+int exec_process(const struct container *c, struct arena *a, char **args, size_t n_args, bool terminal,
+		 Grpc__Process **ret_process, struct fault *fault) {
 	Grpc__Process *p = (Grpc__Process *)msg_decode(&grpc__process__descriptor, a, c->process.data, c->process.size);
 	if (!p)
 		return fault_errno(fault, ENOMEM, "read the container's process");
-	p->args = m->args;
-	p->n_args = m->n_args;
-	p->terminal = false;
-	*ret = p;
+	p->args = args;
+	p->n_args = n_args;
+	p->terminal = terminal;
+	*ret_process = p;
 	return 0;
 }
 
@@ -280,7 +290,8 @@ static void status_ready(void *ctx, uint32_t events) {
 	status_drain(ctx);
 }
 
-static int exec_spawn(struct exec *e, const Grpc__Process *p, struct fault *fault) {
+int exec_spawn(struct exec *e, struct exec_plan *plan, struct fault *fault) {
+	const Grpc__Process *p = plan->process;
 	struct container *c = e->container;
 	CLEANUP_FD int child_status = -1;
 	char name[32];
@@ -294,12 +305,13 @@ static int exec_spawn(struct exec *e, const Grpc__Process *p, struct fault *faul
 			    .seccomp = c->seccomp.data,
 			    .seccomp_size = c->seccomp.size,
 			    .seccomp_flags = c->seccomp_flags,
-			    .stdio = { -1, -1, -1 } },
+			    .stdio = { plan->stdio[0], plan->stdio[1], plan->stdio[2] } },
+		.terminal = plan->terminal,
 	};
 	struct spawn s = { .pid_namespace_of = c->pidfd, .body = exec_body, .ctx = &b, .cgroup = &e->group };
 	snprintf(name, sizeof(name), "exec-%u", c->n_execs++);
-	int r = outputs_make(e, b.become.stdio, fault);
-	if (r == 0 && (r = process_status_pair(&e->status, &child_status)) < 0)
+	int r = process_status_pair(&e->status, &child_status);
+	if (r < 0)
 		fault_errno(fault, r, "make a status socket");
 	b.become.status = child_status;
 	if (r == 0 && cgroup_create_sub(&c->cgroup, name, &e->group) < 0)
@@ -307,13 +319,13 @@ static int exec_spawn(struct exec *e, const Grpc__Process *p, struct fault *faul
 	if (r == 0)
 		r = process_spawn(&s, &e->pid, &e->pidfd, fault);
 	for (int i = 0; i < 3; i++)
-		fd_close(b.become.stdio[i]);
+		fd_replace(&plan->stdio[i], -1);
 	if (r < 0)
 		cgroup_remove(&e->group);
 	return r;
 }
 
-static int exec_watch(struct exec *e, uint64_t timeout_ns) {
+int exec_watch(struct exec *e, uint64_t timeout_ns) {
 	struct loop *l = e->container->keeper->loop;
 	int r = loop_poll(l, e->status, POLLIN, status_ready, e, &e->status_source);
 	if (r == 0)
@@ -324,12 +336,12 @@ static int exec_watch(struct exec *e, uint64_t timeout_ns) {
 	return r;
 }
 
-static struct exec *exec_new(struct container *c, struct msg_request *r) {
+struct exec *exec_new(struct container *c) {
 	struct exec *e = calloc(1, sizeof(*e));
 	if (!e)
 		return NULL;
 	e->container = c;
-	e->pidfd = e->status = -1;
+	e->pidfd = e->status = e->streams[0] = e->streams[1] = e->streams[2] = -1;
 	for (int i = 0; i < 2; i++)
 		e->outputs[i] = (struct output){ .exec = e, .fd = -1 };
 	list_append(&c->execs, &e->node);
@@ -347,11 +359,18 @@ void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__Kee
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" does not run", c->id);
 		return;
 	}
-	struct exec *e = exec_new(c, r);
-	int result = e ? process_load(c, &r->arena, m->exec, &p, &fault) : fault_errno(&fault, ENOMEM, "execute");
+	struct exec *e = exec_new(c);
+	struct exec_plan plan = { .stdio = { -1, -1, -1 } };
+	int result = e ? exec_process(c, &r->arena, m->exec->args, m->exec->n_args, false, &p, &fault)
+		       : fault_errno(&fault, ENOMEM, "execute");
+	plan.process = p;
 	if (result == 0)
-		result = exec_spawn(e, p, &fault);
+		result = outputs_make(e, plan.stdio, &fault);
+	if (result == 0)
+		result = exec_spawn(e, &plan, &fault);
 	if (result < 0) {
+		for (int i = 0; i < 3; i++)
+			fd_close(plan.stdio[i]);
 		if (e)
 			exec_free(e);
 		msg_fail(r, &fault);

@@ -111,6 +111,8 @@ void on_container_stop(struct keeper *k, struct msg_request *r, const Bulkhead__
 void on_container_delete(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
 void on_container_reopen_log(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
 void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperExecRequest *m);
+void on_keeper_exec_open(struct keeper *k, struct msg_request *r, const Bulkhead__ExecOpenRequest *m);
+void on_keeper_exec_wait(struct keeper *k, struct msg_request *r, const Bulkhead__ExecWaitRequest *m);
 void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
 void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
 

@@ -43,6 +43,8 @@ int rootfs_new_fs(const char *type, const char *source, const struct mount_optio
 int rootfs_clone(const char *path, bool recursive, int *ret_tree);
 bool rootfs_is_directory(int fd);
 
+/* A terminal of the devpts at /dev/pts inside root; box: its size, or NULL. */
+int rootfs_terminal(int root, const Grpc__Box *box, int *ret_master, int *ret_peer, struct fault *fault);
 /* rootfs_dev.c: nodes, links and the terminal below /dev. */
 int rootfs_dev(struct rootfs *r, struct fault *fault);
 /* rootfs_hide.c: masked and read-only paths, the read-only root. */

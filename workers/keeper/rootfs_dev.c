@@ -69,8 +69,8 @@ static int device_make(int root, const Grpc__LinuxDevice *d, struct fault *fault
 
 /* A pair of the container's own devpts; the slave comes by descriptor, since
  * its path may lie. */
-static int terminal_open(struct rootfs *r, struct fault *fault) {
-	CLEANUP_FD int master = inside_open(r->root, "/dev/pts/ptmx", O_RDWR | O_NOCTTY);
+int rootfs_terminal(int root, const Grpc__Box *box, int *ret_master, int *ret_peer, struct fault *fault) {
+	CLEANUP_FD int master = inside_open(root, "/dev/pts/ptmx", O_RDWR | O_NOCTTY);
 	struct statfs fs;
 	int unlock = 0;
 	if (master < 0)
@@ -82,15 +82,14 @@ static int terminal_open(struct rootfs *r, struct fault *fault) {
 	int peer = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (peer < 0)
 		return fault_errno(fault, errno, "open the terminal's other side");
-	const Grpc__Box *box = r->spec->process->consolesize;
 	struct winsize size = { 0 };
 	if (box) {
 		size.ws_row = (unsigned short)box->height;
 		size.ws_col = (unsigned short)box->width;
 		ioctl(master, TIOCSWINSZ, &size);
 	}
-	r->terminal = take_fd(&master);
-	r->terminal_peer = peer;
+	*ret_master = take_fd(&master);
+	*ret_peer = peer;
 	return 0;
 }
 
@@ -120,7 +119,7 @@ int rootfs_dev(struct rootfs *r, struct fault *fault) {
 	}
 	umask(old);
 	if (e == 0 && spec->process->terminal) {
-		e = terminal_open(r, fault);
+		e = rootfs_terminal(r->root, spec->process->consolesize, &r->terminal, &r->terminal_peer, fault);
 		if (e == 0)
 			e = console_bind(r, fault);
 	}

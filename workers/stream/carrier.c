@@ -212,7 +212,8 @@ void carrier_stop(struct conn *c) {
 		websocket_stop(c->websocket);
 }
 
-size_t conn_room(const struct conn *c, uint32_t id) {
+size_t conn_room(struct conn *c, uint32_t id) {
+	c->starved |= c->out.size >= OUTPUT_MAX;
 	if (!conn_open(c) || c->out.size >= OUTPUT_MAX)
 		return 0;
 	return c->spdy ? MIN(spdy_room(c->spdy, id), (size_t)PORTION) : PORTION;

@@ -33,6 +33,7 @@ static void conn_free(struct conn *c) {
 	loop_source_free(c->source);
 	loop_source_free(c->again);
 	loop_source_free(c->timer);
+	loop_source_free(c->room_again);
 	loop_source_free(c->burial);
 	carrier_free(c);
 	buffer_deinit(&c->head);
@@ -99,6 +100,22 @@ void conn_finish(struct conn *c) {
 
 /* --- output --- */
 
+static void room_again(void *ctx) {
+	struct conn *c = ctx;
+	loop_source_free_p(&c->room_again);
+	if (c->state == CONN_OPEN && c->session)
+		c->class->writable(c->session);
+}
+
+/* Not at once: whoever flushes may be in the middle of his reading. */
+static void room_tell(struct conn *c) {
+	if (!c->starved || c->out.size >= OUTPUT_MAX / 2 || c->state != CONN_OPEN)
+		return;
+	c->starved = false;
+	if (!c->room_again && loop_defer(c->server->loop, room_again, c, &c->room_again) < 0)
+		conn_fail(c, "out of memory");
+}
+
 void conn_flush(struct conn *c) {
 	size_t done = 0;
 	while (c->state != CONN_DEAD && done < c->out.size) {
@@ -120,6 +137,7 @@ void conn_flush(struct conn *c) {
 		buffer_deinit(&c->out);
 	else
 		buffer_consume(&c->out, done);
+	room_tell(c);
 	if (c->state == CONN_FINISHING && c->out.size == 0)
 		shutdown(c->fd, SHUT_WR);
 }
@@ -310,11 +328,8 @@ void conn_forget(struct conn *c, struct flow *f) {
 
 static void ready(void *ctx, uint32_t events) {
 	struct conn *c = ctx;
-	bool full = c->out.size >= OUTPUT_MAX / 2;
 	if ((events & POLLOUT) && c->out.size > 0)
 		conn_flush(c);
-	if (c->state == CONN_OPEN && c->session && full && c->out.size < OUTPUT_MAX / 2)
-		c->class->writable(c->session);
 	/* Both directions are gone: it is over even while we don't read. */
 	if (events & (POLLERR | POLLHUP)) {
 		conn_fail(c, "the connection is gone");

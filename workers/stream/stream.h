@@ -75,9 +75,10 @@ struct conn {
 	struct streamer *server;
 	int fd;
 	enum conn_state state;
-	struct loop_source *source, *again, *timer, *burial;
+	struct loop_source *source, *again, *timer, *room_again, *burial;
 	int64_t active; /* clock_mono of the latest byte */
 	bool held;
+	bool starved; /* somebody was told that there is no room */
 	unsigned n_crowded;
 	struct buffer head, out;
 
@@ -120,7 +121,7 @@ void carrier_close(struct conn *c);
 /* Nothing of what is being fed matters any more. */
 void carrier_stop(struct conn *c);
 /* How many bytes may be sent on it now. */
-size_t conn_room(const struct conn *c, uint32_t id);
+size_t conn_room(struct conn *c, uint32_t id);
 void conn_send(struct conn *c, uint32_t id, const void *data, size_t size, bool last);
 void conn_consumed(struct conn *c, uint32_t id, size_t size);
 void conn_reset(struct conn *c, uint32_t id);
