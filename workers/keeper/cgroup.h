@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "base/arena.h"
 #include "base/fault.h"
 #include "internal/task.pb-c.h"
 
@@ -70,6 +71,9 @@ int cgroup_create(const struct cgroup_system *s, const char *path, const Grpc__L
 		  cgroup_warn_fn warn, void *ctx, struct cgroup *ret_cgroup, struct fault *fault);
 /* What the specification sets by the names of cgroup v2 files. */
 int cgroup_unified(const struct cgroup *c, const Grpc__Spec *spec, cgroup_warn_fn warn, void *ctx, struct fault *fault);
+/* One such file. */
+int cgroup_unified_set(const struct cgroup *c, const char *file, const char *value, cgroup_warn_fn warn, void *ctx,
+		       struct fault *fault);
 /* A group that exists already, for a successor. */
 void cgroup_adopt(const struct cgroup_system *s, const char *path, struct cgroup *ret_cgroup);
 /* A folder for one more tree of processes below c, in the tracking hierarchy
@@ -99,6 +103,9 @@ void cgroup_remove_empty(const struct cgroup_system *s, const char *path);
 /* How often the kernel has killed in the group for want of memory. */
 uint64_t cgroup_oom_kills(const struct cgroup *c);
 void cgroup_stats(const struct cgroup *c, Bulkhead__TaskStats *stats);
+/* cgroup_detail.c: parts come from the arena. */
+void cgroup_detail(struct arena *a, const struct cgroup *c, Bulkhead__TaskDetail *detail);
+void cgroup_pressure(struct arena *a, const struct cgroup *c, Bulkhead__TaskStats *stats);
 
 /* The hierarchy that has a controller; -1 none. */
 int cgroup_find(const struct cgroup_system *s, unsigned controller);

@@ -35,27 +35,33 @@ static int setting_write(const struct cgroup *c, const char *file, const char *v
 	return r < 0 ? r : cgroup_write(c, c->system->v2, file, value);
 }
 
+int cgroup_unified_set(const struct cgroup *c, const char *file, const char *value, cgroup_warn_fn warn, void *ctx,
+		       struct fault *fault) {
+	bool pure = c->system->n == 1 && c->system->v2 == 0;
+	char text[256];
+	if (!file_allowed(file))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.64s\" is no cgroup setting", file);
+	int r = setting_write(c, file, value);
+	if (r < 0 && (pure || (r != -ENOENT && r != -ENODEV)))
+		return fault_errno(fault, r, "cgroup setting %s = \"%s\"", file, value);
+	if (r < 0) {
+		snprintf(text, sizeof(text),
+			 "cgroup setting %.64s is not applied: this machine's cgroup v2 hierarchy has no such file",
+			 file);
+		warn(ctx, text);
+	}
+	return 0;
+}
+
 int cgroup_unified(const struct cgroup *c, const Grpc__Spec *spec, cgroup_warn_fn warn, void *ctx,
 		   struct fault *fault) {
-	bool pure = c->system->n == 1 && c->system->v2 == 0;
 	for (size_t i = 0; i < spec->n_annotations; i++) {
-		const char *file = spec->annotations[i]->key, *value = spec->annotations[i]->value;
-		char text[256];
+		const char *file = spec->annotations[i]->key;
 		if (strncmp(file, PREFIX, strlen(PREFIX)) != 0)
 			continue;
-		file += strlen(PREFIX);
-		if (!file_allowed(file))
-			return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.64s\" is no cgroup setting", file);
-		int r = setting_write(c, file, value);
-		if (r < 0 && (pure || (r != -ENOENT && r != -ENODEV)))
-			return fault_errno(fault, r, "cgroup setting %s = \"%s\"", file, value);
-		if (r < 0) {
-			snprintf(text, sizeof(text),
-				 "cgroup setting %.64s is not applied: this machine's cgroup v2 "
-				 "hierarchy has no such file",
-				 file);
-			warn(ctx, text);
-		}
+		int r = cgroup_unified_set(c, file + strlen(PREFIX), spec->annotations[i]->value, warn, ctx, fault);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

@@ -141,34 +141,3 @@ void on_container_reopen_log(struct keeper *k, struct msg_request *r, const Bulk
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	container_reopen_log_reply(r, &done, NULL, 0);
 }
-
-static bool wanted(const Bulkhead__TaskStatsRequest *m, const char *id) {
-	for (size_t i = 0; i < m->n_container_ids; i++)
-		if (strcmp(m->container_ids[i], id) == 0)
-			return true;
-	return m->n_container_ids == 0;
-}
-
-void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStatsRequest *m) {
-	Bulkhead__TaskStatsReply reply = BULKHEAD__TASK_STATS_REPLY__INIT;
-	size_t n = 0;
-	list_for_each (node, &k->containers)
-		n++;
-	reply.stats = arena_zalloc(&r->arena, (n + 1) * sizeof(*reply.stats));
-	list_for_each (node, &k->containers) {
-		struct container *c = list_entry(node, struct container, node);
-		bool runs = c->state != CONTAINER_CREATING && c->state != CONTAINER_EXITED;
-		if (!runs || !wanted(m, c->id))
-			continue;
-		Bulkhead__TaskStats *s = reply.stats ? arena_alloc(&r->arena, sizeof(*s)) : NULL;
-		if (!s) {
-			msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "out of memory for the pod's statistics");
-			return;
-		}
-		*s = (Bulkhead__TaskStats)BULKHEAD__TASK_STATS__INIT;
-		s->container_id = c->id;
-		cgroup_stats(&c->cgroup, s);
-		reply.stats[reply.n_stats++] = s;
-	}
-	keeper_stats_reply(r, &reply, NULL, 0);
-}

@@ -33,6 +33,7 @@ HANDLER_DEFINE(struct keeper, container_reopen_log)
 HANDLER_DEFINE(struct keeper, keeper_exec)
 HANDLER_DEFINE(struct keeper, keeper_exec_open)
 HANDLER_DEFINE(struct keeper, keeper_exec_wait)
+HANDLER_DEFINE(struct keeper, container_update)
 HANDLER_DEFINE(struct keeper, keeper_stats)
 HANDLER_DEFINE(struct keeper, keeper_state)
 HANDLER_DEFINE(struct keeper, keeper_vault)
@@ -43,7 +44,8 @@ static const struct link_handler handlers[] = {
 	HANDLER(pod_setup),	   HANDLER(pod_teardown),	  HANDLER(container_create),
 	HANDLER(container_start),  HANDLER(container_kill),	  HANDLER(container_stop),
 	HANDLER(container_delete), HANDLER(container_reopen_log), HANDLER(keeper_exec),
-	HANDLER(keeper_exec_open), HANDLER(keeper_exec_wait), HANDLER(keeper_stats),	   HANDLER(keeper_state),	  HANDLER(keeper_vault),
+	HANDLER(keeper_exec_open), HANDLER(keeper_exec_wait),	  HANDLER(container_update),
+	HANDLER(keeper_stats),	   HANDLER(keeper_state),	  HANDLER(keeper_vault),
 	HANDLER(keeper_adopt),	   HANDLER(keeper_read),	  { 0 },
 };
 

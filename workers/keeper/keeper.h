@@ -113,6 +113,8 @@ void on_container_reopen_log(struct keeper *k, struct msg_request *r, const Bulk
 void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperExecRequest *m);
 void on_keeper_exec_open(struct keeper *k, struct msg_request *r, const Bulkhead__ExecOpenRequest *m);
 void on_keeper_exec_wait(struct keeper *k, struct msg_request *r, const Bulkhead__ExecWaitRequest *m);
+/* update.c, stats.c */
+void on_container_update(struct keeper *k, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m);
 void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
 void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
 

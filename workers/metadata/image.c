@@ -61,8 +61,8 @@ static void on_index_timer(void *ctx) {
 			    &a, Bulkhead__ContentIndexRequest__Entry, BULKHEAD__CONTENT_INDEX_REQUEST__ENTRY__INIT);
 			if (!e)
 				break;
-			e->name =
-			    k < i->record->n_names ? i->record->names[k] : i->record->digests[k - i->record->n_names];
+			e->name = k < i->record->n_names ? i->record->names[k]
+							 : i->record->digests[k - i->record->n_names];
 			e->target = i->record->target;
 			q.entries[q.n_entries++] = e;
 		}
@@ -113,8 +113,8 @@ void cri_stream_images(struct metadata *m, struct msg_request *r, const Protobuf
 	struct arena arena;
 	arena_init(&arena, 0);
 	size_t n = list_images(m, &arena, q->filter, &images);
-	PARTS_REPLY(cri_stream_images, r, Runtime__V1__StreamImagesResponse,
-		    RUNTIME__V1__STREAM_IMAGES_RESPONSE__INIT, images, images, n);
+	PARTS_REPLY(cri_stream_images, r, Runtime__V1__StreamImagesResponse, RUNTIME__V1__STREAM_IMAGES_RESPONSE__INIT,
+		    images, images, n);
 	arena_deinit(&arena);
 }
 

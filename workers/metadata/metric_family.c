@@ -119,10 +119,10 @@ static void ulimits(struct metric_set *s, const struct metric_family *f) {
 #define STATS(field) .source = METRIC_STATS, .offset = offsetof(Bulkhead__TaskStats, field)
 #define DETAIL(field) .source = METRIC_DETAIL, .offset = offsetof(Bulkhead__TaskDetail, field)
 #define SPEC(field) .source = METRIC_SPEC, .offset = offsetof(Runtime__V1__LinuxContainerResources, field)
-#define NETWORK(field)                                                                                                 \
-	COUNTER, .labels = { "interface" }, .source = METRIC_NETWORK, .offset = offsetof(Bulkhead__InterfaceUsage, field)
-#define DISK(field)                                                                                                    \
-	COUNTER, .labels = { "device" }, .add = disk, .offset = offsetof(Bulkhead__DeviceUsage, field)
+#define NETWORK(field)                                                \
+	COUNTER, .labels = { "interface" }, .source = METRIC_NETWORK, \
+		 .offset = offsetof(Bulkhead__InterfaceUsage, field)
+#define DISK(field) COUNTER, .labels = { "device" }, .add = disk, .offset = offsetof(Bulkhead__DeviceUsage, field)
 #define PRESSURE(field) COUNTER, .add = pressure, .offset = offsetof(Bulkhead__TaskStats, field)
 #define SECONDS .divisor = (uint64_t)NS_PER_SEC
 

@@ -60,8 +60,7 @@ static void answer_containers(struct gathering *g) {
 	a.stats = arena_alloc(&g->arena, (g->m->model.container_ids.n_nodes + 1) * sizeof(*a.stats));
 	list_for_each (n, &g->m->model.containers) {
 		struct container *c = list_entry(n, struct container, node);
-		Runtime__V1__ContainerStats *v =
-		    a.stats && container_wanted(g, c) ? view_container_stats(g, c) : NULL;
+		Runtime__V1__ContainerStats *v = a.stats && container_wanted(g, c) ? view_container_stats(g, c) : NULL;
 		if (v)
 			a.stats[a.n_stats++] = v;
 	}

@@ -225,8 +225,7 @@ static void pod_update_apply(struct op *op) {
 	}
 	whole = *u->resources;
 	if (u->overhead) {
-		whole.memory_limit_in_bytes =
-		    sum(whole.memory_limit_in_bytes, u->overhead->memory_limit_in_bytes);
+		whole.memory_limit_in_bytes = sum(whole.memory_limit_in_bytes, u->overhead->memory_limit_in_bytes);
 		whole.cpu_shares = sum(whole.cpu_shares, u->overhead->cpu_shares);
 		if (whole.cpu_period == u->overhead->cpu_period)
 			whole.cpu_quota = sum(whole.cpu_quota, u->overhead->cpu_quota);

@@ -68,8 +68,8 @@ static Runtime__V1__MemoryUsage *view_memory(struct arena *a, const Bulkhead__Ta
 }
 
 static Runtime__V1__IoUsage *view_io(struct arena *a, const Bulkhead__TaskStats *t) {
-	Runtime__V1__IoUsage *v =
-	    t->io_pressure ? VIEW_NEW(a, Runtime__V1__IoUsage, RUNTIME__V1__IO_USAGE__INIT) : NULL;
+	Runtime__V1__IoUsage *v = t->io_pressure ? VIEW_NEW(a, Runtime__V1__IoUsage, RUNTIME__V1__IO_USAGE__INIT)
+						 : NULL;
 	if (!v)
 		return NULL;
 	v->timestamp = t->timestamp;

@@ -28,6 +28,9 @@ static void on_exec_sync(struct task_worker *w, struct msg_request *r, const Bul
 static void on_task_stats(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStatsRequest *m) {
 	task_container_stats(w, r, m);
 }
+static void on_task_update(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m) {
+	task_container_update(w, r, m);
+}
 static void on_task_list(struct task_worker *w, struct msg_request *r, const Bulkhead__Empty *m) {
 	task_sandbox_list(w, r);
 }
@@ -60,6 +63,7 @@ HANDLER_DEFINE(struct task_worker, task_stop)
 HANDLER_DEFINE(struct task_worker, task_delete)
 HANDLER_DEFINE(struct task_worker, exec_sync)
 HANDLER_DEFINE(struct task_worker, task_stats)
+HANDLER_DEFINE(struct task_worker, task_update)
 HANDLER_DEFINE(struct task_worker, task_list)
 HANDLER_DEFINE(struct task_worker, task_reopen_log)
 HANDLER_DEFINE(struct task_worker, runtime_info)
@@ -78,6 +82,7 @@ const struct link_handler task_handlers[] = {
 	HANDLER(task_delete),
 	HANDLER(exec_sync),
 	HANDLER(task_stats),
+	HANDLER(task_update),
 	HANDLER(task_list),
 	HANDLER(task_reopen_log),
 	HANDLER(runtime_info),

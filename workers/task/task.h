@@ -138,6 +138,7 @@ void task_container_stop(struct task_worker *w, struct msg_request *r, const Bul
 void task_container_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
 void task_container_exec(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecSyncRequest *m);
 void task_container_stats(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
+void task_container_update(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m);
 void task_container_reopen_log(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
 /* stream.c */
 void task_exec_open(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecOpenRequest *m);
