@@ -1,2 +1,2 @@
-OBJ_fuzz_http2 := $(patsubst %,$(O)/workers/api/%.o,http2 head frame fields grpc resolve services cri/cri)
+OBJ_fuzz_http2 := $(filter-out $(O)/workers/api/main.o,$(call objects,$(call sources,api)))
 LIBS_fuzz_http2 := -lnghttp2

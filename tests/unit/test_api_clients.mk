@@ -1,2 +1,2 @@
-OBJ_test_api_clients := $(patsubst %,$(O)/workers/api/%.o,http2 server head frame fields grpc resolve services cri/cri)
+OBJ_test_api_clients := $(filter-out $(O)/workers/api/main.o,$(call objects,$(call sources,api)))
 LIBS_test_api_clients := -lnghttp2

@@ -1,2 +1,2 @@
-OBJ_test_grpc := $(patsubst %,$(O)/workers/api/%.o,http2 head frame fields grpc resolve services cri/cri)
+OBJ_test_grpc := $(filter-out $(O)/workers/api/main.o,$(call objects,$(call sources,api)))
 LIBS_test_grpc := -lnghttp2

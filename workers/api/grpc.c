@@ -42,6 +42,7 @@ struct grpc_call {
 	struct msg_context context;
 	int64_t begun;
 	struct frame frame;
+	struct grpc_translation translation;
 	struct msg_call *call;
 	struct loop_source *deadline;
 	bool responded, finished;
@@ -185,7 +186,7 @@ static int reply_part(struct grpc_call *c, const ProtobufCMessage *reply, bool m
 		return -ECANCELED;
 	if (more && c->target.method->latest && http2_unsent(c->stream) > LAG_LATEST)
 		return 0;
-	if (http2_unsent(c->stream) > LAG_MAX)
+	if (!c->target.method->list && http2_unsent(c->stream) > LAG_MAX)
 		r = fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "the client leaves too many replies unread");
 	else if (!c->responded && respond(c, false) < 0)
 		r = fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "no memory for a reply");
@@ -202,12 +203,30 @@ int grpc_reply(struct grpc_call *c, const ProtobufCMessage *reply) {
 	return reply_part(c, reply, false);
 }
 
+/* What a translator leaves out of a stream is no reply, but may be its end. */
+static void reply_translated(struct grpc_call *c, const ProtobufCMessage *internal, bool more) {
+	struct arena arena;
+	struct fault fault;
+	ProtobufCMessage *reply = NULL;
+	arena_init(&arena, 0);
+	c->translation.arena = &arena;
+	if (c->target.method->translator->reply(&c->translation, internal, &reply, &fault) < 0)
+		fail_call(c, &fault);
+	else if (reply)
+		reply_part(c, reply, more);
+	else if (!more)
+		finish(c, NULL, NULL);
+	arena_deinit(&arena);
+}
+
 static void answered(void *ctx, const struct msg_answer *answer) {
 	struct grpc_call *c = ctx;
 	if (!answer->more)
 		c->call = NULL;
 	if (answer->fault)
 		finish(c, NULL, answer->fault);
+	else if (c->target.method->translator)
+		reply_translated(c, answer->reply, answer->more);
 	else
 		reply_part(c, answer->reply, answer->more);
 }
@@ -306,6 +325,15 @@ static int decode(struct grpc_call *c, struct arena *arena, ProtobufCMessage **r
 			 c->frame.body.size, type->name);
 }
 
+/* The same request as the internal row has it. */
+static int translate(struct grpc_call *c, struct arena *arena, ProtobufCMessage **request, struct fault *fault) {
+	if (!c->target.method->translator)
+		return 0;
+	c->translation.arena = arena;
+	c->translation.service = c->target.service;
+	return c->target.method->translator->request(&c->translation, *request, request, fault);
+}
+
 static void call_end(void *call) {
 	struct grpc_call *c = call;
 	struct arena arena;
@@ -314,7 +342,7 @@ static void call_end(void *call) {
 	if (c->finished)
 		return;
 	arena_init(&arena, MIN(DECODED_LEAST + c->frame.body.size * DECODED_FACTOR, DECODED_MAX));
-	if (decode(c, &arena, &request, &fault) < 0) {
+	if (decode(c, &arena, &request, &fault) < 0 || translate(c, &arena, &request, &fault) < 0) {
 		fail_call(c, &fault);
 	} else if (c->row) {
 		c->call = msg_send(c->server->metadata, c->row->number, &c->context, request, NULL, 0, answered, c);
@@ -338,6 +366,7 @@ static void call_closed(void *call) {
 		let_go(c);
 		log_line(c, NULL, "the client gave up");
 	}
+	free(c->translation.name);
 	free(c->message);
 	free(c);
 }

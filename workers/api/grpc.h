@@ -4,7 +4,8 @@
  * here); replies, trailers, the log line.
  *
  * Services are tables. A method is a row that names the internal message that
- * carries it; its types are that message's types. A service's protobuf
+ * carries it; its types are that message's types, unless it has a translator. A
+ * service's protobuf
  * descriptor says what else could be called: that is answered UNIMPLEMENTED by
  * name.
  */
@@ -20,13 +21,34 @@
 
 struct grpc_call;
 
+/* What a translator works with: the messages that it makes live in the arena,
+ * the rest as long as the call. */
+struct grpc_translation {
+	struct arena *arena;
+	const struct grpc_service *service;
+	uint64_t cursor;
+	char *name; /* from malloc; freed with the call */
+};
+
+/* Between a dialect's messages and those of the internal row. Each function
+ * returns 0 or a negative errno with the sentence. */
+struct grpc_translator {
+	int (*request)(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		       struct fault *fault);
+	/* NULL in *ret_reply: nothing that the client would hear of. */
+	int (*reply)(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		     struct fault *fault);
+};
+
 struct grpc_method {
 	const char *name;
 	uint16_t number; /* of its row in messages.def, or */
 	/* answered here, by grpc_reply or grpc_fail before it returns */
 	void (*answer)(struct grpc_call *c, const ProtobufCMessage *request);
-	bool changes; /* something: its log line is for everybody */
-	bool latest;  /* each reply of the stream replaces the ones before: a slow client may miss some */
+	const struct grpc_translator *translator; /* NULL: the row has the client's own types */
+	bool changes;				  /* something: its log line is for everybody */
+	bool latest; /* each reply of the stream replaces the ones before: a slow client may miss some */
+	bool list;   /* the stream's replies are parts of a list: it ends by itself, however much is unread */
 };
 
 struct grpc_service {
