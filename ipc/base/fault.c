@@ -46,7 +46,10 @@ static enum fault_code code_of_errno(int err) {
 	case ELOOP:
 	case ENOTDIR:
 	case EISDIR:
+	case E2BIG:
 		return FAULT_INVALID_ARGUMENT;
+	case ERANGE:
+		return FAULT_OUT_OF_RANGE;
 	case ENOSPC:
 	case EDQUOT:
 	case ENOMEM:
@@ -59,6 +62,7 @@ static enum fault_code code_of_errno(int err) {
 	case ECANCELED:
 		return FAULT_CANCELLED;
 	case EBUSY:
+	case EROFS:
 		return FAULT_FAILED_PRECONDITION;
 	case EOPNOTSUPP:
 	case ENOSYS:
@@ -79,7 +83,11 @@ static enum fault_code code_of_errno(int err) {
 static void text_clean(char *text, size_t needed) {
 	unsigned char *p = (unsigned char *)text;
 	while (*p) {
-		int follow = *p < 0x80 ? 0 : (*p & 0xe0) == 0xc0 ? 1 : (*p & 0xf0) == 0xe0 ? 2 : (*p & 0xf8) == 0xf0 ? 3 : -1;
+		int follow = *p < 0x80		   ? 0
+			     : (*p & 0xe0) == 0xc0 ? 1
+			     : (*p & 0xf0) == 0xe0 ? 2
+			     : (*p & 0xf8) == 0xf0 ? 3
+						   : -1;
 		int ok = follow >= 0 && (*p >= 0x20 && *p != 0x7f);
 		for (int i = 1; ok && i <= follow; i++)
 			ok = (p[i] & 0xc0) == 0x80;
@@ -112,7 +120,8 @@ int fault_errno(struct fault *f, int err, const char *format, ...) {
 	int n = vsnprintf(f->text, sizeof(f->text), format, ap);
 	va_end(ap);
 	if (n < FAULT_TEXT_MAX)
-		n += snprintf(f->text + n, sizeof(f->text) - (size_t)n, ": %s", strerrordesc_np(err) ?: "unknown error");
+		n +=
+		    snprintf(f->text + n, sizeof(f->text) - (size_t)n, ": %s", strerrordesc_np(err) ?: "unknown error");
 	text_clean(f->text, (size_t)n);
 	return -err;
 }

@@ -1,6 +1,9 @@
 #include "base/fd.h"
 
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 int fd_write_all(int fd, const void *data, size_t size) {
 	const char *p = data;
@@ -49,4 +52,21 @@ int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_size) {
 	if (ret_size)
 		*ret_size = used;
 	return 0;
+}
+
+int make_folders(const char *path) {
+	char part[PATH_MAX];
+	size_t n = strlen(path);
+	struct stat st;
+	if (n == 0 || n >= sizeof(part))
+		return n ? -ENAMETOOLONG : -ENOENT;
+	for (size_t i = 1; i <= n; i++) {
+		if (path[i] != '/' && path[i] != '\0')
+			continue;
+		memcpy(part, path, i);
+		part[i] = '\0';
+		if (mkdir(part, 0755) < 0 && errno != EEXIST)
+			return -errno;
+	}
+	return stat(path, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }

@@ -36,3 +36,5 @@ int fd_write_all(int fd, const void *data, size_t size);
 /* Reads until end of file or max bytes, NUL-terminates; *ret_data is from
  * malloc. -EFBIG when there is more than max. */
 int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_size);
+/* mkdir -p, mode 0755. What is there stays as it is, -ENOTDIR unless folders. */
+int make_folders(const char *path);

@@ -177,12 +177,12 @@ static void test_users(void) {
 }
 
 static void test_options(void) {
-	char *plain[] = { (char *)"rbind", (char *)"ro", (char *)"rslave", (char *)"nosuid" };
+	char *plain[] = { (char *)"rbind", (char *)"ro", (char *)"rslave", (char *)"nosuid", (char *)"x-make-source" };
 	char *data[] = { (char *)"mode=755", (char *)"size=1m", (char *)"strictatime", (char *)"ro", (char *)"rw" };
 	char *bad[] = { (char *)"idmap" };
 	struct mount_options o;
 	struct fault fault = { 0 };
-	tap_check(mount_options_parse(plain, 4, &o, &fault) == 0 && o.bind && o.recursive &&
+	tap_check(mount_options_parse(plain, 5, &o, &fault) == 0 && o.bind && o.recursive && o.make_source &&
 		      o.set == (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID) && o.propagation == MS_SLAVE &&
 		      o.propagation_tree && o.n_data == 0,
 		  "options of a bind mount");

@@ -405,7 +405,8 @@ static void test_step_fails(void) {
 	tap_check(count_containers(NULL) == 0, "leaves no container");
 	SET(a, lab_create(&l, pod, "a", &fault));
 	fail(MSG_task_create, FAULT_NOT_FOUND, 1);
-	tap_check(lab_key(&l, MSG_cri_start_container, a) == FAULT_NOT_FOUND, "a start that fails keeps its code");
+	tap_check(lab_key(&l, MSG_cri_start_container, a) == FAULT_FAILED_PRECONDITION,
+		  "a start that misses something doesn't say that the container is missing");
 	Runtime__V1__ContainerStatus *s = status_of(a);
 	tap_check(s && s->state == EXITED && s->exit_code == 128 && strcmp(s->reason, "StartError") == 0 &&
 		      strstr(s->message, "the fake refuses"),

@@ -248,20 +248,7 @@ void log_drain(struct log *l) {
 
 /* --- set-up --- */
 
-/* The folders above are the client's; what is missing of them is made. */
-static int folders_make(char *path) {
-	for (char *p = path + 1; *p; p++) {
-		if (*p != '/')
-			continue;
-		*p = '\0';
-		int r = mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
-		*p = '/';
-		if (r < 0)
-			return r;
-	}
-	return mkdir(path, 0755) < 0 && errno != EEXIST ? -errno : 0;
-}
-
+/* The folders above the file are the client's; what is missing of them is made. */
 static int folder_open(struct log *l, const char *path, struct fault *fault) {
 	char copy[PATH_MAX];
 	if (path[0] != '/' || (size_t)snprintf(copy, sizeof(copy), "%s", path) >= sizeof(copy))
@@ -273,7 +260,7 @@ static int folder_open(struct log *l, const char *path, struct fault *fault) {
 	*slash = '\0';
 	const char *folder = copy[0] ? copy : "/";
 	l->folder = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (l->folder < 0 && errno == ENOENT && folders_make(copy) == 0)
+	if (l->folder < 0 && errno == ENOENT && make_folders(copy) == 0)
 		l->folder = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return l->folder < 0 ? fault_errno(fault, errno, "open the log folder \"%s\"", folder) : 0;
 }

@@ -3,7 +3,19 @@
 #include <string.h>
 #include <sys/mount.h>
 
-enum kind { ATTR, ATTR_CLEAR, TREE, TREE_CLEAR, PROPAGATION, PROPAGATION_TREE, BIND, RBIND, NOTHING, REFUSED };
+enum kind {
+	ATTR,
+	ATTR_CLEAR,
+	TREE,
+	TREE_CLEAR,
+	PROPAGATION,
+	PROPAGATION_TREE,
+	BIND,
+	RBIND,
+	MAKE_SOURCE,
+	NOTHING,
+	REFUSED
+};
 
 #ifndef MOUNT_ATTR_NOSYMFOLLOW
 #define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
@@ -52,6 +64,7 @@ static const struct {
 	{ "rslave", PROPAGATION_TREE, MS_SLAVE },
 	{ "rshared", PROPAGATION_TREE, MS_SHARED },
 	{ "runbindable", PROPAGATION_TREE, MS_UNBINDABLE },
+	{ "x-make-source", MAKE_SOURCE, 0 },
 	{ "idmap", REFUSED, 0 },
 	{ "ridmap", REFUSED, 0 },
 	{ "tmpcopyup", REFUSED, 0 },
@@ -94,6 +107,9 @@ static void option_apply(struct mount_options *o, enum kind kind, uint64_t value
 	case RBIND:
 		o->bind = true;
 		o->recursive = kind == RBIND;
+		break;
+	case MAKE_SOURCE:
+		o->make_source = true;
 		break;
 	case NOTHING:
 	case REFUSED:

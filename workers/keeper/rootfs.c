@@ -191,6 +191,11 @@ static int job_prepare(const struct rootfs *r, struct mount_job *j, struct fault
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "mount \"%s\": source \"%s\" is not an absolute path",
 				 j->m->destination, j->m->source);
 	e = rootfs_clone(j->m->source, j->o.recursive, &j->tree);
+	if (e == -ENOENT && j->o.make_source) {
+		e = make_folders(j->m->source);
+		if (e == 0)
+			e = rootfs_clone(j->m->source, j->o.recursive, &j->tree);
+	}
 	return e < 0 ? fault_errno(fault, e, "mount \"%s\": source \"%s\"", j->m->destination, j->m->source) : 0;
 }
 

@@ -23,7 +23,7 @@ static void start_mounted(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
 	struct start_op *so = container_of(op, struct start_op, co.op);
 	if (answer->fault) {
-		op_fail_with(op, answer->fault);
+		op_fail_below(op, answer->fault);
 		return;
 	}
 	fd_replace(&so->root, take_fd(&answer->fds[0]));
@@ -45,7 +45,7 @@ static void start_mount(struct op *op) {
 static void start_deleted(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
 	if (answer->fault && answer->fault->code != FAULT_NOT_FOUND)
-		op_fail_with(op, answer->fault);
+		op_fail_below(op, answer->fault);
 	else
 		op_again(op, 0, 0);
 }
@@ -78,7 +78,7 @@ static void start_looked(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
 	struct container *c = container_of_op(op);
 	if (answer->fault) {
-		op_fail_with(op, answer->fault);
+		op_fail_below(op, answer->fault);
 		return;
 	}
 	const Bulkhead__SandboxInfo *s = task_list_sandbox(task_list_answer(answer), c->record->sandbox_id);
@@ -102,7 +102,7 @@ static void start_created(void *ctx, const struct msg_answer *answer) {
 		struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
 		task_list_send(op->m->task, &context, &q, NULL, 0, start_looked, op);
 	} else
-		op_fail_with(op, answer->fault);
+		op_fail_below(op, answer->fault);
 }
 
 static void start_create(struct op *op) {

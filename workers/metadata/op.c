@@ -125,6 +125,13 @@ void op_fail_with(struct op *op, const struct fault *fault) {
 	op_fail(op);
 }
 
+void op_fail_below(struct op *op, const struct fault *fault) {
+	op->fault = *fault;
+	if (fault->code == FAULT_NOT_FOUND)
+		op->fault.code = FAULT_FAILED_PRECONDITION;
+	op_fail(op);
+}
+
 static void on_again(void *ctx) {
 	struct op *op = ctx;
 	loop_source_free(op->timer);

@@ -66,6 +66,9 @@ void op_next(struct op *op);
 void op_fail(struct op *op);
 /* As op_fail with a copy of fault. */
 void op_fail_with(struct op *op, const struct fault *fault);
+/* The same for what another worker misses: its NOT_FOUND isn't about the object
+ * itself, which a client would believe to be gone. */
+void op_fail_below(struct op *op, const struct fault *fault);
 /* Runs step number n again after delay_ns. */
 void op_again(struct op *op, size_t n, int64_t delay_ns);
 /* op_next when everything put in base is committed, op_fail when it can't be. */

@@ -120,7 +120,7 @@ static void start_request(const struct sandbox *s, struct arena *a, Bulkhead__Sa
 static void run_restarted(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
 	if (answer->fault)
-		op_fail_with(op, answer->fault);
+		op_fail_below(op, answer->fault);
 	else
 		op_again(op, op->step, 0);
 }
@@ -135,7 +135,7 @@ static void run_looked(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
 	struct sandbox *s = sandbox_of(op);
 	if (answer->fault) {
-		op_fail_with(op, answer->fault);
+		op_fail_below(op, answer->fault);
 		return;
 	}
 	const Bulkhead__SandboxInfo *i = task_list_sandbox(task_list_answer(answer), s->record->id);
@@ -158,7 +158,7 @@ static void run_started(void *ctx, const struct msg_answer *answer) {
 		struct msg_context c = op_context(op, SANDBOX_START_TIMEOUT_NS);
 		task_list_send(op->m->task, &c, &q, NULL, 0, run_looked, op);
 	} else
-		op_fail_with(op, answer->fault);
+		op_fail_below(op, answer->fault);
 }
 
 static void run_start(struct op *op) {

@@ -18,8 +18,8 @@ int publish_check(const Bulkhead__NetworkPlan *plan, struct fault *fault) {
 		    (m->protocol != IPPROTO_TCP && m->protocol != IPPROTO_UDP && m->protocol != IPPROTO_SCTP) ||
 		    (*m->host_ip && !address_parse(&host, m->host_ip)))
 			return fault_set(fault, FAULT_INVALID_ARGUMENT,
-					 "port mapping %zu can't be: host \"%.45s\" port %" PRIu32 " to port %" PRIu32
-					 ", protocol %" PRIu32,
+					 "port mapping %zu: host \"%.45s\" port %" PRIu32 " to port %" PRIu32
+					 ", IP protocol %" PRIu32 ": no such address, port or protocol",
 					 i, m->host_ip, m->host_port, m->container_port, m->protocol);
 	}
 	return 0;

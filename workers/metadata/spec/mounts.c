@@ -170,6 +170,8 @@ static int add_client(struct builder *b, const Runtime__V1__Mount *m, const char
 	strings_add(b, &o, "rbind");
 	strings_add(b, &o, propagation[m->propagation]);
 	strings_add(b, &o, m->recursive_read_only ? "rro" : m->readonly ? "ro" : "rw");
+	/* Volumes of type hostPath count on it. */
+	strings_add(b, &o, "x-make-source");
 	add(b, destination, "bind", m->host_path, o);
 	return 0;
 }
