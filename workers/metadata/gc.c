@@ -109,11 +109,16 @@ static void on_gc_timer(void *ctx) {
 	loop_source_free(m->gc_timer);
 	m->gc_timer = NULL;
 	gc_layers(m, NULL, NULL);
+	int64_t now = clock_mono();
+	if (m->gc_content_at && m->gc_content_at <= now) {
+		m->gc_content_at = 0;
+		gc_content(m);
+	}
 	/* Leases run out with nobody there to notice. */
-	int64_t until = 0;
+	int64_t until = m->gc_content_at;
 	list_for_each (n, &m->model.layers) {
 		struct layer *l = list_entry(n, struct layer, node);
-		if (l->lease_until > clock_mono())
+		if (l->lease_until > now)
 			until = MAX(until, l->lease_until);
 	}
 	if (until && loop_timer(m->loop, until + LATER_NS, on_gc_timer, m, &m->gc_timer) < 0)
@@ -172,8 +177,11 @@ static void content_listed(void *ctx, const struct msg_answer *answer) {
 		return;
 	}
 	/* A pull that isn't resolved yet has blobs that nobody can name. */
-	if (!list_empty(&m->pulls))
+	if (!list_empty(&m->pulls)) {
+		m->gc_content_at = clock_mono() + CONTENT_RETRY_NS;
+		gc_later(m);
 		return;
+	}
 	const Bulkhead__ContentListReply *l = content_list_answer(answer);
 	char **digests = calloc(l->n_blobs + 1, sizeof(*digests));
 	for (size_t i = 0; digests && i < l->n_blobs; i++)

@@ -45,6 +45,7 @@ struct metadata {
 	uint64_t pull_id;
 	uint64_t losses; /* how often the image or the snapshot worker went away */
 	struct loop_source *gc_timer, *index_timer;
+	int64_t gc_content_at; /* when blobs without an owner become garbage; 0: there are none */
 	bool gc_running, gc_again;
 
 	/* The latest answer of runtime_info. */

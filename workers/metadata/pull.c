@@ -143,9 +143,25 @@ static void pull_resolve(struct op *op) {
 	image_resolve_send(op->m->image, &c, &q, NULL, 0, resolve_done, op);
 }
 
+/* Whether the same pull may do better soon, without anybody doing something. */
+static bool worth_another_try(enum fault_code code) {
+	return code == FAULT_UNAVAILABLE || code == FAULT_DEADLINE_EXCEEDED || code == FAULT_CANCELLED ||
+	       code == FAULT_ABORTED;
+}
+
+/* What it committed is kept for the next try, then collected; at once when it
+ * is of no use, and when the disk is full. */
 static void pull_undo(struct op *op) {
-	pull_reset(pull_of(op));
-	/* What it committed is kept for the next try, then collected. */
+	struct pull *p = pull_of(op);
+	bool keep = worth_another_try(op->fault.code);
+	size_t n = p->resolved && p->layers && !keep ? p->resolved->n_layers : 0;
+	for (size_t i = 0; i < n; i++) {
+		struct layer *l = model_find_layer(&op->m->model, p->layers[i].chain_id);
+		if (l)
+			l->lease_until = 0;
+	}
+	pull_reset(p);
+	op->m->gc_content_at = clock_mono() + (keep ? GC_LEASE_NS : 0);
 	gc_later(op->m);
 }
 
