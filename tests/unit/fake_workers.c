@@ -236,7 +236,7 @@ static const struct worker_class classes[ROLE_COUNT] = {
 		.handlers = (const struct link_handler[]){ { 0 } },
 	},
 	[ROLE_METADATA] = {
-		.peers = PEERS(ROLE_API, ROLE_IMAGE, ROLE_SNAPSHOT, ROLE_TASK),
+		.peers = PEERS(ROLE_API, ROLE_IMAGE, ROLE_SNAPSHOT, ROLE_TASK, ROLE_STREAM),
 		.handlers = HANDLERS(HANDLER(cri_list_images)),
 	},
 	[ROLE_IMAGE] = { .peers = PEERS(ROLE_METADATA), .handlers = HANDLERS(HANDLER(content_list)) },
@@ -246,6 +246,7 @@ static const struct worker_class classes[ROLE_COUNT] = {
 		.handlers = HANDLERS(HANDLER(task_list)),
 		.zygote = task_zygote,
 	},
+	[ROLE_STREAM] = { .peers = PEERS(ROLE_METADATA), .handlers = (const struct link_handler[]){ { 0 } } },
 	[ROLE_KEEPER] = { .zygote = zygote_zygote },
 };
 

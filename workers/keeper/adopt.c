@@ -187,6 +187,8 @@ static int record_restore(struct container *c, const Bulkhead__ContainerSaved *s
 	c->log_path = strdup(s->log_path);
 	c->pid_mode = s->pid_mode;
 	c->terminal = s->terminal;
+	c->takes_stdin = s->stdin;
+	c->stdin_once = s->stdin_once;
 	c->stop_signal = s->stop_signal;
 	c->n_execs = s->execs;
 	c->pid = t->pid;

@@ -29,6 +29,7 @@ int container_new(struct keeper *k, const char *id, struct container **ret_conta
 	c->pidfd = c->status = c->stdin_fd = -1;
 	list_init(&c->waits);
 	list_init(&c->execs);
+	list_init(&c->attachments);
 	list_append(&k->containers, &c->node);
 	*ret_container = c;
 	return 0;
@@ -39,6 +40,7 @@ void container_free(struct container *c) {
 		return;
 	list_unlink(&c->node);
 	exec_free_all(c);
+	attach_end_all(c);
 	loop_source_free(c->exit_source);
 	loop_source_free(c->exit_timer);
 	loop_source_free(c->status_source);
@@ -116,7 +118,9 @@ void container_created_reply(struct msg_request *r, struct container *c) {
 }
 
 void container_vault(struct container *c) {
-	int fds[VAULT_FDS_MAX] = { c->pidfd, -1, -1, -1, c->stdin_fd, c->status, -1, -1 };
+	/* With stdin_once nobody but its one reader-to-be may hold it open. */
+	int in = c->stdin_once ? -1 : c->stdin_fd;
+	int fds[VAULT_FDS_MAX] = { c->pidfd, -1, -1, -1, in, c->status, -1, -1 };
 	if (c->log) {
 		fds[1] = log_fd(c->log, LOG_STDOUT);
 		fds[2] = log_fd(c->log, LOG_STDERR);

@@ -46,6 +46,7 @@ struct container {
 	struct log *log;
 	char *log_path;
 	int stdin_fd; /* our end; -1 */
+	bool takes_stdin, stdin_once;
 	bool terminal;
 	struct cgroup cgroup;
 	Bulkhead__NamespaceMode pid_mode;
@@ -63,6 +64,7 @@ struct container {
 
 	struct list waits; /* struct wait: stop and delete requests */
 	struct list execs; /* struct exec */
+	struct list attachments;
 	unsigned n_execs;  /* so far, for their groups' names */
 };
 
@@ -95,6 +97,11 @@ void container_signal(struct container *c, int sig);
 void container_ended(struct container *c, uint32_t code);
 /* An open exec has ended or was given up. */
 void container_kill_now(struct container *c);
+
+/* --- attach.c --- */
+
+/* It has ended: attached clients get what is left, then the end. */
+void attach_end_all(struct container *c);
 
 /* --- exec.c --- */
 

@@ -203,6 +203,7 @@ void container_ended(struct container *c, uint32_t code) {
 		c->exit_code = PROCESS_FAILED;
 	c->oom_killed = cgroup_oom_kills(&c->cgroup) > 0;
 	log_drain(c->log);
+	attach_end_all(c);
 	/* Its processes are gone, unless it shared a pid namespace or somebody
 	 * entered its group in another one. */
 	if (cgroup_remove(&c->cgroup) < 0) {

@@ -145,7 +145,7 @@ static int streams_make(struct container *c, const Bulkhead__TaskCreateRequest *
 		stdio[0] = ends[0];
 		c->stdin_fd = ends[1];
 	}
-	for (int i = 0; t->log_path[0] && i < LOG_STREAMS; i++) {
+	for (int i = 0; i < LOG_STREAMS; i++) {
 		if (pipe2(ends, O_CLOEXEC) < 0)
 			return fault_errno(fault, errno, "make a pipe for output");
 		stdio[1 + i] = ends[1];
@@ -208,6 +208,8 @@ static int remember(struct container *c, const Bulkhead__ContainerCreateRequest 
 	c->log_path = strdup(m->task->log_path);
 	c->pid_mode = m->task->pid_mode;
 	c->terminal = p->terminal;
+	c->takes_stdin = m->task->stdin;
+	c->stdin_once = m->task->stdin_once;
 	c->stop_signal = m->task->stop_signal;
 	c->start_at_once = m->task->start;
 	return c->seccomp.failed || !c->log_path ? -ENOMEM : 0;

@@ -34,6 +34,8 @@ HANDLER_DEFINE(struct keeper, keeper_exec)
 HANDLER_DEFINE(struct keeper, keeper_exec_open)
 HANDLER_DEFINE(struct keeper, keeper_exec_wait)
 HANDLER_DEFINE(struct keeper, container_update)
+HANDLER_DEFINE(struct keeper, keeper_attach)
+HANDLER_DEFINE(struct keeper, keeper_port)
 HANDLER_DEFINE(struct keeper, keeper_stats)
 HANDLER_DEFINE(struct keeper, keeper_state)
 HANDLER_DEFINE(struct keeper, keeper_vault)
@@ -45,7 +47,7 @@ static const struct link_handler handlers[] = {
 	HANDLER(container_start),  HANDLER(container_kill),	  HANDLER(container_stop),
 	HANDLER(container_delete), HANDLER(container_reopen_log), HANDLER(keeper_exec),
 	HANDLER(keeper_exec_open), HANDLER(keeper_exec_wait),	  HANDLER(container_update),
-	HANDLER(keeper_stats),	   HANDLER(keeper_state),	  HANDLER(keeper_vault),
+	HANDLER(keeper_attach), HANDLER(keeper_port), HANDLER(keeper_stats),	   HANDLER(keeper_state),	  HANDLER(keeper_vault),
 	HANDLER(keeper_adopt),	   HANDLER(keeper_read),	  { 0 },
 };
 

@@ -115,6 +115,8 @@ void on_keeper_exec_open(struct keeper *k, struct msg_request *r, const Bulkhead
 void on_keeper_exec_wait(struct keeper *k, struct msg_request *r, const Bulkhead__ExecWaitRequest *m);
 /* update.c, stats.c */
 void on_container_update(struct keeper *k, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m);
+void on_keeper_attach(struct keeper *k, struct msg_request *r, const Bulkhead__AttachOpenRequest *m);
+void on_keeper_port(struct keeper *k, struct msg_request *r, const Bulkhead__PortOpenRequest *m);
 void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
 void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
 

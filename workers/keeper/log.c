@@ -32,6 +32,7 @@ struct stream {
 	int fd;
 	struct loop_source *ready, *again;
 	struct tail *tail;
+	bool held;
 };
 
 struct log {
@@ -45,6 +46,8 @@ struct log {
 	size_t tail_size; /* of one stream */
 	bool torn;	  /* the file ends in the middle of a line */
 	uint64_t lost;
+	log_tap_fn tap;
+	void *tap_ctx;
 };
 
 /* One batch on its way to the file. */
@@ -211,6 +214,8 @@ static bool stream_read(struct stream *s, size_t *ret_size) {
 	}
 	*ret_size = (size_t)n;
 	stream_take(s, read_buffer, (size_t)n);
+	if (s->log->tap)
+		s->log->tap(s->log->tap_ctx, (enum log_stream_kind)(s - s->log->streams), read_buffer, (size_t)n);
 	return true;
 }
 
@@ -220,7 +225,7 @@ static void stream_ready(void *ctx, uint32_t events) {
 	struct stream *s = ctx;
 	size_t n;
 	for (int i = 0; i < READS_PER_TURN; i++) {
-		if (!stream_read(s, &n))
+		if (s->held || !stream_read(s, &n))
 			return;
 		/* A pipe that gave less than was asked for is empty. Once its
 		 * writers are gone there is no further event: read to the end. */
@@ -235,6 +240,20 @@ static void stream_again(void *ctx) {
 	struct stream *s = ctx;
 	loop_source_free_p(&s->again);
 	stream_ready(s, POLLIN | POLLHUP);
+}
+
+void log_tap(struct log *l, log_tap_fn fn, void *ctx) {
+	l->tap = fn;
+	l->tap_ctx = ctx;
+}
+
+void log_hold(struct log *l, enum log_stream_kind kind, bool hold) {
+	struct stream *s = &l->streams[kind];
+	bool resumes = s->held && !hold;
+	s->held = hold;
+	/* Its readiness came and went unheard. */
+	if (resumes && s->fd >= 0 && !s->again && loop_defer(l->loop, stream_again, s, &s->again) < 0)
+		stream_end(s);
 }
 
 void log_drain(struct log *l) {

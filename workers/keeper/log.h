@@ -32,6 +32,11 @@ void log_free(struct log *l);
 void log_abandon(struct log *l);
 /* Reads fd (taken, made non-blocking) until its end. */
 int log_attach(struct log *l, enum log_stream_kind kind, int fd);
+/* fn gets a copy of all that is read; one at a time. */
+typedef void (*log_tap_fn)(void *ctx, enum log_stream_kind kind, const void *data, size_t size);
+void log_tap(struct log *l, log_tap_fn fn, void *ctx);
+/* Nothing is read while it is held, except by log_drain. */
+void log_hold(struct log *l, enum log_stream_kind kind, bool hold);
 /* Reads what is there now; called when the process has ended. */
 void log_drain(struct log *l);
 /* The path again, after somebody has renamed the file. On failure the old file

@@ -110,6 +110,8 @@ static Bulkhead__ContainerSaved *container_saved(const struct container *c, stru
 	s->log_path = c->log_path ? c->log_path : (char *)"";
 	s->pid_mode = c->pid_mode;
 	s->terminal = c->terminal;
+	s->stdin = c->takes_stdin;
+	s->stdin_once = c->stdin_once;
 	s->stop_signal = c->stop_signal;
 	s->starting = c->state == CONTAINER_STARTING || c->state == CONTAINER_CREATING;
 	s->execs = c->n_execs;
