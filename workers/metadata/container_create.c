@@ -96,8 +96,7 @@ static void create_record(struct op *op) {
 	c->record->created_at = clock_real();
 	int r = container_save(op->m, c);
 	if (r < 0) {
-		fault_errno(&op->fault, r, "store the record");
-		op_fail(op);
+		op_fail_store(op, r);
 		return;
 	}
 	op_commit(op, STORE_PODS);

@@ -3,7 +3,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "workers/metadata/metadata.h"
+#include "workers/metadata/store/record.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 struct joiner {
@@ -129,6 +131,14 @@ void op_fail_below(struct op *op, const struct fault *fault) {
 	op->fault = *fault;
 	if (fault->code == FAULT_NOT_FOUND)
 		op->fault.code = FAULT_FAILED_PRECONDITION;
+	op_fail(op);
+}
+
+void op_fail_store(struct op *op, int r) {
+	if (r == -EFBIG)
+		fault_set(&op->fault, FAULT_RESOURCE_EXHAUSTED, "its record would have more than %d bytes", RECORD_MAX);
+	else
+		fault_errno(&op->fault, r, "store the record");
 	op_fail(op);
 }
 

@@ -69,6 +69,8 @@ void op_fail_with(struct op *op, const struct fault *fault);
 /* The same for what another worker misses: its NOT_FOUND isn't about the object
  * itself, which a client would believe to be gone. */
 void op_fail_below(struct op *op, const struct fault *fault);
+/* A record couldn't be stored: -EFBIG, -ENOSPC, ... */
+void op_fail_store(struct op *op, int r);
 /* Runs step number n again after delay_ns. */
 void op_again(struct op *op, size_t n, int64_t delay_ns);
 /* op_next when everything put in base is committed, op_fail when it can't be. */

@@ -344,8 +344,7 @@ static void pull_record(struct op *op) {
 	for (size_t k = 0; e == 0 && k < i->record->n_layers; k++)
 		e = layer_save(op->m, model_find_layer(&op->m->model, i->record->layers[k]));
 	if (e < 0) {
-		fault_errno(&op->fault, e, "store the record");
-		op_fail(op);
+		op_fail_store(op, e);
 		return;
 	}
 	index_later(op->m);

@@ -50,8 +50,7 @@ struct sandbox_op *sandbox_op_new(struct metadata *m, const struct op_class *cla
 static void run_record(struct op *op) {
 	int r = sandbox_save(op->m, sandbox_of(op));
 	if (r < 0) {
-		fault_errno(&op->fault, r, "store the record");
-		op_fail(op);
+		op_fail_store(op, r);
 	} else
 		op_commit(op, STORE_PODS);
 }
@@ -181,8 +180,7 @@ static void run_ready(struct op *op) {
 	s->up_at = clock_real();
 	int r = sandbox_save(op->m, s);
 	if (r < 0) {
-		fault_errno(&op->fault, r, "store the record");
-		op_fail(op);
+		op_fail_store(op, r);
 		return;
 	}
 	op_commit(op, STORE_PODS);

@@ -125,8 +125,7 @@ static void update_record(struct op *op) {
 		config->linux->resources = new;
 	int r = new ? container_save(op->m, c) : -ENOMEM;
 	if (r < 0) {
-		fault_errno(&op->fault, r, "store the record");
-		op_fail(op);
+		op_fail_store(op, r);
 	} else
 		op_commit(op, STORE_PODS);
 }
@@ -255,8 +254,7 @@ static void pod_update_record(struct op *op) {
 	if (r == 0)
 		r = sandbox_save(op->m, s);
 	if (r < 0) {
-		fault_errno(&op->fault, r, "store the record");
-		op_fail(op);
+		op_fail_store(op, r);
 	} else
 		op_commit(op, STORE_PODS);
 }
