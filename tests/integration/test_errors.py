@@ -35,7 +35,7 @@ def stored(d):
             found += [os.path.relpath(os.path.join(folder, f), d.state) for f in files]
             if part == "layers":
                 found.append(os.path.relpath(folder, d.state))
-    return sorted(found)
+    return sorted(f for f in found if f not in ("content/index.json", "content/oci-layout"))
 
 
 def leaves_nothing(name, d, truth, before):
