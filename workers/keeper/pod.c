@@ -138,8 +138,11 @@ static int started_make(struct keeper *k, const struct network_attached *a, stru
 static int network_up(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct network_attached *ret,
 		      struct fault *fault) {
 	struct network_pod pod = { .id = k->id, .run_dir = k->run_dir };
-	if (k->pod.network == BULKHEAD__NAMESPACE_MODE__NODE)
+	/* The host's is there as long as the pod. */
+	if (k->pod.network == BULKHEAD__NAMESPACE_MODE__NODE) {
+		k->pod.network_ready = true;
 		return 0;
+	}
 	int r = network_attach(m->network, &pod, &k->pod.host, ret, fault);
 	k->pod.network_ready = r == 0;
 	return r;
