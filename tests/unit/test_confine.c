@@ -157,9 +157,13 @@ static int write_other_state(void) {
 	return RESULT(open(path, O_RDONLY));
 }
 
+static int type_into_terminal(void) {
+	return RESULT(ioctl(0, TIOCSTI, "x"));
+}
+
 /* Which roles, as bits. */
 #define R(role) (1u << ROLE_##role)
-#define ALL (R(API) | R(METADATA) | R(IMAGE) | R(SNAPSHOT) | R(TASK))
+#define ALL (R(API) | R(METADATA) | R(IMAGE) | R(SNAPSHOT) | R(TASK) | R(STREAM))
 
 static const struct {
 	const char *name;
@@ -194,6 +198,7 @@ static const struct {
 	{ "become root", become_root, ALL, { EPERM } },
 	{ "map executable memory", executable_memory, ALL, { EPERM } },
 	{ "make memory executable", make_executable, ALL, { EPERM } },
+	{ "type into a terminal", type_into_terminal, ALL, { EPERM } },
 	{ "raise a limit", raise_limit, ALL, { EPERM } },
 	{ "make an io_uring", second_uring, ALL, { EPERM } },
 	{ "register with io_uring", register_uring, ALL, { EPERM } },
@@ -286,6 +291,13 @@ static int write_layers_owner(void) {
 	return r;
 }
 
+/* Of something that is no terminal: it may ask, and hears that. */
+static int resize_terminal(void) {
+	struct winsize w = { 0 };
+	int r = RESULT(ioctl(0, TIOCSWINSZ, &w));
+	return r == ENOTTY ? 0 : r;
+}
+
 static const struct {
 	enum role role;
 	const char *name;
@@ -301,6 +313,7 @@ static const struct {
 	{ ROLE_SNAPSHOT, "have children", spawn_child },
 	{ ROLE_TASK, "write the pods' folder", write_pods },
 	{ ROLE_TASK, "make a local socket", unix_socket },
+	{ ROLE_STREAM, "set a terminal's size", resize_terminal },
 };
 
 /* --- io_uring's own restriction: the same ring, an opcode that isn't in the row --- */

@@ -173,7 +173,8 @@ static bool end_alive(pid_t pid) {
 /* --- tests --- */
 
 static const char *const names[] = {
-	"bulkhead-api", "bulkhead-metadata", "bulkhead-image", "bulkhead-snapshot", "bulkhead-task", "bulkhead-keeper",
+	"bulkhead-api",	 "bulkhead-metadata", "bulkhead-image",	 "bulkhead-snapshot",
+	"bulkhead-task", "bulkhead-stream",   "bulkhead-keeper",
 };
 
 static pid_t test_start(void) {
@@ -193,7 +194,7 @@ static pid_t test_start(void) {
 }
 
 static void test_confined(pid_t d) {
-	for (size_t i = 0; i < 5; i++) {
+	for (size_t i = 0; i < 6; i++) {
 		pid_t pid = child_of(d, names[i]);
 		tap_check(status_has(pid, "Seccomp:\t2") && status_has(pid, "NoNewPrivs:\t1") &&
 			      !status_has(pid, "Uid:\t0"),
@@ -202,7 +203,7 @@ static void test_confined(pid_t d) {
 	tap_check(status_has(child_of(d, names[0]), "CapPrm:\t0000000000000000") &&
 		      status_has(child_of(d, names[0]), "CapBnd:\t0000000000000000"),
 		  "the api worker has no capability, nor can it get one");
-	tap_check(status_has(child_of(d, names[5]), "Seccomp:\t0"), "the zygote has no filter that containers inherit");
+	tap_check(status_has(child_of(d, names[6]), "Seccomp:\t0"), "the zygote has no filter that containers inherit");
 }
 
 static void test_second(void) {
@@ -264,20 +265,20 @@ static void test_reload(pid_t d) {
 	configure("worker_timeout_s = 1\n");
 }
 
-static void pids_of(pid_t d, pid_t pids[6]) {
-	for (size_t i = 0; i < 6; i++)
+static void pids_of(pid_t d, pid_t pids[7]) {
+	for (size_t i = 0; i < 7; i++)
 		pids[i] = child_of(d, names[i]);
 }
 
 static pid_t test_killed(pid_t d) {
-	pid_t pids[6], keeper = child_of(child_of(d, names[5]), names[5]);
+	pid_t pids[7], keeper = child_of(child_of(d, names[6]), names[6]);
 	pids_of(d, pids);
 	tap_check(keeper > 0, "the zygote has a child");
 	kill(d, SIGKILL);
 	waitpid(d, NULL, 0);
 	pid_t next = daemon_start();
 	bool all = true;
-	for (size_t i = 0; i < 6; i++)
+	for (size_t i = 0; i < 7; i++)
 		all &= gone(pids[i]);
 	tap_check(all, "workers die with a killed supervisor");
 	tap_check(ask("ok"), "a new one, started at once, serves");
@@ -286,7 +287,7 @@ static pid_t test_killed(pid_t d) {
 }
 
 static void test_stop(pid_t d) {
-	pid_t pids[6], keeper = child_of(child_of(d, names[5]), names[5]);
+	pid_t pids[7], keeper = child_of(child_of(d, names[6]), names[6]);
 	pids_of(d, pids);
 	manager_hears("READY=1", SECONDS(10));
 	kill(d, SIGTERM);
@@ -296,7 +297,7 @@ static void test_stop(pid_t d) {
 	tap_check(manager_hears("STOPPING=1", SECONDS(1)), "the service manager has heard of it");
 	tap_check(access(below("run/bulkhead.sock"), F_OK) < 0, "its socket is gone");
 	bool all = true;
-	for (size_t i = 0; i < 6; i++)
+	for (size_t i = 0; i < 7; i++)
 		all &= gone(pids[i]);
 	tap_check(all, "no worker is left");
 	tap_check(end_alive(keeper), "the zygote's child lives on");
@@ -316,7 +317,7 @@ static void test_endpoints(void) {
 	tap_check(replaced(d, names[0], first, SECONDS(5)) && ask("ok"), "it answers when the other's worker dies");
 	endpoint = "run/bulkhead.sock";
 	tap_check(ask("ok"), "as does the other one then");
-	pid_t keeper = child_of(child_of(d, names[5]), names[5]);
+	pid_t keeper = child_of(child_of(d, names[6]), names[6]);
 	kill(d, SIGTERM);
 	waitpid(d, NULL, 0);
 	tap_check(access(below("second.sock"), F_OK) < 0, "both sockets are gone at the end");
