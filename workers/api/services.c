@@ -3,6 +3,7 @@
 #include "health/health.pb-c.h"
 #include "msg/typed.h"
 #include "workers/api/cri/cri.h"
+#include "workers/api/cri_seed/seed.h"
 
 static const struct grpc_method admin_methods[] = {
 	{ .name = "Pull", .number = MSG_admin_pull, .changes = true, .latest = true },
@@ -58,6 +59,18 @@ const struct grpc_service services[] = {
 	    .version = "v1alpha2",
 	    .api = &runtime__v1__image_service__descriptor,
 	    .methods = cri_image_methods,
+	},
+	{
+	    .name = "runtime.RuntimeService",
+	    .version = "v1alpha1",
+	    .api = &runtime__runtime_service__descriptor,
+	    .methods = seed_runtime_methods,
+	},
+	{
+	    .name = "runtime.ImageService",
+	    .version = "v1alpha1",
+	    .api = &runtime__image_service__descriptor,
+	    .methods = seed_image_methods,
 	},
 	{
 	    .name = "bulkhead.v1.Admin",
