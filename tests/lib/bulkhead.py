@@ -103,6 +103,22 @@ def stubs():
     return runtime, runtime_grpc, admin, admin_grpc
 
 
+def seed_stubs():
+    """Modules made by protoc from proto/cri_seed. Their descriptors' file has another name than that of the CRI."""
+    out = os.path.join(BUILD, "python")
+    source = os.path.join(TOP, "proto", "cri_seed", "runtime.proto")
+    made = os.path.join(out, "cri_seed", "runtime_pb2_grpc.py")
+    if not os.path.exists(made) or os.path.getmtime(made) < os.path.getmtime(source):
+        os.makedirs(out, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I" + os.path.join(TOP, "proto"),
+                        "--python_out=" + out, "--grpc_python_out=" + out, "cri_seed/runtime.proto"], check=True)
+    if out not in sys.path:
+        sys.path.insert(0, out)
+    import cri_seed.runtime_pb2 as seed
+    import cri_seed.runtime_pb2_grpc as seed_grpc
+    return seed, seed_grpc
+
+
 class Client:
     """Stubs of one daemon: runtime, images, admin; pb has the messages."""
 
