@@ -148,8 +148,11 @@ static void refuse(struct conn *c, int status, const char *why) {
 	static const struct {
 		int status;
 		const char *reason;
-	} reasons[] = { { 400, "Bad Request" }, { 403, "Forbidden" }, { 404, "Not Found" },
-			{ 431, "Request Header Fields Too Large" }, { 503, "Service Unavailable" } };
+	} reasons[] = { { 400, "Bad Request" },
+			{ 403, "Forbidden" },
+			{ 404, "Not Found" },
+			{ 431, "Request Header Fields Too Large" },
+			{ 503, "Service Unavailable" } };
 	const char *reason = "Internal Server Error";
 	for (size_t i = 0; i < ARRAY_SIZE(reasons); i++)
 		if (reasons[i].status == status)
@@ -209,7 +212,8 @@ static void on_request(struct conn *c, char *head, size_t size) {
 	const char *why;
 	int r = http_parse(head, size, &request);
 	if (r < 0) {
-		refuse(c, 400, r == -EOPNOTSUPP ? "a request with a body can't be served" : "that is no HTTP/1.1 request");
+		refuse(c, 400,
+		       r == -EOPNOTSUPP ? "a request with a body can't be served" : "that is no HTTP/1.1 request");
 		return;
 	}
 	struct ticket *t = ticket_take(c->server, request.target);

@@ -130,8 +130,9 @@ static void ready(void *ctx, uint32_t events) {
 
 int flow_init(struct flow *f, struct loop *loop, int fd, bool reads, bool writes, bool socket,
 	      const struct flow_events *events, void *ctx) {
-	*f = (struct flow){ .loop = loop, .fd = fd, .events = events, .ctx = ctx,
-			    .reads = reads, .writes = writes, .socket = socket };
+	*f = (struct flow){
+		.loop = loop, .fd = fd, .events = events, .ctx = ctx, .reads = reads, .writes = writes, .socket = socket
+	};
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;

@@ -29,10 +29,10 @@ struct flow {
 	const struct flow_events *events;
 	void *ctx;
 	bool reads, writes, socket;
-	bool read_ended; /* nothing comes any more */
-	bool empty;	 /* nothing more was there the last time */
+	bool read_ended;	  /* nothing comes any more */
+	bool empty;		  /* nothing more was there the last time */
 	bool finishing, finished; /* the last byte was given, is written */
-	bool crowded; /* its owner's */
+	bool crowded;		  /* its owner's */
 	struct buffer pending;
 };
 

@@ -55,11 +55,12 @@ void json_add_exit(struct buffer *b, int32_t code) {
 	if (code == 0)
 		buffer_addf(b, "{\"metadata\":{},\"status\":\"Success\"}");
 	else
-		buffer_addf(b,
-			    "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"command terminated with non-zero exit "
-			    "code: exit status %d\",\"reason\":\"NonZeroExitCode\",\"details\":{\"causes\":[{\"reason\":"
-			    "\"ExitCode\",\"message\":\"%d\"}]}}",
-			    code, code);
+		buffer_addf(
+		    b,
+		    "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"command terminated with non-zero exit "
+		    "code: exit status %d\",\"reason\":\"NonZeroExitCode\",\"details\":{\"causes\":[{\"reason\":"
+		    "\"ExitCode\",\"message\":\"%d\"}]}}",
+		    code, code);
 }
 
 void json_add_failure(struct buffer *b, const char *text) {

@@ -12,7 +12,7 @@
 
 /* How a client's new stream describes itself. */
 struct mux_stream {
-	char type[16]; /* "stdin", "data", ... */
+	char type[16];	  /* "stdin", "data", ... */
 	char request[32]; /* of a forwarded port: which connection */
 	char port[8];
 };

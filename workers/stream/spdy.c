@@ -321,8 +321,12 @@ static int on_goaway(struct spdy *s, uint8_t flags, const uint8_t *p, size_t siz
 }
 
 static int (*const handlers[])(struct spdy *s, uint8_t flags, const uint8_t *p, size_t size) = {
-	[SYN_STREAM] = on_syn_stream, [RST_STREAM] = on_rst_stream, [SETTINGS] = on_settings,
-	[PING] = on_ping,	      [GOAWAY] = on_goaway,	    [HEADERS] = on_headers,
+	[SYN_STREAM] = on_syn_stream,
+	[RST_STREAM] = on_rst_stream,
+	[SETTINGS] = on_settings,
+	[PING] = on_ping,
+	[GOAWAY] = on_goaway,
+	[HEADERS] = on_headers,
 	[WINDOW_UPDATE] = on_window_update,
 };
 

@@ -21,28 +21,28 @@
 /* SPDY protocol draft 3.1, section 2.6.10.1: names with their lengths in
  * front, and text. */
 static const char dictionary[] =
-	"\0\0\0\007options\0\0\0\004head\0\0\0\004post\0\0\0\003put\0\0\0\006delete\0\0\0\005trace"
-	"\0\0\0\006accept\0\0\0\016accept-charset\0\0\0\017accept-encoding\0\0\0\017accept-language"
-	"\0\0\0\015accept-ranges\0\0\0\003age\0\0\0\005allow\0\0\0\015authorization"
-	"\0\0\0\015cache-control\0\0\0\012connection\0\0\0\014content-base\0\0\0\020content-encoding"
-	"\0\0\0\020content-language\0\0\0\016content-length\0\0\0\020content-location"
-	"\0\0\0\013content-md5\0\0\0\015content-range\0\0\0\014content-type\0\0\0\004date\0\0\0\004etag"
-	"\0\0\0\006expect\0\0\0\007expires\0\0\0\004from\0\0\0\004host\0\0\0\010if-match"
-	"\0\0\0\021if-modified-since\0\0\0\015if-none-match\0\0\0\010if-range"
-	"\0\0\0\023if-unmodified-since\0\0\0\015last-modified\0\0\0\010location\0\0\0\014max-forwards"
-	"\0\0\0\006pragma\0\0\0\022proxy-authenticate\0\0\0\023proxy-authorization\0\0\0\005range"
-	"\0\0\0\007referer\0\0\0\013retry-after\0\0\0\006server\0\0\0\002te\0\0\0\007trailer"
-	"\0\0\0\021transfer-encoding\0\0\0\007upgrade\0\0\0\012user-agent\0\0\0\004vary\0\0\0\003via"
-	"\0\0\0\007warning\0\0\0\020www-authenticate\0\0\0\006method\0\0\0\003get\0\0\0\006status"
-	"\0\0\0\006200 OK\0\0\0\007version\0\0\0\010HTTP/1.1\0\0\0\003url\0\0\0\006public"
-	"\0\0\0\012set-cookie\0\0\0\012keep-alive\0\0\0\006origin"
-	"100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505203 N"
-	"on-Authoritative Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized4"
-	"03 Forbidden404 Not Found500 Internal Server Error501 Not Implemented503 Service UnavailableJan"
-	" Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMTch"
-	"unked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,"
-	"text/javascript,publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,en"
-	"q=0.";
+    "\0\0\0\007options\0\0\0\004head\0\0\0\004post\0\0\0\003put\0\0\0\006delete\0\0\0\005trace"
+    "\0\0\0\006accept\0\0\0\016accept-charset\0\0\0\017accept-encoding\0\0\0\017accept-language"
+    "\0\0\0\015accept-ranges\0\0\0\003age\0\0\0\005allow\0\0\0\015authorization"
+    "\0\0\0\015cache-control\0\0\0\012connection\0\0\0\014content-base\0\0\0\020content-encoding"
+    "\0\0\0\020content-language\0\0\0\016content-length\0\0\0\020content-location"
+    "\0\0\0\013content-md5\0\0\0\015content-range\0\0\0\014content-type\0\0\0\004date\0\0\0\004etag"
+    "\0\0\0\006expect\0\0\0\007expires\0\0\0\004from\0\0\0\004host\0\0\0\010if-match"
+    "\0\0\0\021if-modified-since\0\0\0\015if-none-match\0\0\0\010if-range"
+    "\0\0\0\023if-unmodified-since\0\0\0\015last-modified\0\0\0\010location\0\0\0\014max-forwards"
+    "\0\0\0\006pragma\0\0\0\022proxy-authenticate\0\0\0\023proxy-authorization\0\0\0\005range"
+    "\0\0\0\007referer\0\0\0\013retry-after\0\0\0\006server\0\0\0\002te\0\0\0\007trailer"
+    "\0\0\0\021transfer-encoding\0\0\0\007upgrade\0\0\0\012user-agent\0\0\0\004vary\0\0\0\003via"
+    "\0\0\0\007warning\0\0\0\020www-authenticate\0\0\0\006method\0\0\0\003get\0\0\0\006status"
+    "\0\0\0\006200 OK\0\0\0\007version\0\0\0\010HTTP/1.1\0\0\0\003url\0\0\0\006public"
+    "\0\0\0\012set-cookie\0\0\0\012keep-alive\0\0\0\006origin"
+    "100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505203 N"
+    "on-Authoritative Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized4"
+    "03 Forbidden404 Not Found500 Internal Server Error501 Not Implemented503 Service UnavailableJan"
+    " Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMTch"
+    "unked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,"
+    "text/javascript,publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,en"
+    "q=0.";
 _Static_assert(sizeof(dictionary) - 1 == 1423, "the dictionary's size is a fact of the wire");
 
 struct spdy_inflater {
@@ -161,8 +161,9 @@ bool spdy_pair_copy(const struct spdy_pair *p, char *text, size_t size) {
 /* The zlib header once; a stored block of four zeros; an empty one, by which
  * an inflater knows that it has all of it. */
 size_t spdy_block_empty(bool first, uint8_t ret_block[SPDY_EMPTY_MAX]) {
-	static const uint8_t block[SPDY_EMPTY_MAX] = { 0x78, 0x01, 0, 4, 0, 0xfb, 0xff, 0,
-						       0,    0,	   0, 0, 0, 0,	  0xff, 0xff };
+	static const uint8_t block[SPDY_EMPTY_MAX] = {
+		0x78, 0x01, 0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff
+	};
 	size_t skip = first ? 0 : 2;
 	memcpy(ret_block, block + skip, SPDY_EMPTY_MAX - skip);
 	return SPDY_EMPTY_MAX - skip;

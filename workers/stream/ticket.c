@@ -81,8 +81,8 @@ void on_stream_open(struct streamer *s, struct msg_request *r, const Bulkhead__S
 		return;
 	}
 	if (s->n_tickets >= TICKETS_MAX) {
-		msg_failf(r, FAULT_RESOURCE_EXHAUSTED,
-			  "%d streaming URLs are open and unused, try again in a minute", TICKETS_MAX);
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%d streaming URLs are open and unused, try again in a minute",
+			  TICKETS_MAX);
 		return;
 	}
 	struct ticket *t = ticket_new(s, r, m);

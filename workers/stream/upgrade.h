@@ -8,9 +8,9 @@ enum upgrade_kind { UPGRADE_REMOTE, UPGRADE_FORWARD };
 
 struct upgrade {
 	bool websocket;
-	bool tunnel; /* SPDY inside of WebSocket messages */
-	bool base64; /* text messages */
-	unsigned version; /* of channel.k8s.io: 1 to 5; 0 with portforward.k8s.io */
+	bool tunnel;	      /* SPDY inside of WebSocket messages */
+	bool base64;	      /* text messages */
+	unsigned version;     /* of channel.k8s.io: 1 to 5; 0 with portforward.k8s.io */
 	const char *protocol; /* to be told; NULL: the client named none */
 	char accept[WEBSOCKET_ACCEPT_SIZE];
 };

@@ -25,7 +25,8 @@ int websocket_accept(const char *key, char ret_accept[WEBSOCKET_ACCEPT_SIZE]) {
 	static const char suffix[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 	char text[24 + sizeof(suffix)];
 	uint8_t digest[SHA1_SIZE];
-	if (strlen(key) != 24 || strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") != 22 ||
+	if (strlen(key) != 24 ||
+	    strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") != 22 ||
 	    strcmp(key + 22, "==") != 0)
 		return -EBADMSG;
 	snprintf(text, sizeof(text), "%s%s", key, suffix);
