@@ -174,6 +174,141 @@ def test_profiles(d, c, pb, image, folder):
     pod.remove()
 
 
+# --- user namespaces ---
+
+HOST_ID, IDS = 200000, 65536
+
+
+def userns(pb, host=HOST_ID, length=IDS, **more):
+    return pb.UserNamespace(mode=more.pop("mode", pb.POD), uids=[pb.IDMapping(host_id=host, container_id=0, length=length)],
+                            gids=[pb.IDMapping(host_id=host, container_id=0, length=length)])
+
+
+def userns_pod(d, c, pb, name, options, **more):
+    config = bh.sandbox_config(c, name, log_directory=d.logs, **more)
+    config.linux.security_context.namespace_options.userns_options.CopyFrom(options)
+    pod = bh.Pod.__new__(bh.Pod)
+    pod.daemon, pod.client, pod.config, pod.containers = d, c, config, []
+    pod.id = c.runtime.RunPodSandbox(pb.RunPodSandboxRequest(config=config)).pod_sandbox_id
+    return pod
+
+
+def process_of(tag):
+    """The container's process, by an argument that only it has."""
+    def look():
+        for pid in bh.pids():
+            try:
+                with open("/proc/%d/cmdline" % pid) as f:
+                    text = f.read()
+                with open("/proc/%d/comm" % pid) as f:
+                    if tag in text and not f.read().startswith("bulkhead"):
+                        return pid
+            except OSError:
+                pass
+        return None
+    return bh.wait_for(look, 5)
+
+
+def proc_field(pid, field):
+    with open("/proc/%d/status" % pid) as f:
+        return [line.split(":")[1].split() for line in f if line.startswith(field + ":")][0]
+
+
+def test_user_namespaces(d, c, pb, image, folder):
+    handler = c.runtime.Status(pb.StatusRequest()).runtime_handlers[0]
+    if not handler.features.user_namespaces:
+        e = bh.error_of(userns_pod, d, c, pb, "no-userns", userns(pb))
+        tap.check(e is not None and "user namespace" in e.details(), "what isn't there is refused", e)
+        tap.skip("user namespaces", "this machine can't map owners")
+        return
+    volume = os.path.join(folder, "userns-volume")
+    os.makedirs(volume)
+    for name, uid in (("root", 0), ("user", 1000)):
+        with open(os.path.join(volume, name), "w") as f:
+            f.write(name)
+        os.chown(os.path.join(volume, name), uid, uid)
+    pod = userns_pod(d, c, pb, "userns", userns(pb))
+    ids = [pb.IDMapping(host_id=HOST_ID, container_id=0, length=IDS)]
+    mounts = [pb.Mount(container_path="/mapped", host_path=volume, uidMappings=ids, gidMappings=ids),
+              pb.Mount(container_path="/plain", host_path=volume)]
+    devices = [pb.Device(host_path="/dev/zero", container_path="/dev/mine", permissions="rw")]
+    tag = "marker-userns"
+    id = pod.run("u", image, ["sh", "-c", "echo out; echo again > /dev/stdout; while :; do sleep 1; done", tag], mounts=mounts,
+                 devices=devices, linux=context(pb, capabilities=pb.Capability(add_capabilities=["SYS_ADMIN"])))
+    pid = process_of(tag)
+    if not tap.check(pid is not None, "a container in a user namespace runs", d.log_tail()):
+        pod.remove()
+        return
+    with open("/proc/%d/uid_map" % pid) as f:
+        uids = f.read().split()
+    tap.check(uids == ["0", str(HOST_ID), str(IDS)] and proc_field(pid, "Uid")[0] == str(HOST_ID) and
+              proc_field(pid, "Gid")[0] == str(HOST_ID), "root inside is nobody outside", (uids, proc_field(pid, "Uid")))
+    for ns in ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user"):
+        tap.check(bh.namespace(pid, ns) != bh.namespace(os.getpid(), ns), "a %s namespace of its own" % ns)
+    tap.check(out(pod, id, "id -u; id -g; stat -c %u:%g /bin/busybox /etc /proc/self/ /dev/null /dev/shm") ==
+              "0\n0\n0:0\n0:0\n0:0\n65534:65534\n0:0\n", "owners are right inside",
+              out(pod, id, "id -u; id -g; stat -c '%n %u:%g' /bin/busybox /etc /proc/self/ /dev/null /dev/shm"))
+    seen = out(pod, id, "echo x > /etc/new && chown 12:34 /etc/new && stat -c %u:%g /etc/new && echo y >> /etc/passwd")
+    uppers = glob.glob(d.state + "/snapshots/*/fs/etc/new")
+    owner = os.stat(uppers[0]) if uppers else None
+    tap.check(seen == "12:34\n" and owner and (owner.st_uid, owner.st_gid) == (HOST_ID + 12, HOST_ID + 34),
+              "files made inside belong to the host's ids", (seen, owner))
+    tap.check(out(pod, id, "stat -c %u /mapped/root /mapped/user /plain/root") == "0\n1000\n65534\n",
+              "a volume with mappings is mapped, another isn't", out(pod, id, "stat -c '%n %u' /mapped/* /plain/*"))
+    tap.check(out(pod, id, "echo z > /mapped/made") == "" and os.stat(volume + "/made").st_uid == 0, "and written through")
+    tap.check("ermission denied" in out(pod, id, "echo z > /plain/root"), "what isn't mapped can't be written")
+    tap.check(out(pod, id, "head -c 3 /dev/mine | wc -c; head -c 3 /dev/urandom | wc -c; echo > /dev/null") == "3\n3\n",
+              "devices are the host's nodes")
+    tap.check(out(pod, id, "mkdir /tmp/m && mount -t tmpfs none /tmp/m && touch /tmp/m/x && umount /tmp/m") == "",
+              "CAP_SYS_ADMIN inside is good for mounts inside", out(pod, id, "mount -t tmpfs none /tmp/m"))
+    tap.check("denied" in out(pod, id, "echo 1 > /proc/sys/kernel/panic") or "Read-only" in out(pod, id, "echo 1 > /proc/sys/kernel/panic"),
+              "and for nothing outside")
+    tap.check(out(pod, id, "hostname; cat /etc/hostname") == "userns\nuserns\n", "the pod's name and files")
+    bh.wait_for(lambda: len(pod.log("u")) >= 2, 5)
+    tap.check(("stdout", "F", "again") in pod.log("u"), "its own /dev/stdout can be opened", pod.log("u"))
+    s = c.runtime.PodSandboxStatus(pb.PodSandboxStatusRequest(pod_sandbox_id=pod.id)).status
+    tap.check(s.linux.namespaces.options.userns_options.mode == pb.POD and s.network.ip.startswith("10.231.") and
+              pod.exec(id, "ping", "-c", "1", "-W", "2", "10.231.0.1").exit_code == 0, "its network works", s)
+    id2 = pod.run("user", image, ["sleep", "600"], linux=context(pb, run_as_user=pb.Int64Value(value=1000)))
+    tap.check(out(pod, id2, "id -u; cat /mapped/user 2>&1; touch /tmp/t && stat -c %u /tmp/t").endswith("1000\n"), "another user")
+    e = bh.error_of(pod.run, "far", image, ["true"], linux=context(pb, run_as_user=pb.Int64Value(value=IDS + 1)))
+    tap.check(e is not None and str(IDS + 1) in e.details(), "a user that isn't mapped is named", e)
+
+    # A keeper's successor finds the namespace again.
+    keeper = d.processes()["pod-keeper"]
+    for k in keeper:
+        os.kill(k, 9)
+    bh.wait_for(lambda: set(d.processes().get("pod-keeper", [])) - set(keeper), 10)
+    tap.check(bh.wait_for(lambda: bh.error_of(pod.exec, id, "true") is None, 10) and out(pod, id, "id -u") == "0\n" and
+              os.path.exists("/proc/%d" % pid), "after the keeper's death the container runs, and exec works")
+    id3 = pod.run("later", image, ["sleep", "600"])
+    tap.check(out(pod, id3, "cat /proc/self/uid_map").split() == ["0", str(HOST_ID), str(IDS)], "and new ones are born inside")
+    pod.remove()
+
+    pod = userns_pod(d, c, pb, "userns-shared", userns(pb, HOST_ID + IDS), pid=pb.POD)
+    id = pod.run("a", image, ["sleep", "611"], linux=context(pb, readonly_rootfs=True, no_new_privs=True, seccomp=pb.SecurityProfile(
+        profile_type=pb.SecurityProfile.RuntimeDefault), namespace_options=pb.NamespaceOption(pid=pb.POD, userns_options=userns(
+            pb, HOST_ID + IDS))))
+    tap.check("bulkhead-init" in out(pod, id, "cat /proc/1/cmdline") and out(pod, id, "id -u") == "0\n",
+              "a shared PID namespace", out(pod, id, "ps"))
+    pod.remove()
+
+    def refused(name, options, *words, **more):
+        e = bh.error_of(userns_pod, d, c, pb, name, options, **more)
+        tap.check(e is not None and e.code().name == "INVALID_ARGUMENT" and all(w in e.details() for w in words), "refused: " + name, e)
+    refused("node-network", userns(pb), "network", network="host")
+    refused("no-mapping", pb.UserNamespace(mode=pb.POD), "mapping")
+    refused("root-mapping", userns(pb, 0), "mapping")
+    refused("container-mode", userns(pb, mode=pb.CONTAINER), "user namespace")
+    pod = bh.Pod(d, c, "no-userns", network="host")
+    e = bh.error_of(pod.run, "x", image, ["true"], linux=context(pb, namespace_options=pb.NamespaceOption(
+        network=pb.NODE, userns_options=userns(pb))))
+    tap.check(e is not None and "user namespace" in e.details(), "refused: a container's own", e)
+    e = bh.error_of(pod.run, "y", image, ["true"], mounts=mounts[:1])
+    tap.check(e is not None and "/mapped" in e.details(), "refused: a mapped volume without a user namespace", e)
+    pod.remove()
+
+
 def main():
     with bh.Scratch() as folder:
         registry = bh.Registry(folder)
@@ -189,6 +324,7 @@ def main():
             test_privileged(d, c, pb, image)
             test_unified(d, c, pb, image)
             test_profiles(d, c, pb, image, folder)
+            test_user_namespaces(d, c, pb, image, folder)
             after = bh.wait_for(lambda: bh.kernel_truth(d) if bh.kernel_truth(d) == before else None, 5) or bh.kernel_truth(d)
             tap.check(after == before, "nothing of the pods is left", bh.differences(before, after))
             tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())

@@ -179,7 +179,7 @@ static void test_users(void) {
 static void test_options(void) {
 	char *plain[] = { (char *)"rbind", (char *)"ro", (char *)"rslave", (char *)"nosuid", (char *)"x-make-source" };
 	char *data[] = { (char *)"mode=755", (char *)"size=1m", (char *)"strictatime", (char *)"ro", (char *)"rw" };
-	char *bad[] = { (char *)"idmap" };
+	char *bad[] = { (char *)"ridmap" };
 	struct mount_options o;
 	struct fault fault = { 0 };
 	tap_check(mount_options_parse(plain, 5, &o, &fault) == 0 && o.bind && o.recursive && o.make_source &&
@@ -246,7 +246,7 @@ static int shm_child(void) {
 	char at[64];
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) < 0)
 		return 77;
-	if (shm_new(&first, &fault) < 0)
+	if (shm_new(0, 0, &first, &fault) < 0)
 		return 1;
 	int tree = (int)syscall(SYS_open_tree, first, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
 	if (tree < 0)

@@ -1,2 +1,2 @@
-SPEC_TEST_O := $(patsubst %,$(O)/workers/metadata/%.o,check signal spec/spec spec/process spec/caps spec/mounts spec/linux spec/resources)
+SPEC_TEST_O := $(patsubst %,$(O)/workers/metadata/%.o,check userns signal spec/spec spec/process spec/caps spec/mounts spec/linux spec/resources)
 OBJ_test_spec := $(SPEC_TEST_O)

@@ -157,6 +157,13 @@ static int pod_adopt(struct keeper *k, struct adoption *a, const Bulkhead__Keepe
 		r = namespaces_join(k, a->pod, fault);
 	if (r == 0 && !p->inside)
 		r = namespaces_search(k, s, fault);
+	if (r == 0 && s->root) {
+		p->userns.uid = s->root->host_id;
+		p->userns.gid = s->root_gid;
+		r = userns_find(&p->userns.fd);
+		if (r < 0)
+			r = fault_errno(fault, r, "find the pod's user namespace");
+	}
 	/* Shared memory that is lost is lost for containers to come only. */
 	if (r == 0 && p->shm < 0)
 		r = pod_shm_make(p, fault);

@@ -142,7 +142,8 @@ int become_prepare(const struct become *b, struct fault *fault) {
 	signals_reset();
 	setsid();
 	umask(0022);
-	limits_oom_score(b->process->oomscoreadj, b->status);
+	if (!b->scored)
+		limits_oom_score(b->process->oomscoreadj, b->status);
 	return labels_set(b, fault);
 }
 

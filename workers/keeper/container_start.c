@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "workers/keeper/devices.h"
 #include "workers/keeper/exitcode.h"
+#include "workers/keeper/limits.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
 #include "workers/keeper/sysctl.h"
@@ -52,20 +53,34 @@ static int sysctls_set(const struct birth *b, struct fault *fault) {
 	return 0;
 }
 
+/* What takes the host's rights, in a copy of the keeper that has them. */
+static int birth_before(void *ctx, struct fault *fault) {
+	struct birth *b = ctx;
+	limits_oom_score(b->become.process->oomscoreadj, b->become.status);
+	b->become.scored = true;
+	int r = sysctls_set(b, fault);
+	return r < 0 ? r : rootfs_prepare(&b->rootfs, fault);
+}
+
+static void birth_close(const struct birth *b) {
+	int keep[6 + ROOTFS_FDS_MAX] = { b->become.status,   b->rootfs.root,	 b->rootfs.shm,
+					 b->become.stdio[0], b->become.stdio[1], b->become.stdio[2] };
+	become_close_others(keep, 6 + (b->rootfs.jobs ? rootfs_fds(&b->rootfs, keep + 6) : 0));
+}
+
 static void birth_body(void *ctx) {
 	struct birth *b = ctx;
 	struct container *c = b->container;
 	struct fault fault = { 0 };
-	int keep[] = { b->become.status,   b->rootfs.root,     b->rootfs.shm,
-		       b->become.stdio[0], b->become.stdio[1], b->become.stdio[2] };
-	become_close_others(keep, ARRAY_SIZE(keep));
+	bool inside = b->rootfs.userns->fd >= 0;
+	birth_close(b);
 	int r = become_prepare(&b->become, &fault);
 	if (r == 0 && (r = cgroup_enter_v1(&c->cgroup)) < 0)
 		r = fault_errno(&fault, r, "enter the cgroup \"%s\"", c->cgroup.path);
 	if (r == 0 && b->cgroup_namespace && unshare(CLONE_NEWCGROUP) < 0)
 		r = fault_errno(&fault, errno, "make a cgroup namespace");
 	if (r == 0)
-		r = sysctls_set(b, &fault);
+		r = inside ? userns_become_root(&fault) : sysctls_set(b, &fault);
 	if (r == 0)
 		r = rootfs_enter(&b->rootfs, &fault);
 	if (r < 0)
@@ -115,7 +130,8 @@ static int create_check(const struct keeper *k, const Bulkhead__TaskCreateReques
 		return fault_set(fault, FAULT_ALREADY_EXISTS, "container \"%s\" exists already", t->container_id);
 	const Grpc__Linux *l = t->spec->linux;
 	if (l && (l->n_uidmappings || l->n_gidmappings))
-		return fault_set(fault, FAULT_UNIMPLEMENTED, "user namespaces are not supported");
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "a user namespace of the container alone is not supported");
 	for (size_t i = 0; l && i < l->n_namespaces; i++) {
 		int r = namespace_check(l->namespaces[i], fault);
 		if (r < 0)
@@ -135,6 +151,12 @@ static bool has_namespace(const Grpc__Spec *spec, const char *type) {
 
 /* --- the parts --- */
 
+/* So that it may be opened again, as /dev/stdout. */
+static void stream_own(const struct keeper *k, int fd) {
+	if (k->pod.userns.fd >= 0 && fchown(fd, k->pod.userns.uid, k->pod.userns.gid) < 0)
+		log_event(LOG_WARN, "a stream keeps its owner", "pod", k->id, "why", strerrordesc_np(errno), NULL);
+}
+
 static int streams_make(struct container *c, const Bulkhead__TaskCreateRequest *t, int stdio[3], struct fault *fault) {
 	int ends[2];
 	if (t->spec->process->terminal)
@@ -143,12 +165,14 @@ static int streams_make(struct container *c, const Bulkhead__TaskCreateRequest *
 		if (pipe2(ends, O_CLOEXEC) < 0)
 			return fault_errno(fault, errno, "make a pipe for stdin");
 		stdio[0] = ends[0];
+		stream_own(c->keeper, ends[0]);
 		c->stdin_fd = ends[1];
 	}
 	for (int i = 0; i < LOG_STREAMS; i++) {
 		if (pipe2(ends, O_CLOEXEC) < 0)
 			return fault_errno(fault, errno, "make a pipe for output");
 		stdio[1 + i] = ends[1];
+		stream_own(c->keeper, ends[1]);
 		int r = log_attach(c->log, (enum log_stream_kind)i, ends[0]);
 		if (r < 0)
 			return fault_errno(fault, r, "read the container's output");
@@ -220,7 +244,7 @@ static int spawn_container(struct container *c, struct msg_request *r, const Bul
 	struct keeper *k = c->keeper;
 	const Grpc__Spec *spec;
 	CLEANUP_FD int child_status = -1;
-	int e = devices_expand(&r->arena, m->task->spec, &spec, fault);
+	int e = devices_expand(&r->arena, m->task->spec, k->pod.userns.fd >= 0, &spec, fault);
 	if (e < 0)
 		return e;
 	struct birth b = {
@@ -231,7 +255,8 @@ static int spawn_container(struct container *c, struct msg_request *r, const Bul
 			    .root = r->fds[0],
 			    .shm = k->pod.shm,
 			    .run_dir = k->run_dir,
-			    .cgroup = &c->cgroup },
+			    .cgroup = &c->cgroup,
+			    .userns = &k->pod.userns },
 		.become = { .process = spec->process,
 			    .args = spec->process->args,
 			    .n_args = spec->process->n_args,
@@ -241,7 +266,12 @@ static int spawn_container(struct container *c, struct msg_request *r, const Bul
 			    .stdio = { -1, -1, -1 },
 			    .wait = true },
 	};
-	struct spawn s = { .namespaces = CLONE_NEWNS, .cgroup = &c->cgroup, .body = birth_body, .ctx = &b };
+	struct spawn s = { .namespaces = CLONE_NEWNS,
+			   .userns = &k->pod.userns,
+			   .cgroup = &c->cgroup,
+			   .before = birth_before,
+			   .body = birth_body,
+			   .ctx = &b };
 	b.rootfs.cgroup_namespace = b.cgroup_namespace;
 	e = streams_make(c, m->task, b.become.stdio, fault);
 	if (e == 0)

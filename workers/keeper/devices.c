@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,6 +17,7 @@ struct found {
 	struct found *next;
 	Grpc__LinuxDevice device;
 	Grpc__LinuxDeviceCgroup rule;
+	Grpc__Mount mount; /* of the host's node, in a user namespace */
 };
 
 struct folder {
@@ -32,16 +32,19 @@ struct search {
 	size_t n;
 	struct folder *folders; /* still to be read */
 	const char *access;	/* of what is found; NULL: rules say all already */
+	bool mounts;
 };
 
 static int no_memory(const struct search *s) {
 	return fault_errno(s->fault, ENOMEM, "look up the host's devices");
 }
 
-static int device_add(struct search *s, const char *inside, const struct stat *st) {
+static int device_add(struct search *s, const char *host, const char *inside, const struct stat *st) {
+	static const char *const options[] = { "bind" };
 	struct found *f = arena_zalloc(s->arena, sizeof(*f));
 	char *path = arena_strdup(s->arena, inside);
-	if (!f || !path)
+	char *source = arena_strdup(s->arena, host);
+	if (!f || !path || !source)
 		return no_memory(s);
 	if (++s->n > DEVICES_MAX)
 		return fault_set(s->fault, FAULT_INVALID_ARGUMENT, "more than %d devices", DEVICES_MAX);
@@ -59,6 +62,12 @@ static int device_add(struct search *s, const char *inside, const struct stat *s
 	f->rule.major = f->device.major;
 	f->rule.minor = f->device.minor;
 	f->rule.access = (char *)(s->access ? s->access : "");
+	f->mount = (Grpc__Mount)GRPC__MOUNT__INIT;
+	f->mount.destination = path;
+	f->mount.source = source;
+	f->mount.type = (char *)"bind";
+	f->mount.options = (char **)(uintptr_t)options;
+	f->mount.n_options = ARRAY_SIZE(options);
 	*s->end = f;
 	s->end = &f->next;
 	return 0;
@@ -96,7 +105,7 @@ static int entry_add(struct search *s, const struct folder *f, DIR *d, const cha
 		return fault_errno(s->fault, ENAMETOOLONG, "device \"%.256s/%s\"", f->host, name);
 	if (S_ISDIR(st.st_mode))
 		return folder_add(s, host, inside);
-	return S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode) ? device_add(s, inside, &st) : 0;
+	return S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode) ? device_add(s, host, inside, &st) : 0;
 }
 
 static int folders_read(struct search *s) {
@@ -124,7 +133,7 @@ static int device_find(struct search *s, const char *host, const char *inside, c
 		return fault_errno(s->fault, errno, "device \"%s\"", host);
 	s->access = access;
 	if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode))
-		return device_add(s, inside, &st);
+		return device_add(s, host, inside, &st);
 	if (!S_ISDIR(st.st_mode))
 		return fault_set(s->fault, FAULT_INVALID_ARGUMENT, "device \"%s\" is neither a device nor a folder",
 				 host);
@@ -169,6 +178,18 @@ static int lists_make(const struct search *s, Grpc__Linux *l, Grpc__LinuxResourc
 	return 0;
 }
 
+static int mounts_make(const struct search *s, Grpc__Spec *spec) {
+	Grpc__Mount **mounts = arena_alloc(s->arena, (spec->n_mounts + s->n + 1) * sizeof(*mounts));
+	if (!mounts)
+		return no_memory(s);
+	if (spec->n_mounts)
+		memcpy(mounts, spec->mounts, spec->n_mounts * sizeof(*mounts));
+	spec->mounts = mounts;
+	for (struct found *f = s->found; f; f = f->next)
+		mounts[spec->n_mounts++] = &f->mount;
+	return 0;
+}
+
 static int spec_copy(const struct search *s, const Grpc__Spec *spec, const Grpc__Spec **ret_spec) {
 	Grpc__Spec *copy = arena_alloc(s->arena, sizeof(*copy));
 	Grpc__Linux *l = arena_alloc(s->arena, sizeof(*l));
@@ -181,13 +202,29 @@ static int spec_copy(const struct search *s, const Grpc__Spec *spec, const Grpc_
 	copy->linux = l;
 	l->resources = r;
 	int e = lists_make(s, l, r);
+	if (e == 0 && s->mounts)
+		e = mounts_make(s, copy);
 	if (e == 0)
 		*ret_spec = copy;
 	return e;
 }
 
-int devices_expand(struct arena *a, const Grpc__Spec *spec, const Grpc__Spec **ret_spec, struct fault *fault) {
-	struct search s = { .arena = a, .fault = fault };
+/* Unless the container's /dev is a folder of the host. */
+static int standards_find(struct search *s, const Grpc__Spec *spec) {
+	static const char *const names[] = { "/dev/null",   "/dev/zero", "/dev/full",
+					     "/dev/random", "/dev/tty",	 "/dev/urandom" };
+	int r = 0;
+	for (size_t i = 0; i < spec->n_mounts; i++)
+		if (strcmp(spec->mounts[i]->destination, "/dev") == 0 && strcmp(spec->mounts[i]->type, "bind") == 0)
+			return 0;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++)
+		r = device_find(s, names[i], names[i], NULL);
+	return r;
+}
+
+int devices_expand(struct arena *a, const Grpc__Spec *spec, bool user_namespace, const Grpc__Spec **ret_spec,
+		   struct fault *fault) {
+	struct search s = { .arena = a, .fault = fault, .mounts = user_namespace };
 	bool all = false;
 	int r = 0;
 	s.end = &s.found;
@@ -196,6 +233,8 @@ int devices_expand(struct arena *a, const Grpc__Spec *spec, const Grpc__Spec **r
 		       strcmp(spec->annotations[i]->value, "true") == 0;
 	if (all)
 		r = folder_add(&s, "/dev", "/dev");
+	else if (user_namespace)
+		r = standards_find(&s, spec);
 	if (r == 0)
 		r = folders_read(&s);
 	for (size_t i = 0; r == 0 && i < spec->n_annotations; i++)

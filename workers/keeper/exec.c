@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "workers/keeper/limits.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
 
@@ -44,6 +45,14 @@ static int terminal_give(struct exec_birth *b, struct fault *fault) {
 	return 0;
 }
 
+/* What takes the host's rights, for a container without them. */
+static int exec_before(void *ctx, struct fault *fault) {
+	struct exec_birth *b = ctx;
+	limits_oom_score(b->become.process->oomscoreadj, b->become.status);
+	b->become.scored = true;
+	return 0;
+}
+
 static void exec_body(void *ctx) {
 	struct exec_birth *b = ctx;
 	struct fault fault = { 0 };
@@ -59,6 +68,8 @@ static void exec_body(void *ctx) {
 	}
 	if (r == 0 && setns(b->pidfd, CLONE_NEWNS | CLONE_NEWCGROUP) < 0)
 		r = fault_errno(&fault, errno, "enter the container");
+	if (r == 0 && b->exec->container->keeper->pod.userns.fd >= 0)
+		r = userns_become_root(&fault);
 	if (r == 0 && b->terminal)
 		r = terminal_give(b, &fault);
 	if (r < 0)
@@ -308,7 +319,12 @@ int exec_spawn(struct exec *e, struct exec_plan *plan, struct fault *fault) {
 			    .stdio = { plan->stdio[0], plan->stdio[1], plan->stdio[2] } },
 		.terminal = plan->terminal,
 	};
-	struct spawn s = { .pid_namespace_of = c->pidfd, .body = exec_body, .ctx = &b, .cgroup = &e->group };
+	struct spawn s = { .pid_namespace_of = c->pidfd,
+			   .userns = &c->keeper->pod.userns,
+			   .before = exec_before,
+			   .body = exec_body,
+			   .ctx = &b,
+			   .cgroup = &e->group };
 	snprintf(name, sizeof(name), "exec-%u", c->n_execs++);
 	int r = process_status_pair(&e->status, &child_status);
 	if (r < 0)

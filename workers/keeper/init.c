@@ -22,8 +22,11 @@ static void init_body(void *ctx) {
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	setsid();
-	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	cgroup_enter_v1(&k->pod.init_cgroup);
+	struct fault ignored;
+	if (k->pod.userns.fd >= 0 && userns_become_root(&ignored) < 0)
+		_exit(1);
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	title_set("bulkhead-init", k->id);
 	sys_close_range(0, ~0U, 0);
 	if (chdir("/") < 0)
@@ -47,7 +50,8 @@ int pod_init_ensure(struct keeper *k, struct fault *fault) {
 			   .pid_namespace_of = -1,
 			   .body = init_body,
 			   .ctx = k,
-			   .cgroup = &p->init_cgroup };
+			   .cgroup = &p->init_cgroup,
+			   .userns = &p->userns };
 	if (p->init >= 0)
 		return 0;
 	/* Only to be found again: it uses nothing worth limiting. */

@@ -20,6 +20,7 @@
 #include "msg/typed.h"
 #include "workers/keeper/cgroup.h"
 #include "workers/keeper/network/network.h"
+#include "workers/keeper/userns.h"
 
 #include <sys/types.h>
 
@@ -39,6 +40,7 @@ struct pod {
 	bool network_ready;
 	Bulkhead__SandboxStartReply *started; /* from malloc */
 	struct network_host host;
+	struct userns userns;
 	int shm;  /* detached mount; -1: the host's */
 	int init; /* pidfd of the shared pid namespace's init; -1 */
 	pid_t init_pid;
@@ -120,8 +122,9 @@ void on_keeper_port(struct keeper *k, struct msg_request *r, const Bulkhead__Por
 void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
 void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
 
-/* --- read.c --- */
+/* --- pod.c, read.c --- */
 
+void on_keeper_userns(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
 void on_keeper_read(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperReadRequest *m);
 
 /* --- state.c, vault.c, adopt.c --- */

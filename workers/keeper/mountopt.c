@@ -13,6 +13,7 @@ enum kind {
 	BIND,
 	RBIND,
 	MAKE_SOURCE,
+	IDMAP,
 	NOTHING,
 	REFUSED
 };
@@ -65,7 +66,7 @@ static const struct {
 	{ "rshared", PROPAGATION_TREE, MS_SHARED },
 	{ "runbindable", PROPAGATION_TREE, MS_UNBINDABLE },
 	{ "x-make-source", MAKE_SOURCE, 0 },
-	{ "idmap", REFUSED, 0 },
+	{ "idmap", IDMAP, 0 },
 	{ "ridmap", REFUSED, 0 },
 	{ "tmpcopyup", REFUSED, 0 },
 };
@@ -110,6 +111,9 @@ static void option_apply(struct mount_options *o, enum kind kind, uint64_t value
 		break;
 	case MAKE_SOURCE:
 		o->make_source = true;
+		break;
+	case IDMAP:
+		o->idmap = true;
 		break;
 	case NOTHING:
 	case REFUSED:

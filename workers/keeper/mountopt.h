@@ -11,6 +11,7 @@
 struct mount_options {
 	bool bind, recursive;
 	bool make_source;	       /* a folder that isn't there is made, as the CRI wants it */
+	bool idmap;		       /* owners as the pod's user namespace maps them */
 	uint64_t set, clear;	       /* MOUNT_ATTR_* of this mount */
 	uint64_t tree_set, tree_clear; /* of it and all below it ("rro") */
 	uint64_t propagation;	       /* MS_PRIVATE, ...; 0: not said */

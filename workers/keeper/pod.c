@@ -37,8 +37,9 @@ static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *
 				 k->id);
 	if (!s || strcmp(s->id, k->id) != 0)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the set-up is for another pod sandbox");
-	if (s->n_uid_mappings || s->n_gid_mappings)
-		return fault_set(fault, FAULT_UNIMPLEMENTED, "user namespaces are not supported");
+	int r = userns_check(s, fault);
+	if (r < 0)
+		return r;
 	if (s->cgroup_parent[0] && !cgroup_path_valid(s->cgroup_parent))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" is not a path of a cgroup",
 				 s->cgroup_parent);
@@ -62,8 +63,12 @@ static int namespaces_enter(struct keeper *k, const Bulkhead__SandboxStartReques
 	int r = network_host_open(&p->host, fault);
 	if (r < 0)
 		return r;
-	if (unshare(flags) < 0)
-		return fault_errno(fault, errno, "make the pod's namespaces");
+	if (s->n_uid_mappings)
+		r = userns_enter_new(s, flags, &p->userns, fault);
+	else if (unshare(flags) < 0)
+		r = fault_errno(fault, errno, "make the pod's namespaces");
+	if (r < 0)
+		return r;
 	p->inside = true;
 	if (s->hostname[0] && sethostname(s->hostname, strlen(s->hostname)) < 0)
 		return fault_errno(fault, errno, "set the host name \"%s\"", s->hostname);
@@ -85,7 +90,7 @@ static int sysctls_set(const struct pod *p, const Bulkhead__SandboxStartRequest 
 }
 
 int pod_shm_make(struct pod *p, struct fault *fault) {
-	return p->ipc == BULKHEAD__NAMESPACE_MODE__NODE ? 0 : shm_new(&p->shm, fault);
+	return p->ipc == BULKHEAD__NAMESPACE_MODE__NODE ? 0 : shm_new(p->userns.uid, p->userns.gid, &p->shm, fault);
 }
 
 static void setup_warn(void *ctx, const char *text) {
@@ -197,6 +202,14 @@ void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSe
 	Bulkhead__PodSetupReply reply = BULKHEAD__POD_SETUP_REPLY__INIT;
 	reply.started = k->pod.started;
 	pod_setup_reply(r, &reply, NULL, 0);
+}
+
+void on_keeper_userns(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m) {
+	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
+	if (k->pod.userns.fd < 0)
+		msg_failf(r, FAULT_FAILED_PRECONDITION, "pod sandbox \"%.80s\" has no user namespace", k->id);
+	else
+		keeper_userns_reply(r, &reply, &k->pod.userns.fd, 1);
 }
 
 /* --- teardown --- */

@@ -8,6 +8,10 @@
  *     end of file: it is the program now   ◀── (close-on-exec)
  *     or STATUS_FAULT, then it exits        ◀── with PROCESS_FAILED
  *
+ * With a user namespace a copy of the keeper does what needs the host's rights,
+ * enters it, clones the child as the keeper's, and ends: all that the child makes
+ * belongs to that namespace from the beginning.
+ *
  * The child is a copy of the keeper, which is small, and so may use the heap
  * and everything that the request decoded to. It never returns from its body.
  */
@@ -17,6 +21,7 @@
 #include "oci/oci.pb-c.h"
 #include "workers/keeper/cgroup.h"
 #include "workers/keeper/user.h"
+#include "workers/keeper/userns.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,7 +45,11 @@ struct spawn {
 	uint64_t namespaces;	     /* CLONE_NEW* */
 	int pid_namespace_of;	     /* pidfd; -1: the keeper's, or a new one by namespaces */
 	const struct cgroup *cgroup; /* born in its v2 group, when it has one */
-	void (*body)(void *ctx);     /* runs in the child; must not return */
+	const struct userns *userns; /* of the pod; NULL, or with fd -1: none */
+	/* With a user namespace: runs in a copy of the keeper that the child will
+	 * be a copy of, outside and with all capabilities. May be NULL. */
+	int (*before)(void *ctx, struct fault *fault);
+	void (*body)(void *ctx); /* runs in the child; must not return */
 	void *ctx;
 };
 
@@ -65,7 +74,8 @@ struct become {
 	uint32_t seccomp_flags;
 	int stdio[3]; /* -1: /dev/null */
 	int status;
-	bool wait; /* for process_go, after STATUS_READY */
+	bool wait;   /* for process_go, after STATUS_READY */
+	bool scored; /* has its oom score already */
 };
 
 /* Sends the fault and exits. */

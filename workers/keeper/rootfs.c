@@ -17,8 +17,6 @@
 #define AT_RECURSIVE 0x8000
 #endif
 
-#define MOUNTS_MAX 1024
-
 /* A mount of the specification on its way. */
 struct mount_job {
 	const Grpc__Mount *m;
@@ -171,6 +169,24 @@ static int pod_shm_clone(const struct rootfs *r, int *ret_tree) {
 	return r->shm < 0 ? rootfs_clone("/dev/shm", false, ret_tree) : shm_clone(r->shm, ret_tree);
 }
 
+int rootfs_idmap(const struct rootfs *r, int tree) {
+	struct mount_attr a = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)r->userns->fd };
+	return syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &a, sizeof(a)) < 0 ? -errno : 0;
+}
+
+static int job_idmap(const struct rootfs *r, const struct mount_job *j, struct fault *fault) {
+	if (!j->o.idmap)
+		return 0;
+	if (r->userns->fd < 0)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "mount \"%s\": its owners can't be mapped, since the pod has no user namespace",
+				 j->m->destination);
+	int e = rootfs_idmap(r, j->tree);
+	return e < 0 ? fault_errno(fault, e, "mount \"%s\": map the owners of \"%s\" (can its file system do that?)",
+				   j->m->destination, j->m->source)
+		     : 0;
+}
+
 /* Opens what belongs to the host, before propagation is cut: a shared mount
  * ("Bidirectional") must be cloned while it still is one. */
 static int job_prepare(const struct rootfs *r, struct mount_job *j, struct fault *fault) {
@@ -196,7 +212,9 @@ static int job_prepare(const struct rootfs *r, struct mount_job *j, struct fault
 		if (e == 0)
 			e = rootfs_clone(j->m->source, j->o.recursive, &j->tree);
 	}
-	return e < 0 ? fault_errno(fault, e, "mount \"%s\": source \"%s\"", j->m->destination, j->m->source) : 0;
+	if (e < 0)
+		return fault_errno(fault, e, "mount \"%s\": source \"%s\"", j->m->destination, j->m->source);
+	return job_idmap(r, j, fault);
 }
 
 static int job_mount(const struct rootfs *r, struct mount_job *j, struct fault *fault) {
@@ -229,28 +247,39 @@ static bool mentioned(const Grpc__Spec *spec, const char *path) {
 }
 
 /* Files of the pod that the specification doesn't mention. */
-static int pod_files(const struct rootfs *r, struct fault *fault) {
-	static const char *const names[] = { "hosts", "resolv.conf", "hostname" };
+static const char *const pod_files[ROOTFS_POD_FILES] = { "hosts", "resolv.conf", "hostname" };
+
+static int pod_files_prepare(struct rootfs *r, struct fault *fault) {
 	bool readonly = r->spec->root && r->spec->root->readonly;
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(pod_files); i++) {
 		char source[PATH_MAX], target[64];
-		snprintf(target, sizeof(target), "/etc/%s", names[i]);
+		snprintf(target, sizeof(target), "/etc/%s", pod_files[i]);
 		if (mentioned(r->spec, target))
 			continue;
-		snprintf(source, sizeof(source), "%s/%s", r->run_dir, names[i]);
-		CLEANUP_FD int tree = -1;
-		int e = rootfs_clone(source, false, &tree);
+		snprintf(source, sizeof(source), "%s/%s", r->run_dir, pod_files[i]);
+		int e = rootfs_clone(source, false, &r->pod_files[i]);
 		if (e == -ENOENT)
 			continue;
 		if (e == 0)
-			e = attributes_set(tree, readonly ? MOUNT_ATTR_RDONLY : 0, 0, MS_PRIVATE, false);
+			e = attributes_set(r->pod_files[i], readonly ? MOUNT_ATTR_RDONLY : 0, 0, MS_PRIVATE, false);
 		if (e < 0)
 			return fault_errno(fault, e, "mount \"%s\" of the pod", target);
-		e = attach(r->root, tree, target, false, false, fault);
-		if (e < 0)
-			return e;
+		/* Everybody may read them, so it is as good without. */
+		if (r->userns->fd >= 0)
+			rootfs_idmap(r, r->pod_files[i]);
 	}
 	return 0;
+}
+
+static int pod_files_attach(const struct rootfs *r, struct fault *fault) {
+	int e = 0;
+	for (size_t i = 0; e == 0 && i < ARRAY_SIZE(pod_files); i++) {
+		char target[64];
+		snprintf(target, sizeof(target), "/etc/%s", pod_files[i]);
+		if (r->pod_files[i] >= 0)
+			e = attach(r->root, r->pod_files[i], target, false, false, fault);
+	}
+	return e;
 }
 
 /* --- the way in --- */
@@ -291,54 +320,73 @@ static int root_pivot(const struct rootfs *r, struct fault *fault) {
 	return 0;
 }
 
-static int jobs_run(struct rootfs *r, struct mount_job *jobs, size_t n, struct fault *fault) {
+static int jobs_run(struct rootfs *r, struct fault *fault) {
 	int e = 0;
-	for (size_t i = 0; e == 0 && i < n; i++)
-		e = job_mount(r, &jobs[i], fault);
+	for (size_t i = 0; e == 0 && i < r->n_jobs; i++)
+		e = job_mount(r, &r->jobs[i], fault);
 	if (e == 0)
 		e = rootfs_dev(r, fault);
 	if (e == 0)
-		e = pod_files(r, fault);
-	for (size_t i = 0; e == 0 && i < n; i++)
-		if (jobs[i].ro_at_end && (e = attributes_set(jobs[i].tree, MOUNT_ATTR_RDONLY, 0, 0, false)) < 0)
-			e = fault_errno(fault, e, "mount \"%s\": make it read-only", jobs[i].m->destination);
+		e = pod_files_attach(r, fault);
+	for (size_t i = 0; e == 0 && i < r->n_jobs; i++)
+		if (r->jobs[i].ro_at_end && (e = attributes_set(r->jobs[i].tree, MOUNT_ATTR_RDONLY, 0, 0, false)) < 0)
+			e = fault_errno(fault, e, "mount \"%s\": make it read-only", r->jobs[i].m->destination);
 	return e;
 }
 
 /* The specification's mounts, and the pod's shared memory when it has a /dev
  * but says nothing of that. */
-static int jobs_prepare(const struct rootfs *r, struct mount_job *jobs, Grpc__Mount *shm, size_t *ret_n,
-			struct fault *fault) {
+static int jobs_prepare(struct rootfs *r, struct fault *fault) {
 	size_t n = r->spec->n_mounts;
 	int e = 0;
 	for (size_t i = 0; e == 0 && i < n; i++) {
-		jobs[i] = (struct mount_job){ .m = r->spec->mounts[i], .tree = -1 };
-		e = job_prepare(r, &jobs[i], fault);
+		r->jobs[i] = (struct mount_job){ .m = r->spec->mounts[i], .tree = -1 };
+		r->n_jobs = i + 1;
+		e = job_prepare(r, &r->jobs[i], fault);
 	}
 	if (e == 0 && mentioned(r->spec, "/dev") && !mentioned(r->spec, "/dev/shm")) {
-		grpc__mount__init(shm);
-		shm->destination = (char *)"/dev/shm";
-		shm->type = (char *)"tmpfs";
-		shm->source = (char *)"shm";
-		jobs[n] = (struct mount_job){ .m = shm, .tree = -1 };
-		e = job_prepare(r, &jobs[n++], fault);
+		grpc__mount__init(&r->pod_shm);
+		r->pod_shm.destination = (char *)"/dev/shm";
+		r->pod_shm.type = (char *)"tmpfs";
+		r->pod_shm.source = (char *)"shm";
+		r->jobs[n] = (struct mount_job){ .m = &r->pod_shm, .tree = -1 };
+		r->n_jobs = n + 1;
+		e = job_prepare(r, &r->jobs[n], fault);
 	}
-	*ret_n = n;
 	return e;
 }
 
-int rootfs_enter(struct rootfs *r, struct fault *fault) {
+int rootfs_prepare(struct rootfs *r, struct fault *fault) {
 	size_t n = r->spec->n_mounts;
-	Grpc__Mount shm;
 	r->terminal = r->terminal_peer = -1;
-	if (n > MOUNTS_MAX)
+	for (size_t i = 0; i < ROOTFS_POD_FILES; i++)
+		r->pod_files[i] = -1;
+	if (n > ROOTFS_MOUNTS_MAX)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%zu mounts are too many", n);
-	struct mount_job *jobs = calloc(n + 1, sizeof(*jobs));
-	int e = jobs ? jobs_prepare(r, jobs, &shm, &n, fault) : fault_errno(fault, ENOMEM, "plan %zu mounts", n);
+	r->jobs = calloc(n + 1, sizeof(*r->jobs));
+	if (!r->jobs)
+		return fault_errno(fault, ENOMEM, "plan %zu mounts", n);
+	int e = jobs_prepare(r, fault);
+	return e < 0 ? e : pod_files_prepare(r, fault);
+}
+
+size_t rootfs_fds(const struct rootfs *r, int *ret_fds) {
+	size_t n = 0;
+	for (size_t i = 0; i < r->n_jobs; i++)
+		if (r->jobs[i].tree >= 0)
+			ret_fds[n++] = r->jobs[i].tree;
+	for (size_t i = 0; i < ROOTFS_POD_FILES; i++)
+		if (r->pod_files[i] >= 0)
+			ret_fds[n++] = r->pod_files[i];
+	return n;
+}
+
+int rootfs_enter(struct rootfs *r, struct fault *fault) {
+	int e = r->jobs ? 0 : rootfs_prepare(r, fault);
 	if (e == 0)
 		e = root_attach(r, fault);
 	if (e == 0)
-		e = jobs_run(r, jobs, n, fault);
+		e = jobs_run(r, fault);
 	if (e == 0)
 		e = rootfs_hide(r, fault);
 	if (e == 0)
@@ -346,6 +394,7 @@ int rootfs_enter(struct rootfs *r, struct fault *fault) {
 	if (e == 0)
 		e = root_propagation(r, fault);
 	/* The jobs' descriptors close with the process or with its exec. */
-	free(jobs);
+	free(r->jobs);
+	r->jobs = NULL;
 	return e;
 }

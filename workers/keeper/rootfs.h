@@ -13,8 +13,13 @@
 #include "base/fault.h"
 #include "oci/oci.pb-c.h"
 #include "workers/keeper/cgroup.h"
+#include "workers/keeper/userns.h"
 
 #include <stdbool.h>
+
+struct mount_job;
+
+#define ROOTFS_POD_FILES 3
 
 struct rootfs {
 	const Grpc__Spec *spec;
@@ -23,10 +28,23 @@ struct rootfs {
 	const char *run_dir; /* holds hosts, resolv.conf and hostname */
 	const struct cgroup *cgroup;
 	bool cgroup_namespace;
+	const struct userns *userns; /* of the pod */
+	/* rootfs_prepare's: the host's part of what is mounted */
+	struct mount_job *jobs;
+	size_t n_jobs;
+	Grpc__Mount pod_shm;
+	int pod_files[ROOTFS_POD_FILES];
 	/* set by rootfs_enter when the process wants a terminal; else -1 */
 	int terminal, terminal_peer;
 };
 
+/* Opens what belongs to the host, with the rights that takes. */
+int rootfs_prepare(struct rootfs *r, struct fault *fault);
+/* The descriptors that it holds then; ret_fds has room for ROOTFS_FDS_MAX. */
+#define ROOTFS_MOUNTS_MAX 1024
+#define ROOTFS_FDS_MAX (ROOTFS_MOUNTS_MAX + 1 + ROOTFS_POD_FILES)
+size_t rootfs_fds(const struct rootfs *r, int *ret_fds);
+/* Prepares unless that has been done, and changes to the new root. */
 int rootfs_enter(struct rootfs *r, struct fault *fault);
 
 /* --- between rootfs.c and its neighbours --- */
@@ -39,6 +57,8 @@ int rootfs_attach(int root, int tree, const char *path, bool directory, struct f
 /* A new instance of a file system as a detached mount. */
 int rootfs_new_fs(const char *type, const char *source, const struct mount_options *o, uint64_t attributes,
 		  int *ret_tree, struct fault *fault);
+/* Owners as the pod's user namespace maps them; the mount is detached. */
+int rootfs_idmap(const struct rootfs *r, int tree);
 /* A detached copy of what is mounted at path of the host. */
 int rootfs_clone(const char *path, bool recursive, int *ret_tree);
 bool rootfs_is_directory(int fd);

@@ -40,8 +40,8 @@ static int node_make(int folder, const char *name, mode_t mode, dev_t device) {
 	return same ? 0 : -EEXIST;
 }
 
-static int standard_nodes(int dev, struct fault *fault) {
-	for (size_t i = 0; i < ARRAY_SIZE(nodes); i++) {
+static int standard_nodes(int dev, bool nodes_too, struct fault *fault) {
+	for (size_t i = 0; nodes_too && i < ARRAY_SIZE(nodes); i++) {
 		int r = node_make(dev, nodes[i].name, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor));
 		if (r < 0)
 			return fault_errno(fault, r, "make \"/dev/%s\"", nodes[i].name);
@@ -112,9 +112,11 @@ int rootfs_dev(struct rootfs *r, struct fault *fault) {
 	int e = 0;
 	mode_t old = umask(0);
 	if (own) {
+		/* In a user namespace no node can be made: the host's are mounted. */
+		bool nodes_too = r->userns->fd < 0;
 		CLEANUP_FD int dev = inside_make(r->root, "/dev", true);
-		e = dev < 0 ? fault_errno(fault, dev, "open \"/dev\"") : standard_nodes(dev, fault);
-		for (size_t i = 0; e == 0 && spec->linux && i < spec->linux->n_devices; i++)
+		e = dev < 0 ? fault_errno(fault, dev, "open \"/dev\"") : standard_nodes(dev, nodes_too, fault);
+		for (size_t i = 0; e == 0 && nodes_too && spec->linux && i < spec->linux->n_devices; i++)
 			e = device_make(r->root, spec->linux->devices[i], fault);
 	}
 	umask(old);

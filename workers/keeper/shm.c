@@ -71,8 +71,11 @@ int shm_hold(int tree, int *ret_shm) {
 	return 0;
 }
 
-int shm_new(int *ret_shm, struct fault *fault) {
-	static const struct mount_options o = { .data = { "mode=1777", SIZE_OPTION }, .n_data = 2 };
+int shm_new(uid_t uid, gid_t gid, int *ret_shm, struct fault *fault) {
+	char user[24], group[24];
+	struct mount_options o = { .data = { "mode=1777", SIZE_OPTION, user, group }, .n_data = 4 };
+	snprintf(user, sizeof(user), "uid=%u", uid);
+	snprintf(group, sizeof(group), "gid=%u", gid);
 	CLEANUP_FD int tree = -1;
 	int r =
 	    rootfs_new_fs("tmpfs", "shm", &o, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, &tree, fault);

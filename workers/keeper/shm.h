@@ -8,7 +8,7 @@
 
 #include "base/fault.h"
 
-int shm_new(int *ret_shm, struct fault *fault);
+int shm_new(uid_t uid, gid_t gid, int *ret_shm, struct fault *fault);
 /* A detached clone, for the calling process's own mount namespace. The caller
  * is single-threaded and may lose its working directory. */
 int shm_clone(int shm, int *ret_tree);

@@ -135,6 +135,14 @@ static Bulkhead__KeeperSaved *keeper_saved(const struct keeper *k, struct arena 
 	s->network_ready = p->network_ready;
 	s->init_pid = p->init_pid;
 	s->log_line_max = (uint32_t)k->config.log_line_max;
+	if (p->userns.fd >= 0) {
+		s->root = arena_alloc(a, sizeof(*s->root));
+		if (!s->root)
+			return NULL;
+		*s->root = (Bulkhead__IdMapping)BULKHEAD__ID_MAPPING__INIT;
+		s->root->host_id = p->userns.uid;
+		s->root_gid = p->userns.gid;
+	}
 	s->containers = arena_alloc(a, (count(k) + 1) * sizeof(*s->containers));
 	if (!s->containers)
 		return NULL;

@@ -1,4 +1,5 @@
 #include "workers/metadata/check.h"
+#include "workers/metadata/userns.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -154,10 +155,7 @@ static int check_namespaces(const Runtime__V1__PodSandboxConfig *c, struct fault
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the IPC namespace of a pod is its own or the node's");
 	if ((unsigned)n->pid > RUNTIME__V1__NAMESPACE_MODE__NODE)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the PID namespace of a pod is POD, CONTAINER or NODE");
-	if (n->userns_options && n->userns_options->mode != RUNTIME__V1__NAMESPACE_MODE__NODE)
-		return fault_set(fault, FAULT_UNIMPLEMENTED,
-				 "user namespaces aren't supported: remove hostUsers: false from the pod");
-	return 0;
+	return userns_check(c, fault);
 }
 
 static int check_linux(const Runtime__V1__PodSandboxConfig *c, struct fault *fault) {

@@ -14,6 +14,7 @@
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/spec/spec.h"
 #include "workers/metadata/sweep.h"
+#include "workers/metadata/userns.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -75,8 +76,16 @@ static void create_prepare(struct op *op) {
 	q.key = c->record->id;
 	q.n_parents = c->record->n_layers;
 	q.parents = c->record->layers;
+	const Runtime__V1__UserNamespace *u = userns_of(c->sandbox->record->config);
+	struct arena a;
+	arena_init(&a, 0);
+	if (u) {
+		q.uid_mappings = userns_map(&a, u->uids, u->n_uids, &q.n_uid_mappings);
+		q.gid_mappings = userns_map(&a, u->gids, u->n_gids, &q.n_gid_mappings);
+	}
 	struct msg_context context = op_context(op, SNAPSHOT_TIMEOUT_NS);
 	snapshot_prepare_send(op->m->snapshot, &context, &q, NULL, 0, create_prepared, op);
+	arena_deinit(&a);
 }
 
 /* The container leaves with its snapshot. */

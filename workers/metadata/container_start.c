@@ -13,6 +13,7 @@
 #include "workers/metadata/container.h"
 #include "workers/metadata/reconcile.h"
 #include "workers/metadata/spec/spec.h"
+#include "workers/metadata/userns.h"
 
 struct start_op {
 	struct container_op co; /* first */
@@ -30,15 +31,38 @@ static void start_mounted(void *ctx, const struct msg_answer *answer) {
 	op_next(op);
 }
 
+static void start_mount_request(const struct container *c, Bulkhead__SnapshotMountRequest *q) {
+	q->key = c->record->id;
+	q->n_parents = c->record->n_layers;
+	q->parents = c->record->layers;
+}
+
+/* Owners of the files are those of the pod's user namespace. */
+static void start_mapped(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
+	if (answer->fault) {
+		op_fail_with(op, answer->fault);
+		return;
+	}
+	start_mount_request(container_of_op(op), &q);
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	snapshot_mount_mapped_send(op->m->snapshot, &context, &q, answer->fds, 1, start_mounted, op);
+}
+
 static void start_mount(struct op *op) {
 	struct container *c = container_of_op(op);
-	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
 	/* What an earlier try left behind has been deleted, its end with it. */
 	c->record->exit = NULL;
-	q.key = c->record->id;
-	q.n_parents = c->record->n_layers;
-	q.parents = c->record->layers;
-	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	if (userns_of(c->sandbox->record->config)) {
+		Bulkhead__Key q = BULKHEAD__KEY__INIT;
+		q.id = c->record->sandbox_id;
+		task_userns_send(op->m->task, &context, &q, NULL, 0, start_mapped, op);
+		return;
+	}
+	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
+	start_mount_request(c, &q);
 	snapshot_mount_send(op->m->snapshot, &context, &q, NULL, 0, start_mounted, op);
 }
 

@@ -129,6 +129,7 @@ static void status_answer(struct metadata *m, struct msg_request *r, const Proto
 	status.conditions = conditions;
 	a.status = &status;
 	native.recursive_read_only_mounts = true;
+	native.user_namespaces = m->info && m->info->mapped;
 	handler.features = &native;
 	a.n_runtime_handlers = 1;
 	a.runtime_handlers = handlers;

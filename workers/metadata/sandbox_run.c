@@ -14,6 +14,7 @@
 #include "workers/metadata/reconcile.h"
 #include "workers/metadata/sandbox.h"
 #include "workers/metadata/sweep.h"
+#include "workers/metadata/userns.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -81,6 +82,11 @@ static void start_request(const struct sandbox *s, struct arena *a, Bulkhead__Sa
 		q->hostname = c->hostname;
 		if (!*c->hostname && host && gethostname(host, HOST_NAME_MAX) == 0)
 			q->hostname = host;
+	}
+	const Runtime__V1__UserNamespace *u = userns_of(c);
+	if (u) {
+		q->uid_mappings = userns_map(a, u->uids, u->n_uids, &q->n_uid_mappings);
+		q->gid_mappings = userns_map(a, u->gids, u->n_gids, &q->n_gid_mappings);
 	}
 	q->n_port_mappings = 0;
 	q->port_mappings = arena_zalloc(a, (c->n_port_mappings + 1) * sizeof(*q->port_mappings));
@@ -249,6 +255,13 @@ void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const Protob
 		msg_failf(r, FAULT_INVALID_ARGUMENT,
 			  "run pod sandbox \"%s\": no runtime handler \"%.64s\" is configured",
 			  q->config->metadata->name, q->runtime_handler);
+		return;
+	}
+	if (userns_of(q->config) && m->info && !m->info->mapped) {
+		msg_failf(r, FAULT_UNIMPLEMENTED,
+			  "run pod sandbox \"%s\": no user namespaces here: the kernel, or the file system of the "
+			  "images, can't map owners",
+			  q->config->metadata->name);
 		return;
 	}
 	struct sandbox *s = model_sandbox_by_name(&m->model, q->config->metadata);

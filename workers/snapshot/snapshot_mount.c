@@ -4,6 +4,7 @@
  * for anything but the disk's folders.
  */
 #include "workers/snapshot/copies.h"
+#include "workers/snapshot/idmap.h"
 
 #include "base/fd.h"
 
@@ -11,8 +12,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The pod's user namespace, or -1. */
+static int userns_of(const struct msg_request *r) {
+	return r->row->request_fds ? r->fds[0] : -1;
+}
+
 static void mount_reply(struct msg_request *r, int fd) {
 	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
+	/* Both rows answer with the same. */
 	snapshot_mount_reply(r, &reply, &fd, 1);
 	fd_close(fd);
 }
@@ -22,11 +29,12 @@ static void mount_reply(struct msg_request *r, int fd) {
 /* layers[i]/fs each; a stack without an upper folder needs two. */
 static const char **lowers_of(struct msg_request *r, const struct layer *const *layers, size_t n, bool upper,
 			      size_t *ret_n) {
+	const char *room = userns_of(r) >= 0 ? ROOM_MAPPED "/" : "";
 	const char **lowers = arena_alloc(&r->arena, (n + 2) * sizeof(*lowers));
 	if (!lowers)
 		return NULL;
 	for (size_t i = 0; i < n; i++) {
-		lowers[i] = arena_printf(&r->arena, "%s/fs", layers[i]->name);
+		lowers[i] = arena_printf(&r->arena, "%s%s/fs", room, layers[i]->name);
 		if (!lowers[i])
 			return NULL;
 	}
@@ -53,8 +61,12 @@ static void overlay_do(struct snapshot_worker *s, struct msg_request *r, const s
 		snprintf(upper, sizeof(upper), ROOM_SNAPSHOTS "/%s/fs", snapshot->key);
 		snprintf(work, sizeof(work), ROOM_SNAPSHOTS "/%s/work", snapshot->key);
 	}
-	int e =
-	    overlay_mount(&s->overlay, lowers, n_lowers, snapshot ? upper : NULL, snapshot ? work : NULL, &fd, &fault);
+	int e = userns_of(r) >= 0 ? idmap_attach(userns_of(r), &fault) : 0;
+	if (e == 0)
+		e = overlay_mount(&s->overlay, lowers, n_lowers, snapshot ? upper : NULL, snapshot ? work : NULL, &fd,
+				  &fault);
+	if (userns_of(r) >= 0)
+		idmap_detach();
 	if (e == 0) {
 		mount_reply(r, fd);
 		return;
@@ -74,7 +86,10 @@ struct viewing {
 static void copy_do(struct msg_request *r, int room, const char *name, bool read_only) {
 	struct fault fault;
 	int fd;
-	if (copy_mount(room, name, read_only, &fd, &fault) == 0) {
+	int e = copy_mount(room, name, read_only, &fd, &fault);
+	if (e == 0 && userns_of(r) >= 0 && (e = idmap_mount(fd, userns_of(r), &fault)) < 0)
+		fd_close(fd);
+	if (e == 0) {
 		mount_reply(r, fd);
 		return;
 	}

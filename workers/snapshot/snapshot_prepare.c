@@ -3,6 +3,7 @@
  * of all layers, in a child.
  */
 #include "workers/snapshot/copies.h"
+#include "workers/snapshot/idmap.h"
 
 #include "base/fd.h"
 #include "base/id.h"
@@ -18,30 +19,37 @@ static void done_reply(struct msg_request *r) {
 }
 
 /* The root that a container sees has the attributes of the upper folder: those
- * of the topmost layer's root go there. */
-static int upper_fill(int dir, const struct layer *top) {
-	int r = room_folder(dir, "fs", top ? top->mode : 0755, top ? top->uid : 0, top ? top->gid : 0);
+ * of the topmost layer's root go there, with the owner that it has in the pod's
+ * user namespace. */
+static int upper_fill(int dir, const struct layer *top, const Bulkhead__SnapshotPrepareRequest *m) {
+	unsigned uid = idmap_host_id(m->uid_mappings, m->n_uid_mappings, top ? top->uid : 0);
+	unsigned gid = idmap_host_id(m->gid_mappings, m->n_gid_mappings, top ? top->gid : 0);
+	if (uid == (unsigned)-1 || gid == (unsigned)-1)
+		return -EOVERFLOW;
+	int r = room_folder(dir, "fs", top ? top->mode : 0755, uid, gid);
 	if (r == 0 && mkdirat(dir, "work", 0700) < 0 && errno != EEXIST)
 		r = -errno;
 	return r;
 }
 
 /* It gets its name when it is whole. */
-static int upper_make(struct rooms *rooms, const char *key, const struct layer *top) {
+static int upper_make(struct rooms *rooms, const Bulkhead__SnapshotPrepareRequest *m, const struct layer *top) {
 	char name[ROOMS_SPREAD_NAME];
+	const char *key = m->key;
 	int r = rooms_spread_make(rooms, key, name);
 	if (r < 0)
 		return r;
 	CLEANUP_FD int dir = openat(rooms->snapshots_spread, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	r = dir < 0 ? -errno : upper_fill(dir, top);
+	r = dir < 0 ? -errno : upper_fill(dir, top, m);
 	if (r < 0)
 		return r;
 	return renameat2(rooms->snapshots_spread, name, rooms->snapshots, key, RENAME_NOREPLACE) < 0 ? -errno : 0;
 }
 
-static void overlay_prepare(struct snapshot_worker *s, struct msg_request *r, const char *key,
+static void overlay_prepare(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotPrepareRequest *m,
 			    const struct layer *top) {
-	int e = upper_make(&s->rooms, key, top);
+	const char *key = m->key;
+	int e = upper_make(&s->rooms, m, top);
 	if (e == 0 && !snapshot_new(s, key))
 		e = -ENOMEM;
 	if (e == 0) {
@@ -114,7 +122,7 @@ void snapshot_prepare_start(struct snapshot_worker *s, struct msg_request *r,
 	if (layers_resolve(s, r, m->parents, m->n_parents, &layers) < 0)
 		return;
 	if (s->overlay.usable)
-		overlay_prepare(s, r, m->key, m->n_parents ? layers[0] : NULL);
+		overlay_prepare(s, r, m, m->n_parents ? layers[0] : NULL);
 	else
 		copy_prepare(s, r, m->key, layers, m->n_parents);
 }

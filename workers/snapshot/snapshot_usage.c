@@ -120,6 +120,7 @@ static void info_reply(struct snapshot_worker *s, struct msg_request *r) {
 	snprintf(mountpoint, sizeof(mountpoint), "%s/layers", s->state_root);
 	reply.driver = s->overlay.usable ? "overlayfs" : "copy";
 	reply.mountpoint = mountpoint;
+	reply.mapped = s->mapped;
 	reply.used_bytes = s->snapshots_usage.size;
 	reply.used_inodes = s->snapshots_usage.inodes;
 	for (struct map_node *n = map_first(&s->layers, &pos); n; n = map_next(&s->layers, &pos, n)) {

@@ -115,6 +115,10 @@ static void on_snapshot_mount(struct snapshot_worker *s, struct msg_request *r,
 			      const Bulkhead__SnapshotMountRequest *m) {
 	snapshot_mount_start(s, r, m);
 }
+static void on_snapshot_mount_mapped(struct snapshot_worker *s, struct msg_request *r,
+				     const Bulkhead__SnapshotMountRequest *m) {
+	snapshot_mount_start(s, r, m);
+}
 static void on_snapshot_usage(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
 	snapshot_usage_start(s, r, m);
 }
@@ -127,15 +131,22 @@ HANDLER_DEFINE(struct snapshot_worker, layer_commit)
 HANDLER_DEFINE(struct snapshot_worker, layer_remove)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_prepare)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_mount)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_mount_mapped)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_remove)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_usage)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_list)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_info)
 
 const struct link_handler snapshot_handlers[] = {
-	HANDLER(layer_unpack),	 HANDLER(layer_commit),
-	HANDLER(layer_remove),	 HANDLER(snapshot_prepare),
-	HANDLER(snapshot_mount), HANDLER(snapshot_remove),
-	HANDLER(snapshot_usage), HANDLER(snapshot_list),
-	HANDLER(snapshot_info),	 { 0 },
+	HANDLER(layer_unpack),
+	HANDLER(layer_commit),
+	HANDLER(layer_remove),
+	HANDLER(snapshot_prepare),
+	HANDLER(snapshot_mount),
+	HANDLER(snapshot_remove),
+	HANDLER(snapshot_usage),
+	HANDLER(snapshot_list),
+	HANDLER(snapshot_info),
+	HANDLER(snapshot_mount_mapped),
+	{ 0 },
 };

@@ -47,6 +47,7 @@ struct snapshot_worker {
 	const char *state_root;
 	struct rooms rooms;
 	struct overlay overlay;
+	bool mapped; /* layers can be mapped into user namespaces */
 	struct reaper reaper;
 
 	struct map layers, snapshots;

@@ -31,6 +31,26 @@ static void create_done(void *ctx, const struct msg_answer *a) {
 		task_create_reply(ctx, container_create_answer(a)->created, NULL, 0);
 }
 
+/* --- before: the pod's user namespace, which its root needs --- */
+
+static void userns_done(void *ctx, const struct msg_answer *a) {
+	if (a->fault)
+		msg_fail(ctx, a->fault);
+	else
+		task_userns_reply(ctx, keeper_userns_answer(a), a->fds, 1);
+}
+
+void task_sandbox_userns(struct task_worker *w, struct msg_request *r, const Bulkhead__Key *m) {
+	struct sandbox *s = container_sandbox(w, r, m->id, "*", true);
+	if (!s)
+		return;
+	struct msg_context context = context_within(&r->context, KEEPER_LIMIT);
+	Bulkhead__Empty q = BULKHEAD__EMPTY__INIT;
+	keeper_userns_send(s->link, &context, &q, NULL, 0, userns_done, r);
+}
+
+/* --- the container --- */
+
 /* profile: what is in the seccomp profile's file, if it is in one. */
 static void create(struct creation *n, struct sandbox *s, const Bulkhead__HostFile *profile) {
 	struct msg_request *r = n->request;

@@ -54,6 +54,10 @@ static void on_port_open(struct task_worker *w, struct msg_request *r, const Bul
 	task_port_open(w, r, m);
 }
 
+static void on_task_userns(struct task_worker *w, struct msg_request *r, const Bulkhead__Key *m) {
+	task_sandbox_userns(w, r, m);
+}
+
 HANDLER_DEFINE(struct task_worker, sandbox_start)
 HANDLER_DEFINE(struct task_worker, sandbox_stop)
 HANDLER_DEFINE(struct task_worker, task_create)
@@ -67,6 +71,7 @@ HANDLER_DEFINE(struct task_worker, task_update)
 HANDLER_DEFINE(struct task_worker, task_list)
 HANDLER_DEFINE(struct task_worker, task_reopen_log)
 HANDLER_DEFINE(struct task_worker, runtime_info)
+HANDLER_DEFINE(struct task_worker, task_userns)
 HANDLER_DEFINE(struct task_worker, exec_open)
 HANDLER_DEFINE(struct task_worker, exec_wait)
 HANDLER_DEFINE(struct task_worker, attach_open)
@@ -90,5 +95,6 @@ const struct link_handler task_handlers[] = {
 	HANDLER(exec_wait),
 	HANDLER(attach_open),
 	HANDLER(port_open),
+	HANDLER(task_userns),
 	{ 0 },
 };

@@ -149,6 +149,8 @@ void task_sandbox_list(struct task_worker *w, struct msg_request *r);
 void host_learn(struct task_host *ret_host);
 void task_runtime_info(struct task_worker *w, struct msg_request *r);
 
+void task_sandbox_userns(struct task_worker *w, struct msg_request *r, const Bulkhead__Key *m);
+
 /* The sandbox that a container call is for; answers the request when there is
  * none. wait: the call may wait for the keeper's return. */
 struct sandbox *container_sandbox(struct task_worker *w, struct msg_request *r, const char *sandbox,

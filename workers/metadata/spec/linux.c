@@ -2,6 +2,7 @@
 #include "workers/metadata/spec/parts.h"
 
 #include "workers/metadata/check.h"
+#include "workers/metadata/userns.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -77,9 +78,16 @@ static int namespaces(struct builder *b) {
 	    (b->namespaces->network != pod->network || b->namespaces->ipc != pod->ipc))
 		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
 				 "network and IPC namespace of a container are its pod's, but the modes differ");
-	if (b->namespaces->userns_options && b->namespaces->userns_options->mode != RUNTIME__V1__NAMESPACE_MODE__NODE)
-		return fault_set(b->fault, FAULT_UNIMPLEMENTED,
-				 "user namespaces aren't supported: remove hostUsers: false from the pod");
+	const Runtime__V1__UserNamespace *ours = b->namespaces->userns_options, *pods = userns_of(b->pod);
+	bool own = ours && ours->mode != RUNTIME__V1__NAMESPACE_MODE__NODE;
+	if (own && (!pods || ours->mode != pods->mode ||
+		    !userns_same_map(ours->uids, ours->n_uids, pods->uids, pods->n_uids) ||
+		    !userns_same_map(ours->gids, ours->n_gids, pods->gids, pods->n_gids)))
+		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
+				 "the user namespace of a container is its pod's, but the options differ");
+	if (ours && !own && pods)
+		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
+				 "the pod has a user namespace, but the container asks for the node's");
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "workers/metadata/spec/parts.h"
 
 #include "workers/metadata/check.h"
+#include "workers/metadata/userns.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -132,6 +133,10 @@ static void add_pods(struct builder *b, char *const *theirs, size_t n) {
 				 b->security->readonly_rootfs);
 }
 
+static bool mapped(const Runtime__V1__Mount *m) {
+	return m->n_uidmappings || m->n_gidmappings;
+}
+
 static int check_mount(struct builder *b, const Runtime__V1__Mount *m) {
 	int r = check_path("mount point", m->container_path, b->fault);
 	if (r < 0)
@@ -139,8 +144,11 @@ static int check_mount(struct builder *b, const Runtime__V1__Mount *m) {
 	if (m->image)
 		return fault_set(b->fault, FAULT_UNIMPLEMENTED,
 				 "mount \"%.256s\": volumes from images aren't supported", m->container_path);
-	if (m->n_uidmappings || m->n_gidmappings)
-		return fault_set(b->fault, FAULT_UNIMPLEMENTED, "mount \"%.256s\": id mappings aren't supported",
+	const Runtime__V1__UserNamespace *u = userns_of(b->pod);
+	if (mapped(m) && (!u || !userns_same_map(m->uidmappings, m->n_uidmappings, u->uids, u->n_uids) ||
+			  !userns_same_map(m->gidmappings, m->n_gidmappings, u->gids, u->n_gids)))
+		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
+				 "mount \"%.256s\": its owners can only be mapped as the pod's user namespace does",
 				 m->container_path);
 	if (m->n_mount_options)
 		return fault_set(b->fault, FAULT_UNIMPLEMENTED, "mount \"%.256s\": mount options aren't supported",
@@ -172,6 +180,8 @@ static int add_client(struct builder *b, const Runtime__V1__Mount *m, const char
 	strings_add(b, &o, m->recursive_read_only ? "rro" : m->readonly ? "ro" : "rw");
 	/* Volumes of type hostPath count on it. */
 	strings_add(b, &o, "x-make-source");
+	if (mapped(m))
+		strings_add(b, &o, "idmap");
 	add(b, destination, "bind", m->host_path, o);
 	return 0;
 }
