@@ -29,11 +29,11 @@ struct exec {
 	struct fault fault;
 
 	/* exec_session.c */
-	char *session;	 /* its name; NULL: not one of those */
-	int streams[3];	 /* our ends, until they are given away */
-	bool given;	 /* they are, so the command runs */
-	bool unwanted;	 /* nobody will ask for its end */
-	bool over;	 /* has ended, with .code */
+	char *session;	/* its name; NULL: not one of those */
+	int streams[3]; /* our ends, until they are given away */
+	bool given;	/* they are, so the command runs */
+	bool unwanted;	/* nobody will ask for its end */
+	bool over;	/* has ended, with .code */
 	uint32_t code;
 };
 
