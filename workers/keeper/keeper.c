@@ -41,13 +41,16 @@ HANDLER_DEFINE(struct keeper, keeper_state)
 HANDLER_DEFINE(struct keeper, keeper_vault)
 HANDLER_DEFINE(struct keeper, keeper_adopt)
 HANDLER_DEFINE(struct keeper, keeper_read)
+HANDLER_DEFINE(struct keeper, keeper_userns)
 
 static const struct link_handler handlers[] = {
-	HANDLER(pod_setup),	 HANDLER(pod_teardown),	    HANDLER(container_create), HANDLER(container_start),
-	HANDLER(container_kill), HANDLER(container_stop),   HANDLER(container_delete), HANDLER(container_reopen_log),
-	HANDLER(keeper_exec),	 HANDLER(keeper_exec_open), HANDLER(keeper_exec_wait), HANDLER(container_update),
-	HANDLER(keeper_attach),	 HANDLER(keeper_port),	    HANDLER(keeper_stats),     HANDLER(keeper_state),
-	HANDLER(keeper_vault),	 HANDLER(keeper_adopt),	    HANDLER(keeper_read),      { 0 },
+	HANDLER(pod_setup),	   HANDLER(pod_teardown),	  HANDLER(container_create),
+	HANDLER(container_start),  HANDLER(container_kill),	  HANDLER(container_stop),
+	HANDLER(container_delete), HANDLER(container_reopen_log), HANDLER(keeper_exec),
+	HANDLER(keeper_exec_open), HANDLER(keeper_exec_wait),	  HANDLER(container_update),
+	HANDLER(keeper_attach),	   HANDLER(keeper_port),	  HANDLER(keeper_stats),
+	HANDLER(keeper_state),	   HANDLER(keeper_vault),	  HANDLER(keeper_adopt),
+	HANDLER(keeper_read),	   HANDLER(keeper_userns),	  { 0 },
 };
 
 /* --- control groups that are still in use --- */
