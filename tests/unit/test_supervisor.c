@@ -227,7 +227,7 @@ static void test_deaths(pid_t d) {
 static void test_hang(pid_t d) {
 	pid_t old = child_of(d, names[2]);
 	pid_kill(old, SIGSTOP);
-	tap_check(replaced(d, names[2], old, SECONDS(10)) && ask("ok"), "a worker that hangs is replaced");
+	tap_check(replaced(d, names[2], old, SECONDS(40)) && ask("ok"), "a worker that hangs is replaced");
 }
 
 static void test_violation(pid_t d) {
