@@ -3,12 +3,14 @@ what is unset, the same request twice, errors; and the same objects through the 
 
 import os
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
 
 bh.isolate()
+import grpc  # noqa: E402 (not needed outside)
 tap = bh.Tap()
 
 
@@ -169,6 +171,100 @@ def test_host_namespaces(d, s, image):
     s.runtime.RemovePodSandbox(pb.RemovePodSandboxRequest(pod_sandbox_id=pod))
 
 
+def execute(s, id, cmd, inputs=(), tty=None, hold=None, timeout=20):
+    """Runs a command: output, error output, exit code, status. hold: wait before the end of stdin."""
+    out, err = [], []
+
+    def requests():
+        yield s.pb.ExecRequest(container_id=id, cmd=cmd, tty=tty)
+        for data in inputs:
+            yield s.pb.ExecRequest(stdin=data)
+        if hold:
+            hold.wait(timeout)
+    call = s.runtime.Exec(requests(), timeout=timeout)
+    try:
+        for r in call:
+            if r.HasField("stdout"):
+                out.append(r.stdout)
+            if r.HasField("stderr"):
+                err.append(r.stderr)
+    except grpc.RpcError:
+        pass
+    trailers = dict(call.trailing_metadata())
+    return b"".join(out), b"".join(err), trailers.get("exit-code"), call.code().name, call.details()
+
+
+def test_exec(d, s, image):
+    pb = s.pb
+    config = pb.PodSandboxConfig(name="exec", linux=pb.LinuxPodSandboxConfig(namespace_options=pb.NamespaceOption(host_network=True)))
+    pod = s.runtime.CreatePodSandbox(pb.CreatePodSandboxRequest(config=config)).pod_sandbox_id
+    cc = pb.ContainerConfig(name="e", image=pb.ImageSpec(image=image), command=["sleep", "600"])
+    id = s.runtime.CreateContainer(pb.CreateContainerRequest(pod_sandbox_id=pod, config=cc, sandbox_config=config)).container_id
+    s.runtime.StartContainer(pb.StartContainerRequest(container_id=id))
+
+    r = execute(s, id, ["sh", "-c", "echo out; echo err >&2"])
+    tap.check(r == (b"out\n", b"err\n", "0", "OK", ""), "Exec: both streams, exit-code 0 and OK", r)
+    r = execute(s, id, ["sh", "-c", "echo x; exit 42"])
+    tap.check(r[0] == b"x\n" and r[2] == "42" and r[3] == "UNKNOWN" and "42" in r[4], "another exit code is in the trailers", r)
+    r = execute(s, id, ["sh", "-c", "kill -9 $$"])
+    tap.check(r[2] == "137", "so is a signal", r)
+    r = execute(s, id, ["sh", "-c", "wc -c; echo done"], [b"a" * 1000, b"b" * 500])
+    tap.check(r[0].split() == [b"1500", b"done"] and r[2] == "0", "stdin in several messages, its end by half-close", r)
+    big = os.urandom(1 << 20)
+    r = execute(s, id, ["cat"], [big] * 24, timeout=60)
+    tap.check(len(r[0]) == 24 << 20 and r[0] == big * 24 and r[2] == "0", "24 MiB through cat and back", (len(r[0]), r[1:]))
+    r = execute(s, id, ["true"], [big] * 8)
+    tap.check(r[2] == "0", "a command that doesn't read its stdin", r[1:])
+    r = execute(s, id, ["sh", "-c", "head -c 12 /dev/zero | tr '\\0' z; sleep 100 & exit 3"])
+    tap.check(r[0] == b"z" * 12 and r[2] == "3", "what is left behind doesn't hold the end up", r)
+    done = threading.Event()
+    r = execute(s, id, ["sh", "-c", "tty; stty size >/dev/null && echo is; exit 4"], tty=True, hold=done)
+    done.set()
+    tap.check(b"/dev/pts" in r[0] and r[1] == b"" and r[2] == "4", "with a terminal", r)
+    r = execute(s, id, ["/no/such/program"])
+    tap.check(r[2] is None and r[3] != "OK" and "/no/such/program" in r[4], "a missing program is named", r)
+    r = execute(s, "nosuch", ["true"])
+    tap.check(r[3] == "NOT_FOUND" and "nosuch" in r[4], "an unknown container is NOT_FOUND", r)
+    r = execute(s, id, [])
+    tap.check(r[3] == "INVALID_ARGUMENT", "no command", r)
+    e = s.runtime.Exec(iter(()), timeout=5)
+    tap.check(e.code().name == "INVALID_ARGUMENT", "no message at all", e.details())
+
+    hold = threading.Event()
+    call = s.runtime.Exec(iter_held(pb.ExecRequest(container_id=id, cmd=["sh", "-c", "echo up; sleep 611"]), hold))
+    first = next(iter(call))
+    running = lambda: [p for p in bh.pids() if "611" in (read_quiet(p, "cmdline").split("\0") + [""])[1:2]]
+    tap.check(first.stdout == b"up\n" and bh.wait_for(running, 3), "output comes while it runs")
+    call.cancel()
+    hold.set()
+    tap.check(bh.wait_for(lambda: not running(), 5), "a client that goes away ends the command")
+    r = execute(s, id, ["sleep", "30"], timeout=1)
+    tap.check(r[3] == "DEADLINE_EXCEEDED", "a deadline ends it", r)
+    tap.check(bh.wait_for(lambda: not [p for p in bh.pids() if read_quiet(p, "cmdline") == "sleep\x0030\0"], 5), "and the command")
+
+    call = s.runtime.Exec(iter_held(pb.ExecRequest(container_id=id, cmd=["yes"]), hold))
+    next(iter(call))
+    time.sleep(1.0)
+    api = d.processes()["api"][0]
+    rss = [int(line.split()[1]) for line in open("/proc/%d/status" % api) if line.startswith("VmRSS")][0]
+    tap.check(rss < 40000, "a client that reads slowly doesn't fill the daemon", rss)
+    call.cancel()
+    s.runtime.RemovePodSandbox(pb.RemovePodSandboxRequest(pod_sandbox_id=pod))
+
+
+def iter_held(request, hold):
+    yield request
+    hold.wait(20)
+
+
+def read_quiet(pid, name):
+    try:
+        with open("/proc/%d/%s" % (pid, name)) as f:
+            return f.read()
+    except OSError:
+        return ""
+
+
 def test_errors(s):
     pb = s.pb
     e = bh.error_of(s.runtime.CreatePodSandbox, pb.CreatePodSandboxRequest())
@@ -203,6 +299,7 @@ def main():
             test_images(s, image)
             test_pod(d, c, s, image)
             test_host_namespaces(d, s, image)
+            test_exec(d, s, image)
             test_errors(s)
             s.images.RemoveImage(s.pb.RemoveImageRequest(image=s.pb.ImageSpec(image=image)))
             tap.check(not s.images.ListImages(s.pb.ListImagesRequest()).images, "RemoveImage")

@@ -484,7 +484,7 @@ static void test_tables(void) {
 			    protobuf_c_service_descriptor_get_method_by_name(s->api, m->name);
 			const struct msg_row *row = m->number ? msg_row_find(m->number) : NULL;
 			named &= d != NULL;
-			types &= (row != NULL) != (m->answer != NULL);
+			types &= (row != NULL) + (m->answer != NULL) + (m->duplex != NULL) == 1;
 			types &= !row || !d || m->translator || (row->request == d->input && row->reply == d->output);
 		}
 		for (unsigned i = 0; i < s->api->n_methods; i++) {

@@ -45,6 +45,31 @@ int frame_feed(struct frame *f, const uint8_t *data, size_t n, struct fault *fau
 	return 0;
 }
 
+int frame_feed_one(struct frame *f, const uint8_t *data, size_t n, size_t *ret_taken, struct fault *fault) {
+	size_t take = MIN(n, FRAME_PREFIX - f->n_prefix);
+	*ret_taken = take;
+	if (take > 0) {
+		int r = frame_feed(f, data, take, fault);
+		if (r < 0)
+			return r;
+	}
+	if (f->n_prefix < FRAME_PREFIX)
+		return 0;
+	size_t rest = MIN(n - take, f->size - f->body.size);
+	*ret_taken += rest;
+	return frame_feed(f, data + take, rest, fault);
+}
+
+bool frame_complete(const struct frame *f) {
+	return f->n_prefix == FRAME_PREFIX && f->body.size == f->size;
+}
+
+void frame_next(struct frame *f) {
+	buffer_deinit(&f->body);
+	f->n_prefix = 0;
+	f->size = 0;
+}
+
 int frame_finish(const struct frame *f, struct fault *fault) {
 	if (f->n_prefix == 0)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "no message came for a unary call");

@@ -9,6 +9,8 @@
 #include "base/buffer.h"
 #include "base/fault.h"
 
+#include <stdbool.h>
+
 #define FRAME_PREFIX 5
 
 struct frame {
@@ -21,6 +23,12 @@ struct frame {
 void frame_deinit(struct frame *f);
 /* 0, or what is wrong with the request. */
 int frame_feed(struct frame *f, const uint8_t *data, size_t n, struct fault *fault);
+/* For a stream of messages: takes at most what belongs to the one that is being
+ * received; how much is in *ret_taken. */
+int frame_feed_one(struct frame *f, const uint8_t *data, size_t n, size_t *ret_taken, struct fault *fault);
+bool frame_complete(const struct frame *f);
+/* The next message may come. */
+void frame_next(struct frame *f);
 /* At the end of the request: whether exactly one message came. */
 int frame_finish(const struct frame *f, struct fault *fault);
 

@@ -47,7 +47,11 @@ struct grpc_call {
 	struct loop_source *deadline;
 	bool responded, finished;
 	enum fault_code code;
-	char *message; /* encoded for grpc-message; NULL: none */
+	char *message;	     /* encoded for grpc-message; NULL: none */
+	const char *trailer; /* NULL: none */
+	char trailer_text[16];
+	void *duplex;
+	size_t owed; /* received, and the client may not replace it yet */
 	char code_text[4];
 };
 
@@ -84,6 +88,9 @@ static void log_line(const struct grpc_call *c, const char *path, const char *er
 /* No more work is done for the call; its stream may still be sending. */
 static void let_go(struct grpc_call *c) {
 	msg_cancel(take_ptr(c->call));
+	void *duplex = take_ptr(c->duplex);
+	if (duplex)
+		c->target.method->duplex->closed(duplex);
 	loop_source_free_p(&c->deadline);
 	frame_deinit(&c->frame);
 	http2_release(c->stream);
@@ -94,6 +101,8 @@ static size_t status_fields(struct grpc_call *c, struct http2_field *ret_fields)
 	ret_fields[n++] = (struct http2_field){ "grpc-status", c->code_text };
 	if (c->message)
 		ret_fields[n++] = (struct http2_field){ "grpc-message", c->message };
+	if (c->trailer)
+		ret_fields[n++] = (struct http2_field){ c->trailer, c->trailer_text };
 	return n;
 }
 
@@ -203,6 +212,34 @@ int grpc_reply(struct grpc_call *c, const ProtobufCMessage *reply) {
 	return reply_part(c, reply, false);
 }
 
+int grpc_reply_part(struct grpc_call *c, const ProtobufCMessage *reply) {
+	return reply_part(c, reply, true);
+}
+
+size_t grpc_unsent(const struct grpc_call *c) {
+	return http2_unsent(c->stream);
+}
+
+const struct msg_context *grpc_call_context(const struct grpc_call *c) {
+	return &c->context;
+}
+
+void grpc_trailer(struct grpc_call *c, const char *name, int value) {
+	c->trailer = name;
+	snprintf(c->trailer_text, sizeof(c->trailer_text), "%d", value);
+}
+
+void grpc_finish(struct grpc_call *c) {
+	finish(c, NULL, NULL);
+}
+
+void grpc_ready(struct grpc_call *c) {
+	size_t owed = c->owed;
+	c->owed = 0;
+	if (owed > 0 && !c->finished)
+		http2_consumed(c->stream, owed);
+}
+
 /* What a translator leaves out of a stream is no reply, but may be its end. */
 static void reply_translated(struct grpc_call *c, const ProtobufCMessage *internal, bool more) {
 	struct arena arena;
@@ -234,6 +271,8 @@ static void answered(void *ctx, const struct msg_answer *answer) {
 /* --- requests --- */
 
 static size_t request_limit(const struct grpc_call *c) {
+	if (c->target.method->duplex)
+		return GRPC_MESSAGE_MAX;
 	return c->row ? MIN(c->row->limit, GRPC_MESSAGE_MAX) : LOCAL_REQUEST_MAX;
 }
 
@@ -261,6 +300,14 @@ static int read_timeout(struct grpc_call *c, const struct head *head, struct fau
 	return r < 0 ? fault_errno(fault, r, "watch the deadline") : 0;
 }
 
+static int duplex_open(struct grpc_call *c, struct fault *fault) {
+	if (!c->target.method->duplex)
+		return 0;
+	http2_windows_by_hand(c->stream);
+	c->duplex = c->target.method->duplex->open(c);
+	return c->duplex ? 0 : fault_errno(fault, ENOMEM, "begin");
+}
+
 static void begin(struct grpc_call *c, const struct head *head) {
 	struct fault fault;
 	const char *path = head_get(head, ":path"), *traceparent = head_get(head, "traceparent");
@@ -279,7 +326,7 @@ static void begin(struct grpc_call *c, const struct head *head) {
 		c->frame.limit = request_limit(c);
 		if (traceparent)
 			field_traceparent(traceparent, c->context.trace);
-		if (read_timeout(c, head, &fault) < 0)
+		if (read_timeout(c, head, &fault) < 0 || duplex_open(c, &fault) < 0)
 			fail_call(c, &fault);
 	}
 }
@@ -297,12 +344,51 @@ static void *call_open(void *owner, struct http2_stream *s, const struct head *h
 	return c;
 }
 
+static int duplex_message(struct grpc_call *c, struct fault *fault) {
+	const ProtobufCMessageDescriptor *type = c->target.types->input;
+	struct arena arena;
+	arena_init(&arena, MIN(DECODED_LEAST + c->frame.body.size * DECODED_FACTOR, DECODED_MAX));
+	ProtobufCMessage *m = msg_decode(type, &arena, c->frame.body.data, c->frame.body.size);
+	if (m)
+		c->target.method->duplex->message(c->duplex, m);
+	else
+		fault_set(fault, FAULT_INVALID_ARGUMENT, "%zu bytes aren't a valid %s", c->frame.body.size, type->name);
+	arena_deinit(&arena);
+	return m ? 0 : -EINVAL;
+}
+
+/* Messages one after the other. While they can't be taken the client's window
+ * stays closed, so at most a window of bytes waits in here. */
+static void duplex_data(struct grpc_call *c, const uint8_t *data, size_t size) {
+	struct fault fault;
+	int r = 0;
+	c->owed += size;
+	while (r == 0 && size > 0 && !c->finished) {
+		size_t taken;
+		r = frame_feed_one(&c->frame, data, size, &taken, &fault);
+		data += taken;
+		size -= taken;
+		if (r < 0 || !frame_complete(&c->frame))
+			continue;
+		r = duplex_message(c, &fault);
+		frame_next(&c->frame);
+	}
+	if (r < 0)
+		fail_call(c, &fault);
+	else if (!c->finished && !c->target.method->duplex->busy(c->duplex))
+		grpc_ready(c);
+}
+
 static void call_data(void *call, const uint8_t *data, size_t size) {
 	struct grpc_call *c = call;
 	struct fault fault;
 	int r;
 	if (c->finished)
 		return;
+	if (c->duplex) {
+		duplex_data(c, data, size);
+		return;
+	}
 	if (!http2_hold(c->stream, size))
 		r = fault_set(&fault, FAULT_RESOURCE_EXHAUSTED,
 			      "too many bytes of requests and unread replies are held already; try again");
@@ -341,6 +427,14 @@ static void call_end(void *call) {
 	ProtobufCMessage *request;
 	if (c->finished)
 		return;
+	if (c->duplex) {
+		if (c->frame.n_prefix > 0)
+			grpc_failf(c, FAULT_INVALID_ARGUMENT, "%s: the request ended within a message",
+				   c->target.method->name);
+		else
+			c->target.method->duplex->end(c->duplex);
+		return;
+	}
 	arena_init(&arena, MIN(DECODED_LEAST + c->frame.body.size * DECODED_FACTOR, DECODED_MAX));
 	if (decode(c, &arena, &request, &fault) < 0 || translate(c, &arena, &request, &fault) < 0) {
 		fail_call(c, &fault);
@@ -357,6 +451,12 @@ static void call_end(void *call) {
 
 static size_t call_trailers(void *call, struct http2_field ret_fields[HTTP2_FIELDS_MAX]) {
 	return status_fields(call, ret_fields);
+}
+
+static void call_room(void *call) {
+	struct grpc_call *c = call;
+	if (c->duplex)
+		c->target.method->duplex->room(c->duplex);
 }
 
 static void call_closed(void *call) {
@@ -376,5 +476,6 @@ const struct http2_events grpc_events = {
 	.data = call_data,
 	.end = call_end,
 	.trailers = call_trailers,
+	.room = call_room,
 	.closed = call_closed,
 };

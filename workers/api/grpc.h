@@ -40,11 +40,27 @@ struct grpc_translator {
 		     struct fault *fault);
 };
 
+/* A call whose request is a stream of messages, too. All that it holds hangs on
+ * what open returns; closed comes once, also when the call ends from within one
+ * of the other functions, which then mustn't touch it any more. */
+struct grpc_duplex {
+	void *(*open)(struct grpc_call *c); /* NULL: out of memory */
+	void (*message)(void *duplex, const ProtobufCMessage *request);
+	void (*end)(void *duplex); /* the client has sent its all */
+	/* All replies have gone out. Not from within the loop's callbacks of the
+	 * call itself: act later. */
+	void (*room)(void *duplex);
+	/* Whether it can't take more messages now; grpc_ready says when it can. */
+	bool (*busy)(void *duplex);
+	void (*closed)(void *duplex);
+};
+
 struct grpc_method {
 	const char *name;
 	uint16_t number; /* of its row in messages.def, or */
 	/* answered here, by grpc_reply or grpc_fail before it returns */
 	void (*answer)(struct grpc_call *c, const ProtobufCMessage *request);
+	const struct grpc_duplex *duplex;
 	const struct grpc_translator *translator; /* NULL: the row has the client's own types */
 	bool changes;				  /* something: its log line is for everybody */
 	bool latest; /* each reply of the stream replaces the ones before: a slow client may miss some */
@@ -72,6 +88,15 @@ extern const struct http2_events grpc_events;
 int grpc_reply(struct grpc_call *c, const ProtobufCMessage *reply);
 void grpc_fail(struct grpc_call *c, const struct fault *fault);
 void grpc_failf(struct grpc_call *c, enum fault_code code, const char *format, ...) PRINTF(3, 4);
+/* For duplex calls. */
+int grpc_reply_part(struct grpc_call *c, const ProtobufCMessage *reply);
+size_t grpc_unsent(const struct grpc_call *c);
+void grpc_ready(struct grpc_call *c);
+const struct msg_context *grpc_call_context(const struct grpc_call *c);
+/* One field beside the status at the end; name is a literal. */
+void grpc_trailer(struct grpc_call *c, const char *name, int value);
+void grpc_finish(struct grpc_call *c);
+
 const struct grpc_service *grpc_call_service(const struct grpc_call *c);
 const struct grpc_server *grpc_call_server(const struct grpc_call *c);
 

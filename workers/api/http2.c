@@ -45,6 +45,7 @@ struct http2_stream {
 	size_t body_sent;
 	size_t held;
 	bool finished;
+	bool by_hand; /* who reads the request says when the client may send more */
 };
 
 /* --- nghttp2's memory, counted --- */
@@ -170,9 +171,13 @@ static int on_frame_recv(nghttp2_session *n, const nghttp2_frame *frame, void *u
 static int on_data_chunk(nghttp2_session *n, uint8_t flags, int32_t id, const uint8_t *data, size_t size, void *user) {
 	struct http2_session *c = user;
 	struct http2_stream *s = stream_of(c, id);
+	bool by_hand = s && s->by_hand;
 	if (s)
 		c->options.events->data(s->call, data, size);
-	return 0;
+	int r = nghttp2_session_consume_connection(n, size);
+	if (r == 0 && !by_hand)
+		r = nghttp2_session_consume_stream(n, id, size);
+	return fatal_only(r);
 }
 
 static int on_stream_close(nghttp2_session *n, int32_t id, uint32_t error, void *user) {
@@ -239,6 +244,7 @@ static int send_data(nghttp2_session *n, nghttp2_frame *frame, const uint8_t *he
 		budget_give(&c->budget, s->body.size);
 		buffer_deinit(&s->body);
 		s->body_sent = 0;
+		c->options.events->room(s->call);
 	}
 	return c->out->failed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
@@ -267,6 +273,7 @@ static int make_options(nghttp2_option **ret_options) {
 		return -ENOMEM;
 	nghttp2_option_set_no_http_messaging(o, 1); /* head.c judges */
 	nghttp2_option_set_no_closed_streams(o, 1);
+	nghttp2_option_set_no_auto_window_update(o, 1);
 	*ret_options = o;
 	return 0;
 }
@@ -425,6 +432,15 @@ void http2_finish(struct http2_stream *s) {
 
 void http2_reset(struct http2_stream *s, enum http2_error error) {
 	if (nghttp2_submit_rst_stream(s->session->nghttp2, 0, s->id, error) == 0)
+		touch(s->session);
+}
+
+void http2_windows_by_hand(struct http2_stream *s) {
+	s->by_hand = true;
+}
+
+void http2_consumed(struct http2_stream *s, size_t bytes) {
+	if (nghttp2_session_consume_stream(s->session->nghttp2, s->id, bytes) == 0)
 		touch(s->session);
 }
 

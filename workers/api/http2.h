@@ -39,6 +39,8 @@ struct http2_events {
 	void (*end)(void *call);
 	/* After the last byte of http2_send: the fields that end the reply; how many. */
 	size_t (*trailers)(void *call, struct http2_field ret_fields[HTTP2_FIELDS_MAX]);
+	/* All of http2_send has gone out. From within http2_output: act later. */
+	void (*room)(void *call);
 	/* The stream is gone: replied, reset, or its connection died. */
 	void (*closed)(void *call);
 };
@@ -87,6 +89,11 @@ enum http2_error {
 	HTTP2_CANCEL = 0x8,
 };
 void http2_reset(struct http2_stream *s, enum http2_error error);
+
+/* From here on the client may send only as much of this stream as http2_consumed
+ * has taken note of, beyond the window; other streams don't suffer. */
+void http2_windows_by_hand(struct http2_stream *s);
+void http2_consumed(struct http2_stream *s, size_t bytes);
 
 /* Bytes that the stream's user keeps of its request, against the connection's
  * and the process's budget; false when they don't fit. Given back at closed(). */

@@ -25,6 +25,7 @@ CRI_HANDLER(cri_attach);
 CRI_HANDLER(cri_port_forward);
 CRI_HANDLER(session_exec);
 CRI_HANDLER(session_exec_wait);
+CRI_HANDLER(call_exec_wait);
 CRI_HANDLER(session_attach);
 CRI_HANDLER(session_port);
 /* list.c */

@@ -284,6 +284,7 @@ ROW(cri_list_pod_sandbox_metrics)
 ROW(events)
 ROW(cri_stream_pod_sandboxes)
 ROW(cri_stream_containers)
+ROW(call_exec_wait)
 ROW(cri_list_images)
 ROW(cri_stream_images)
 ROW(cri_image_status)
@@ -333,6 +334,8 @@ const struct link_handler metadata_handlers[] = {
 	{ MSG_cri_stream_container_stats, handle_cri_list_container_stats },
 	{ MSG_cri_stream_pod_sandbox_stats, handle_cri_list_pod_sandbox_stats },
 	{ MSG_cri_stream_pod_sandbox_metrics, handle_cri_list_pod_sandbox_metrics },
+	{ MSG_call_exec, handle_session_exec },
+	HANDLER(call_exec_wait),
 	HANDLER(cri_list_images),
 	HANDLER(cri_stream_images),
 	HANDLER(cri_image_status),

@@ -192,21 +192,24 @@ static void relay_done(void *ctx, const struct msg_answer *a) {
 }
 
 /* The sandbox is ours to say, not the asker's. */
-static const char *sandbox_of(struct metadata *m, struct msg_request *r, const char *container) {
+static const Bulkhead__ContainerRecord *record_of(struct metadata *m, struct msg_request *r, const char *container) {
 	struct container *c;
 	struct fault fault;
 	if (find_running(m, container, &c, &fault) == 0)
-		return c->record->sandbox_id;
+		return c->record;
 	msg_fail(r, &fault);
 	return NULL;
 }
 
 void session_exec(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	Bulkhead__ExecOpenRequest q = *(const Bulkhead__ExecOpenRequest *)request;
-	q.sandbox_id = (char *)sandbox_of(m, r, q.container_id);
-	struct relay *x = q.sandbox_id ? relay_new(r, 3) : NULL;
-	if (x)
-		x->call = exec_open_send(m->task, &r->context, &q, NULL, 0, relay_done, x);
+	const Bulkhead__ContainerRecord *c = record_of(m, r, q.container_id);
+	struct relay *x = c ? relay_new(r, 3) : NULL;
+	if (!x)
+		return;
+	q.sandbox_id = c->sandbox_id;
+	q.container_id = c->id;
+	x->call = exec_open_send(m->task, &r->context, &q, NULL, 0, relay_done, x);
 }
 
 /* Without a look at the container: the command may outlive it by a moment. */
@@ -217,12 +220,29 @@ void session_exec_wait(struct metadata *m, struct msg_request *r, const Protobuf
 					 relay_done, x);
 }
 
+/* The same from the API worker, which knows the container only. */
+void call_exec_wait(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	Bulkhead__ExecWaitRequest q = *(const Bulkhead__ExecWaitRequest *)request;
+	struct container *c;
+	struct fault fault;
+	if (model_find_container(&m->model, q.container_id, &c, &fault) < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
+	q.sandbox_id = c->record->sandbox_id;
+	q.container_id = c->record->id;
+	session_exec_wait(m, r, &q.base);
+}
+
 void session_attach(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	Bulkhead__AttachOpenRequest q = *(const Bulkhead__AttachOpenRequest *)request;
-	q.sandbox_id = (char *)sandbox_of(m, r, q.container_id);
-	struct relay *x = q.sandbox_id ? relay_new(r, 3) : NULL;
-	if (x)
-		x->call = attach_open_send(m->task, &r->context, &q, NULL, 0, relay_done, x);
+	const Bulkhead__ContainerRecord *c = record_of(m, r, q.container_id);
+	struct relay *x = c ? relay_new(r, 3) : NULL;
+	if (!x)
+		return;
+	q.sandbox_id = c->sandbox_id;
+	q.container_id = c->id;
+	x->call = attach_open_send(m->task, &r->context, &q, NULL, 0, relay_done, x);
 }
 
 void session_port(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
