@@ -185,8 +185,6 @@ def test_containers(d, c, pb, image, folder):
     create("a capability that is none", bad, ['"FLY"'], **context(capabilities=pb.Capability(add_capabilities=["FLY"])))
     create("a group without a user", bad, ["5", "user"], **context(run_as_group=pb.Int64Value(value=5)))
     create("a user below zero", bad, ["-5"], **context(run_as_user=pb.Int64Value(value=-5)))
-    create("an AppArmor profile", Code.UNIMPLEMENTED, ["AppArmor"],
-           **context(apparmor=P(profile_type=P.Localhost, localhost_ref="nothing")))
     create("an oom score out of range", bad, ["5000"], **resources(oom_score_adj=5000))
     create("permissions of a device", bad, ["/dev/null", '"q"'],
            devices=[pb.Device(host_path="/dev/null", container_path="/dev/x", permissions="q")])
@@ -200,6 +198,9 @@ def test_containers(d, c, pb, image, folder):
     start("a seccomp profile that is none", bad, ["bad.json", "JSON"], **profile(os.path.join(folder, "bad.json")))
     start("a device that isn't there", unready, ["/dev/nothing"],
           devices=[pb.Device(host_path="/dev/nothing", container_path="/dev/x", permissions="rw")])
+    if not os.path.exists("/sys/kernel/security/apparmor"):
+        start("an AppArmor profile", Code.UNIMPLEMENTED, ["AppArmor", '"nothing"'],
+              **context(apparmor=P(profile_type=P.Localhost, localhost_ref="nothing")))
     start("a folder over a file", bad, ["/etc/passwd"], mounts=[pb.Mount(container_path="/etc/passwd", host_path=folder)])
     start("a mount over /proc", bad, ["/proc/self"], mounts=[pb.Mount(container_path="/proc/self", host_path=folder)])
     start("a mount source below a file", bad, [folder + "/bad.json/x", "Not a directory"],

@@ -309,6 +309,68 @@ def test_user_namespaces(d, c, pb, image, folder):
     pod.remove()
 
 
+# --- mounts, groups, labels ---
+
+def mount_flags(pod, id, path):
+    """{mount point: options} of what is mounted at path and below, as the container sees it."""
+    return {line.split()[4]: line.split()[5].split(",") for line in out(pod, id, "cat /proc/self/mountinfo").splitlines()
+            if line.split()[4] == path or line.split()[4].startswith(path + "/")}
+
+
+def test_mounts(d, c, pb, image, folder):
+    volume = os.path.join(folder, "tree")
+    os.makedirs(volume + "/below")
+    bh.subprocess.run(["mount", "-t", "tmpfs", "none", volume + "/below"], check=True)
+    features = c.runtime.Status(pb.StatusRequest())
+    tap.check(features.runtime_handlers[0].features.recursive_read_only_mounts and features.features.mount_options and
+              features.features.supplemental_groups_policy, "Status tells the features", features)
+    pod = bh.Pod(d, c, "tree", network="host")
+    try:
+        id = pod.run("m", image, ["sleep", "600"], mounts=[
+            pb.Mount(container_path="/ro", host_path=volume, readonly=True),
+            pb.Mount(container_path="/rro", host_path=volume, readonly=True, recursive_read_only=True),
+            pb.Mount(container_path="/no", host_path=volume, mount_options=["noexec", "nodev", "nosuid"]),
+            pb.Mount(container_path="/plain", host_path=volume)])
+        tap.check(out(pod, id, "touch /ro/below/x") == "" and "Read-only" in out(pod, id, "touch /ro/x"),
+                  "read-only alone is of one mount")
+        tap.check("Read-only" in out(pod, id, "touch /rro/below/x") and "Read-only" in out(pod, id, "touch /rro/x"),
+                  "recursively read-only is of all below")
+        flags = mount_flags(pod, id, "/no")
+        tap.check(len(flags) == 2 and all({"noexec", "nodev", "nosuid"} <= set(f) for f in flags.values()), "noexec, nodev, nosuid", flags)
+        tap.check("denied" in out(pod, id, "cp /bin/busybox /no/b && /no/b true"), "and the kernel keeps to it")
+        flags = mount_flags(pod, id, "/plain")
+        tap.check(len(flags) == 2 and not any("noexec" in f for f in flags.values()), "another mount of it has none of them", flags)
+        e = bh.error_of(pod.create, "bad", image, ["true"], mounts=[pb.Mount(container_path="/x", host_path=volume,
+                                                                             mount_options=["loud"])])
+        tap.check(e is not None and '"loud"' in e.details() and "/x" in e.details(), "an unknown option is named", e)
+    finally:
+        pod.remove()
+        bh.subprocess.run(["umount", volume + "/below"], check=True)
+
+
+def test_groups_and_labels(d, c, pb, image):
+    pod = bh.Pod(d, c, "groups", network="host")
+    for policy, expected in ((pb.Merge, {"34", "77", "555"}), (pb.Strict, {"34", "555"})):
+        name = pb.SupplementalGroupsPolicy.Name(policy).lower()
+        id = pod.run(name, image, ["sleep", "600"], linux=context(
+            pb, run_as_username="www", supplemental_groups=[555], supplemental_groups_policy=policy))
+        tap.check(set(out(pod, id, "id -G").split()) == expected, "groups: " + name, out(pod, id, "id -G"))
+        seen = pod.status(id).status.user.linux.supplemental_groups
+        tap.check(set(seen) == {int(g) for g in expected} - {34}, "and ContainerStatus says so", seen)
+    if not os.path.exists("/sys/fs/selinux/enforce"):
+        id = pod.run("label", image, ["sleep", "600"], linux=context(pb, selinux_options=pb.SELinuxOption(type="spc_t")))
+        tap.check("spc_t" in warnings_of(pod, id), "a label that the kernel doesn't know is a warning", warnings_of(pod, id))
+    pages = [pb.HugepageLimit(page_size="2MB", limit=4 << 20)]
+    id = pod.run("pages", image, ["sleep", "600"], linux=pb.LinuxContainerConfig(resources=pb.LinuxContainerResources(
+        hugepage_limits=pages)))
+    files = cgroup_files(d, pod, id, "hugetlb.2MB.max") + cgroup_files(d, pod, id, "hugetlb.2MB.limit_in_bytes")
+    if files:
+        tap.check(open(files[0]).read().strip() == str(4 << 20), "a limit of huge pages")
+    else:
+        tap.check("hugetlb" in warnings_of(pod, id), "huge pages that can't be limited are a warning", warnings_of(pod, id))
+    pod.remove()
+
+
 def main():
     with bh.Scratch() as folder:
         registry = bh.Registry(folder)
@@ -325,6 +387,8 @@ def main():
             test_unified(d, c, pb, image)
             test_profiles(d, c, pb, image, folder)
             test_user_namespaces(d, c, pb, image, folder)
+            test_mounts(d, c, pb, image, folder)
+            test_groups_and_labels(d, c, pb, image)
             after = bh.wait_for(lambda: bh.kernel_truth(d) if bh.kernel_truth(d) == before else None, 5) or bh.kernel_truth(d)
             tap.check(after == before, "nothing of the pods is left", bh.differences(before, after))
             tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())

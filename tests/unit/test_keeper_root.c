@@ -98,7 +98,7 @@ static void test_paths(void) {
 static int resolve(const char *username, struct user_ids *ids, struct fault *fault) {
 	Grpc__User u = GRPC__USER__INIT;
 	u.username = (char *)username;
-	return user_resolve(root, &u, ids, fault);
+	return user_resolve(root, &u, false, ids, fault);
 }
 
 static void test_users(void) {
@@ -159,11 +159,11 @@ static void test_users(void) {
 	u.gid = 7;
 	u.additionalgids = more;
 	u.n_additionalgids = 3;
-	tap_check(user_resolve(root, &u, &ids, &fault) == 0 && ids.uid == 1000 && ids.gid == 7 && ids.n_groups == 2 &&
-		      strcmp(ids.home, "/home/web") == 0,
+	tap_check(user_resolve(root, &u, false, &ids, &fault) == 0 && ids.uid == 1000 && ids.gid == 7 &&
+		      ids.n_groups == 2 && strcmp(ids.home, "/home/web") == 0,
 		  "numbers are taken as they are");
 	u.uid = UINT32_MAX;
-	tap_check(user_resolve(root, &u, &ids, &fault) < 0, "and refused when out of range");
+	tap_check(user_resolve(root, &u, false, &ids, &fault) < 0, "and refused when out of range");
 	unlinkat(root, "etc/passwd", 0);
 	tap_check(resolve("1000", &ids, &fault) == 0 && ids.gid == 0, "without /etc/passwd a number is a number");
 	tap_check(resolve("web", &ids, &fault) < 0, "and a name unknown");

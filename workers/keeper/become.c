@@ -118,21 +118,34 @@ static int label_set(const char *path, const char *fallback, const char *prefix,
 	return r < 0 ? fault_errno(fault, r, "apply the label \"%s\"", label) : 0;
 }
 
+static bool kernel_has(const char *path) {
+	return access(path, F_OK) == 0;
+}
+
 static int labels_set(const struct become *b, struct fault *fault) {
 	const Grpc__Process *p = b->process;
 	int r = 0;
 	fault->code = FAULT_NONE;
 	if (p->apparmorprofile[0] && strcmp(p->apparmorprofile, "unconfined") != 0) {
-		r = label_set("/proc/self/attr/apparmor/exec", NULL, "exec ", p->apparmorprofile, fault);
-		if (r < 0 && fault->code == FAULT_NONE) {
-			become_warn(b->status, "AppArmor is not enabled: profile \"%s\" is not applied",
-				    p->apparmorprofile);
-			r = 0;
-		}
+		if (!kernel_has("/sys/kernel/security/apparmor") && !kernel_has("/proc/self/attr/apparmor/exec"))
+			return fault_set(fault, FAULT_UNIMPLEMENTED,
+					 "AppArmor profile \"%s\": this kernel has no AppArmor, or it is off",
+					 p->apparmorprofile);
+		r = label_set("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec", "exec ", p->apparmorprofile,
+			      fault);
+		if (r < 0 && fault->code == FAULT_NONE)
+			return fault_errno(fault, r, "AppArmor profile \"%s\"", p->apparmorprofile);
 	}
-	if (r == 0 && p->selinuxlabel[0] && access("/sys/fs/selinux/enforce", F_OK) == 0)
-		r = label_set("/proc/self/attr/exec", NULL, "", p->selinuxlabel, fault);
-	return r;
+	if (r < 0 || !p->selinuxlabel[0])
+		return r;
+	/* Those who ask for a label do so wherever they run. */
+	if (!kernel_has("/sys/fs/selinux/enforce")) {
+		become_warn(b->status, "SELinux label \"%s\" is not applied: this kernel has no SELinux, or it is off",
+			    p->selinuxlabel);
+		return 0;
+	}
+	r = label_set("/proc/self/attr/exec", NULL, "", p->selinuxlabel, fault);
+	return r < 0 && fault->code == FAULT_NONE ? fault_errno(fault, r, "SELinux label \"%s\"", p->selinuxlabel) : r;
 }
 
 int become_prepare(const struct become *b, struct fault *fault) {
@@ -371,7 +384,7 @@ static int user_find(const struct become *b, struct user_ids *ret, struct fault 
 	CLEANUP_FD int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return fault_errno(fault, errno, "open the container's root");
-	return user_resolve(root, b->process->user, ret, fault);
+	return user_resolve(root, b->process->user, b->strict_groups, ret, fault);
 }
 
 void become_program(struct become *b) {

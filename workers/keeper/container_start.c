@@ -149,6 +149,13 @@ static bool has_namespace(const Grpc__Spec *spec, const char *type) {
 	return false;
 }
 
+static bool groups_strict(const Grpc__Spec *spec) {
+	for (size_t i = 0; i < spec->n_annotations; i++)
+		if (strcmp(spec->annotations[i]->key, "bulkhead.io/groups") == 0)
+			return strcmp(spec->annotations[i]->value, "strict") == 0;
+	return false;
+}
+
 /* --- the parts --- */
 
 /* So that it may be opened again, as /dev/stdout. */
@@ -264,6 +271,7 @@ static int spawn_container(struct container *c, struct msg_request *r, const Bul
 			    .seccomp_size = c->seccomp.size,
 			    .seccomp_flags = c->seccomp_flags,
 			    .stdio = { -1, -1, -1 },
+			    .strict_groups = groups_strict(spec),
 			    .wait = true },
 	};
 	struct spawn s = { .namespaces = CLONE_NEWNS,

@@ -74,8 +74,9 @@ struct become {
 	uint32_t seccomp_flags;
 	int stdio[3]; /* -1: /dev/null */
 	int status;
-	bool wait;   /* for process_go, after STATUS_READY */
-	bool scored; /* has its oom score already */
+	bool wait;	    /* for process_go, after STATUS_READY */
+	bool strict_groups; /* see user_resolve */
+	bool scored;	    /* has its oom score already */
 };
 
 /* Sends the fault and exits. */

@@ -197,7 +197,7 @@ static int group_part(const char *group, const char *name, struct user_ids *ids,
 	return 0;
 }
 
-static int resolve_name(int root, const char *username, struct user_ids *ids, struct fault *fault) {
+static int resolve_name(int root, const char *username, bool strict, struct user_ids *ids, struct fault *fault) {
 	char name[NAME_SIZE];
 	CLEANUP_FREE char *passwd = NULL;
 	CLEANUP_FREE char *group = NULL;
@@ -216,7 +216,7 @@ static int resolve_name(int root, const char *username, struct user_ids *ids, st
 		r = user_part(passwd, name, &e, ids, fault);
 	if (r == 0 && colon)
 		r = group_part(group, colon, ids, fault);
-	if (r == 0)
+	if (r == 0 && !strict)
 		r = groups_of(group, e.name, ids, fault);
 	if (r == 0 && e.home[0])
 		strcpy(ids->home, e.home);
@@ -235,11 +235,11 @@ static int resolve_home(int root, struct user_ids *ids, struct fault *fault) {
 	return r;
 }
 
-int user_resolve(int root, const Grpc__User *user, struct user_ids *ret_ids, struct fault *fault) {
+int user_resolve(int root, const Grpc__User *user, bool strict, struct user_ids *ret_ids, struct fault *fault) {
 	struct user_ids ids = { .home = "/" };
 	int r = 0;
 	if (user && user->username[0]) {
-		r = resolve_name(root, user->username, &ids, fault);
+		r = resolve_name(root, user->username, strict, &ids, fault);
 	} else {
 		if (user && (user->uid > INT32_MAX || user->gid > INT32_MAX))
 			return fault_set(fault, FAULT_INVALID_ARGUMENT, "user %u:%u is out of range", user->uid,

@@ -10,6 +10,7 @@
 #include "base/fault.h"
 #include "oci/oci.pb-c.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #define USER_GROUPS_MAX 256
@@ -23,8 +24,9 @@ struct user_ids {
 	char home[USER_HOME_MAX];
 };
 
-/* root is the container's root folder. */
-int user_resolve(int root, const Grpc__User *user, struct user_ids *ret_ids, struct fault *fault);
+/* root is the container's root folder. strict: no groups but those that the
+ * specification names, whatever the image's /etc/group says. */
+int user_resolve(int root, const Grpc__User *user, bool strict, struct user_ids *ret_ids, struct fault *fault);
 /* 0 for a number in range, -ERANGE for digits that are out of range, -EINVAL
  * for what is no number. */
 int user_parse_id(const char *text, size_t n, uint32_t *ret_id);

@@ -133,6 +133,8 @@ static void status_answer(struct metadata *m, struct msg_request *r, const Proto
 	handler.features = &native;
 	a.n_runtime_handlers = 1;
 	a.runtime_handlers = handlers;
+	features.supplemental_groups_policy = true;
+	features.mount_options = true;
 	a.features = &features;
 	if (q->verbose) {
 		info.key = (char *)"config";

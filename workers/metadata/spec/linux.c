@@ -127,7 +127,7 @@ static int devices(struct builder *b) {
 	return 0;
 }
 
-/* --- seccomp, AppArmor ------------------------------------------------------ */
+/* --- seccomp, AppArmor, SELinux ------------------------------------------------------ */
 
 /* Fields that the CRI has given up and older clients still send. */
 #pragma GCC diagnostic push
@@ -179,10 +179,26 @@ static int apparmor(struct builder *b) {
 	const Runtime__V1__SecurityProfile *p = b->security->apparmor;
 	bool named = p ? p->profile_type == RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
 		       : strncmp(old_apparmor(b), "localhost/", 10) == 0;
-	if (named && !b->privileged)
-		return fault_set(b->fault, FAULT_UNIMPLEMENTED, "AppArmor profile \"%.128s\": AppArmor isn't supported",
-				 p ? p->localhost_ref : old_apparmor(b));
-	return 0;
+	if (!named || b->privileged)
+		return 0;
+	const char *name = p ? p->localhost_ref : old_apparmor(b);
+	if (strncmp(name, "localhost/", 10) == 0)
+		name += 10;
+	if (!*name)
+		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
+				 "the AppArmor profile is a loaded one, but the request doesn't name it");
+	b->spec->process->apparmorprofile = (char *)(uintptr_t)name;
+	return check_text("the AppArmor profile", name, b->fault);
+}
+
+static int selinux(struct builder *b) {
+	const Runtime__V1__SELinuxOption *o = b->security->selinux_options;
+	if (!o || b->privileged || !(*o->user || *o->role || *o->type || *o->level))
+		return 0;
+	char *label = builder_text(b, "%s:%s:%s:%s", *o->user ? o->user : "system_u", *o->role ? o->role : "system_r",
+				   *o->type ? o->type : "container_t", *o->level ? o->level : "s0");
+	b->spec->process->selinuxlabel = label;
+	return check_text("the SELinux label", label, b->fault);
 }
 
 static void propagation(struct builder *b) {
@@ -207,5 +223,7 @@ int spec_linux(struct builder *b) {
 		r = devices(b);
 	if (r == 0)
 		r = seccomp(b);
-	return r < 0 ? r : apparmor(b);
+	if (r == 0)
+		r = apparmor(b);
+	return r < 0 ? r : selinux(b);
 }

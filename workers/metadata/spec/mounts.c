@@ -133,6 +133,21 @@ static void add_pods(struct builder *b, char *const *theirs, size_t n) {
 				 b->security->readonly_rootfs);
 }
 
+/* A client's option as the keeper knows it: for all that is mounted below, too. */
+static const char *mount_option(const char *name) {
+	static const struct {
+		const char *name, *tree;
+	} options[] = {
+		{ "noexec", "rnoexec" },
+		{ "nodev", "rnodev" },
+		{ "nosuid", "rnosuid" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		if (strcmp(name, options[i].name) == 0)
+			return options[i].tree;
+	return NULL;
+}
+
 static bool mapped(const Runtime__V1__Mount *m) {
 	return m->n_uidmappings || m->n_gidmappings;
 }
@@ -150,9 +165,11 @@ static int check_mount(struct builder *b, const Runtime__V1__Mount *m) {
 		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
 				 "mount \"%.256s\": its owners can only be mapped as the pod's user namespace does",
 				 m->container_path);
-	if (m->n_mount_options)
-		return fault_set(b->fault, FAULT_UNIMPLEMENTED, "mount \"%.256s\": mount options aren't supported",
-				 m->container_path);
+	for (size_t i = 0; i < m->n_mount_options; i++)
+		if (!mount_option(m->mount_options[i]))
+			return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
+					 "mount \"%.256s\": option \"%.32s\" is none of noexec, nodev and nosuid",
+					 m->container_path, m->mount_options[i]);
 	if (m->recursive_read_only && !m->readonly)
 		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
 				 "mount \"%.256s\": recursive_read_only needs readonly", m->container_path);
@@ -182,6 +199,8 @@ static int add_client(struct builder *b, const Runtime__V1__Mount *m, const char
 	strings_add(b, &o, "x-make-source");
 	if (mapped(m))
 		strings_add(b, &o, "idmap");
+	for (size_t i = 0; i < m->n_mount_options; i++)
+		strings_add(b, &o, mount_option(m->mount_options[i]));
 	add(b, destination, "bind", m->host_path, o);
 	return 0;
 }

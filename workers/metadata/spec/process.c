@@ -133,15 +133,18 @@ static int user_of_client(struct builder *b, const char **ret_user) {
 				 (long long)s->run_as_group->value);
 	if (!*name && s->run_as_user)
 		name = builder_text(b, "%lld", (long long)s->run_as_user->value);
-	*ret_user =
-	    *name && s->run_as_group ? builder_text(b, "%s:%lld", name, (long long)s->run_as_group->value) : name;
+	*ret_user = *name && s->run_as_group ? builder_text(b, "%s:%lld", name, (long long)s->run_as_group->value)
+					     : name;
 	return 0;
 }
 
 static int groups(struct builder *b, Grpc__User *u) {
 	const Runtime__V1__LinuxContainerSecurityContext *s = b->security;
-	if (s->supplemental_groups_policy != RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Merge)
-		return fault_set(b->fault, FAULT_UNIMPLEMENTED, "only the supplementalGroupsPolicy Merge is supported");
+	if (s->supplemental_groups_policy == RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Strict)
+		builder_annotate(b, SPEC_GROUPS, "strict");
+	else if (s->supplemental_groups_policy != RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Merge)
+		return fault_set(b->fault, FAULT_INVALID_ARGUMENT, "unknown supplementalGroupsPolicy %d",
+				 (int)s->supplemental_groups_policy);
 	u->additionalgids = builder_alloc(b, (s->n_supplemental_groups + 1) * sizeof(*u->additionalgids));
 	for (size_t i = 0; u->additionalgids && i < s->n_supplemental_groups; i++) {
 		int r = check_id(b, "supplementary group", s->supplemental_groups[i]);

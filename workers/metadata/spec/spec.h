@@ -19,6 +19,7 @@
  *   bulkhead.io/privileged    "true": every device of the host
  *   bulkhead.io/device/<n>    "<host path>\n<path in the container>\n<rwm>"
  *   bulkhead.io/unified/<key> a cgroup v2 file and what goes into it
+ *   bulkhead.io/groups        "strict": the image's /etc/group adds none
  */
 #pragma once
 
@@ -30,6 +31,7 @@
 #define SPEC_PRIVILEGED "bulkhead.io/privileged"
 #define SPEC_DEVICE "bulkhead.io/device/"
 #define SPEC_UNIFIED "bulkhead.io/unified/"
+#define SPEC_GROUPS "bulkhead.io/groups"
 
 struct spec_input {
 	const Bulkhead__SandboxRecord *sandbox;
