@@ -219,6 +219,7 @@ help:
 	@echo "make               build everything into build/plain"
 	@echo "make demo          install, build, and run a pod before your eyes"
 	@echo "make test          install, build and run every test; ONLY=name with make check picks some"
+	@echo "tests/fresh-machine  both of them on a minimal Debian in a scratch folder"
 	@echo "make check         run the tests without installing anything"
 	@echo "make crash         only the test that kills each process at each step"
 	@echo "make bench         figures beside their targets"

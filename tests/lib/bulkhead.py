@@ -240,6 +240,7 @@ class Daemon:
         if cni:
             self.write_cni()
         self.settings = list(settings)
+        self.program = os.path.join(BUILD, "bulkheadd")
         self.process = None
         self.log_path = os.path.join(folder, "daemon.log")
 
@@ -255,7 +256,7 @@ class Daemon:
                 "cni_cache_dir": os.path.join(self.folder, "cni-cache"), "cgroup_parent": self.cgroup,
                 "certs_dir": os.path.join(self.folder, "certs.d"),
                 "cni_bin_dirs": os.path.join(self.folder, "cni-bin") + ":/usr/lib/cni"}
-        command = [os.path.join(BUILD, "bulkheadd"), "-c", "/dev/null"]
+        command = [self.program, "-c", "/dev/null"]
         for key, value in sets.items():
             command += ["--set", "%s=%s" % (key, value)]
         for setting in self.settings:
