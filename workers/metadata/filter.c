@@ -44,9 +44,8 @@ bool filter_sandbox_stats(const Runtime__V1__PodSandboxStatsFilter *f, const str
 		return false;
 	if (!f)
 		return true;
-	return id_matches(f->id, s->record->id) &&
-	       labels_match(f->label_selector, f->n_label_selector, s->record->config->labels,
-			    s->record->config->n_labels);
+	return id_matches(f->id, s->record->id) && labels_match(f->label_selector, f->n_label_selector,
+								s->record->config->labels, s->record->config->n_labels);
 }
 
 bool filter_container(const Runtime__V1__ContainerFilter *f, const struct container *c) {

@@ -253,9 +253,9 @@ void metadata_deinit(struct metadata *m) {
 
 /* --- the table -------------------------------------------------------------- */
 
-#define ROW(name)                                                                                                      \
-	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *q) {                    \
-		name(worker, r, q);                                                                                    \
+#define ROW(name)                                                                                   \
+	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *q) { \
+		name(worker, r, q);                                                                 \
 	}
 ROW(cri_status)
 ROW(cri_runtime_config)

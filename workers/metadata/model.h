@@ -36,7 +36,7 @@ struct sandbox {
 	struct op *op;		/* the one that changes it now */
 	bool network_down;	/* the task worker says that nothing is left */
 	struct cpu_sample cpu;
-	int64_t up_at;		/* clock_real of its start by us; 0: by an earlier process */
+	int64_t up_at; /* clock_real of its start by us; 0: by an earlier process */
 };
 
 struct container {
