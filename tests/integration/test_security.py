@@ -2,6 +2,7 @@
 profiles."""
 
 import glob
+import json
 import os
 import stat
 import sys
@@ -371,7 +372,52 @@ def test_groups_and_labels(d, c, pb, image):
     pod.remove()
 
 
+# --- CDI ---
+
+def test_cdi(d, c, pb, image, folder):
+    run = "/var/run/cdi"
+    shared = os.path.join(folder, "cdi-data")
+    os.makedirs(shared)
+    os.makedirs(run)
+    with open(shared + "/note", "w") as f:
+        f.write("from a vendor")
+    node = host_device(folder, "cdi-node", 1, 5, 0o620, 3, 4)
+    spec = {"cdiVersion": "0.6.0", "kind": "test.org/thing",
+            "containerEdits": {"env": ["ALL=1", "PATH=/bin:/vendor"]},
+            "devices": [
+                {"name": "one", "containerEdits": {
+                    "env": ["ONE=yes"], "additionalGids": [4321], "deviceNodes": [{"path": "/dev/thing", "hostPath": node, "permissions": "r"}],
+                    "mounts": [{"hostPath": shared, "containerPath": "/vendor", "options": ["ro", "nosuid", "bind"]}]}},
+                {"name": "hooked", "containerEdits": {"hooks": [{"hookName": "createContainer", "path": "/bin/true"}]}},
+                {"name": "lost", "containerEdits": {"deviceNodes": [{"path": "/dev/no-such-thing"}]}}]}
+    with open(run + "/thing.json", "w") as f:
+        json.dump(spec, f)
+    with open(run + "/broken.json", "w") as f:
+        f.write('{"kind": "test.org/thing", ')
+    pod = bh.Pod(d, c, "cdi", network="host")
+
+    def devices(*names):
+        return {"CDI_devices": [pb.CDIDevice(name=n) for n in names]}
+    id = pod.run("one", image, ["sleep", "600"], **devices("test.org/thing=one"))
+    tap.check(out(pod, id, "echo $ALL $ONE $PATH") == "1 yes /bin:/vendor\n", "CDI: variables", out(pod, id, "env"))
+    tap.check(out(pod, id, "stat -c '%t:%T %a %u:%g' /dev/thing; head -c 2 /dev/thing | wc -c") == "1:5 620 3:4\n2\n", "CDI: a device",
+              out(pod, id, "ls -l /dev/thing"))
+    tap.check(out(pod, id, "cat /vendor/note") == "from a vendor" and "Read-only" in out(pod, id, "touch /vendor/x"), "CDI: a mount")
+    tap.check("4321" in out(pod, id, "id -G").split(), "CDI: a group")
+    id = pod.run("none", image, ["sleep", "600"])
+    tap.check(out(pod, id, "echo $ONE; ls /dev/thing 2>&1").startswith("\n"), "another container has none of it")
+    for name, words in (("test.org/thing=two", ["test.org/thing=two", run]), ("test.org/thing=hooked", ["hooks", "thing.json"]),
+                        ("test.org/thing=lost", ["/dev/no-such-thing"])):
+        e = bh.error_of(pod.run, name.split("=")[1], image, ["true"], **devices(name))
+        tap.check(e is not None and all(w in e.details() for w in words), "refused: " + name, e)
+    e = bh.error_of(pod.create, "odd", image, ["true"], **devices("nothing"))
+    tap.check(e is not None and e.code().name == "INVALID_ARGUMENT" and '"nothing"' in e.details(), "refused: what is no name", e)
+    pod.remove()
+
+
 def main():
+    # Of our own: CDI's files are in a folder of it.
+    bh.subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
     with bh.Scratch() as folder:
         registry = bh.Registry(folder)
         bh.push(bh.make_image(folder, "busybox"), registry, "test/busybox:1")
@@ -389,6 +435,7 @@ def main():
             test_user_namespaces(d, c, pb, image, folder)
             test_mounts(d, c, pb, image, folder)
             test_groups_and_labels(d, c, pb, image)
+            test_cdi(d, c, pb, image, folder)
             after = bh.wait_for(lambda: bh.kernel_truth(d) if bh.kernel_truth(d) == before else None, 5) or bh.kernel_truth(d)
             tap.check(after == before, "nothing of the pods is left", bh.differences(before, after))
             tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())

@@ -219,6 +219,18 @@ static int check_log_path(const char *path, struct fault *fault) {
 	return check_text("the log path", path, fault);
 }
 
+/* "vendor/class=name" */
+static int check_cdi(const char *name, struct fault *fault) {
+	const char *slash = strchr(name, '/'), *is = strchr(name, '=');
+	bool good = slash && is && slash > name && is > slash + 1 && is[1] && strlen(name) < 1024;
+	for (const char *p = name; good && *p; p++)
+		good = isalnum((unsigned char)*p) || strchr("-_.:/=", *p);
+	if (good)
+		return 0;
+	return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.128s\" is no name of a CDI device (vendor/class=name)",
+			 name);
+}
+
 int check_container_config(const Runtime__V1__ContainerConfig *c, struct fault *fault) {
 	if (!c || !c->metadata)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the request has no container metadata");
@@ -227,8 +239,7 @@ int check_container_config(const Runtime__V1__ContainerConfig *c, struct fault *
 	int r = check_name("the container's name", c->metadata->name, true, fault);
 	if (r == 0)
 		r = check_log_path(c->log_path, fault);
-	if (r == 0 && c->n_cdi_devices > 0)
-		r = fault_set(fault, FAULT_UNIMPLEMENTED, "CDI device \"%.128s\": CDI devices aren't supported",
-			      c->cdi_devices[0]->name);
+	for (size_t i = 0; r == 0 && i < c->n_cdi_devices; i++)
+		r = check_cdi(c->cdi_devices[i]->name, fault);
 	return r;
 }

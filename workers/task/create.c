@@ -1,10 +1,11 @@
 /*
- * Making a container: what the host's files say about it first (its seccomp
- * profile), then the keeper's call with everything ready to use.
+ * Making a container: what the host's files say about it first (CDI devices,
+ * its seccomp profile), then the keeper's call with everything ready to use.
  *
  * Owns: nothing; the steps live in the request's arena.
  * Failure: whatever can't be read or understood refuses the container.
  */
+#include "cdi.h"
 #include "task.h"
 
 #include "base/clock.h"
@@ -15,6 +16,7 @@ struct creation {
 	struct task_worker *worker;
 	struct msg_request *request;
 	const Bulkhead__TaskCreateRequest *task;
+	const Grpc__Spec *spec; /* with the edits of its CDI devices */
 };
 
 static void refuse(struct creation *n, struct fault *fault) {
@@ -56,14 +58,16 @@ static void create(struct creation *n, struct sandbox *s, const Bulkhead__HostFi
 	struct msg_request *r = n->request;
 	struct fault fault = { 0 };
 	const struct seccomp_program *program;
-	int e = seccomp_program_for(n->worker->seccomp, n->task->spec, profile ? profile->data.data : NULL,
+	int e = seccomp_program_for(n->worker->seccomp, n->spec, profile ? profile->data.data : NULL,
 				    profile ? profile->data.len : 0, &program, &fault);
 	if (e < 0) {
 		refuse(n, &fault);
 		return;
 	}
 	Bulkhead__ContainerCreateRequest c = BULKHEAD__CONTAINER_CREATE_REQUEST__INIT;
-	c.task = (Bulkhead__TaskCreateRequest *)n->task;
+	Bulkhead__TaskCreateRequest task = *n->task;
+	task.spec = (Grpc__Spec *)n->spec;
+	c.task = &task;
 	if (program) {
 		c.seccomp_program.data = (uint8_t *)program->filter;
 		c.seccomp_program.len = program->length * sizeof(*program->filter);
@@ -89,9 +93,41 @@ static void profile_done(void *ctx, const struct msg_answer *a) {
 		create(n, s, reply->n_files ? reply->files[0] : NULL);
 }
 
-void task_container_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
+static void read_profile(struct creation *n, struct sandbox *s) {
 	struct fault fault = { 0 };
 	char path[PATH_MAX];
+	int e = seccomp_profile_path(n->worker->seccomp, n->spec, path, &fault);
+	if (e < 0) {
+		refuse(n, &fault);
+	} else if (e > 0) {
+		Bulkhead__KeeperReadRequest q = BULKHEAD__KEEPER_READ_REQUEST__INIT;
+		struct msg_context context = context_within(&n->request->context, KEEPER_LIMIT);
+		q.file = path;
+		keeper_read_send(s->link, &context, &q, NULL, 0, profile_done, n);
+	} else {
+		create(n, s, NULL);
+	}
+}
+
+static void cdi_done(void *ctx, const struct msg_answer *a) {
+	struct creation *n = ctx;
+	struct fault fault = { 0 };
+	if (a->fault) {
+		fault = *a->fault;
+		refuse(n, &fault);
+		return;
+	}
+	const Bulkhead__KeeperReadReply *reply = keeper_read_answer(a);
+	if (cdi_apply(&n->request->arena, n->task->spec, reply->files, reply->n_files, &n->spec, &fault) < 0) {
+		refuse(n, &fault);
+		return;
+	}
+	struct sandbox *s = container_sandbox(n->worker, n->request, n->task->sandbox_id, n->task->container_id, false);
+	if (s)
+		read_profile(n, s);
+}
+
+void task_container_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
 	struct creation *n = arena_alloc(&r->arena, sizeof(*n));
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	if (!s)
@@ -100,16 +136,15 @@ void task_container_create(struct task_worker *w, struct msg_request *r, const B
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "container \"%.80s\": out of memory", m->container_id);
 		return;
 	}
-	*n = (struct creation){ .worker = w, .request = r, .task = m };
-	int e = seccomp_profile_path(w->seccomp, m->spec, path, &fault);
-	if (e < 0) {
-		refuse(n, &fault);
-	} else if (e > 0) {
-		Bulkhead__KeeperReadRequest q = BULKHEAD__KEEPER_READ_REQUEST__INIT;
-		struct msg_context context = context_within(&r->context, KEEPER_LIMIT);
-		q.file = path;
-		keeper_read_send(s->link, &context, &q, NULL, 0, profile_done, n);
-	} else {
-		create(n, s, NULL);
+	*n = (struct creation){ .worker = w, .request = r, .task = m, .spec = m->spec };
+	if (!cdi_wanted(m->spec)) {
+		read_profile(n, s);
+		return;
 	}
+	Bulkhead__KeeperReadRequest q = BULKHEAD__KEEPER_READ_REQUEST__INIT;
+	struct msg_context context = context_within(&r->context, KEEPER_LIMIT);
+	q.folders = cdi_folders;
+	q.n_folders = CDI_FOLDERS;
+	q.suffix = (char *)CDI_SUFFIX;
+	keeper_read_send(s->link, &context, &q, NULL, 0, cdi_done, n);
 }

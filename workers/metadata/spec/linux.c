@@ -124,6 +124,8 @@ static int devices(struct builder *b) {
 		builder_annotate(b, builder_text(b, SPEC_DEVICE "%zu", i),
 				 builder_text(b, "%s\n%s\n%s", d->host_path, inside, d->permissions));
 	}
+	for (size_t i = 0; i < b->config->n_cdi_devices; i++)
+		builder_annotate(b, builder_text(b, SPEC_CDI "%zu", i), b->config->cdi_devices[i]->name);
 	return 0;
 }
 

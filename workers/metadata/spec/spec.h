@@ -18,6 +18,7 @@
  *                             "localhost/<path>": expanded by the task worker
  *   bulkhead.io/privileged    "true": every device of the host
  *   bulkhead.io/device/<n>    "<host path>\n<path in the container>\n<rwm>"
+ *   bulkhead.io/cdi/<n>       "vendor/class=name": expanded by the task worker
  *   bulkhead.io/unified/<key> a cgroup v2 file and what goes into it
  *   bulkhead.io/groups        "strict": the image's /etc/group adds none
  */
@@ -31,6 +32,7 @@
 #define SPEC_PRIVILEGED "bulkhead.io/privileged"
 #define SPEC_DEVICE "bulkhead.io/device/"
 #define SPEC_UNIFIED "bulkhead.io/unified/"
+#define SPEC_CDI "bulkhead.io/cdi/"
 #define SPEC_GROUPS "bulkhead.io/groups"
 
 struct spec_input {
