@@ -5,7 +5,8 @@
  *
  * Somebody must want its end: a command for whose end nobody asks, or nobody
  * any more, is killed with all that it has started. A caller that died without
- * a word (a worker that is being replaced) has a moment to ask again.
+ * a word (a worker that is being replaced) has a moment to ask again; since
+ * such a one may also take an answer with it, an exit code is kept for a moment.
  */
 #include "workers/keeper/exec.h"
 
@@ -17,6 +18,7 @@
 #include <string.h>
 
 #define WAIT_FOR_WAITER (30 * NS_PER_SEC)
+#define WAIT_FOR_LOSS (5 * NS_PER_SEC)
 #define SESSION_STREAMS 3
 
 static void give_up(struct exec *e) {
@@ -33,10 +35,10 @@ static void nobody_came(void *ctx) {
 		give_up(e);
 }
 
-static void wait_for_waiter(struct exec *e) {
+static void wait_for_waiter(struct exec *e, int64_t patience) {
 	struct loop *l = e->container->keeper->loop;
 	loop_source_free_p(&e->timer);
-	if (loop_timer(l, clock_mono() + WAIT_FOR_WAITER, nobody_came, e, &e->timer) < 0)
+	if (loop_timer(l, clock_mono() + patience, nobody_came, e, &e->timer) < 0)
 		give_up(e);
 }
 
@@ -45,7 +47,7 @@ static void cancelled(struct msg_request *r, void *ctx) {
 	e->request = NULL;
 	msg_failf(r, FAULT_CANCELLED, "the caller gave up");
 	if (e->given && !link_attached(e->container->keeper->link))
-		wait_for_waiter(e);
+		wait_for_waiter(e, WAIT_FOR_WAITER);
 	else
 		give_up(e);
 }
@@ -84,7 +86,7 @@ static void give_streams(struct exec *e, struct msg_request *r) {
 	keeper_exec_open_reply(r, &reply, fds, SESSION_STREAMS);
 	for (int i = 0; i < SESSION_STREAMS; i++)
 		fd_replace(&e->streams[i], -1);
-	wait_for_waiter(e);
+	wait_for_waiter(e, WAIT_FOR_WAITER);
 }
 
 void session_started(struct exec *e) {
@@ -113,9 +115,11 @@ bool session_ended(struct exec *e, uint32_t code) {
 		exit_reply(r, code);
 	else if (r)
 		msg_failf(r, FAULT_ABORTED, "the command ended with %u before it ran", code);
-	if (r || e->unwanted)
+	if (e->unwanted || !e->given)
 		return false;
 	loop_source_free_p(&e->exit_source);
+	if (r)
+		wait_for_waiter(e, WAIT_FOR_LOSS);
 	return true;
 }
 
@@ -200,12 +204,12 @@ void on_keeper_exec_wait(struct keeper *k, struct msg_request *r, const Bulkhead
 		msg_failf(r, FAULT_NOT_FOUND, "container \"%.80s\" runs no such command", c->id);
 		return;
 	}
-	loop_source_free_p(&e->timer);
 	if (e->over) {
 		exit_reply(r, e->code);
-		exec_free(e);
+		wait_for_waiter(e, WAIT_FOR_LOSS);
 		return;
 	}
+	loop_source_free_p(&e->timer);
 	/* Asked again by a successor of who asked first. */
 	struct msg_request *before = request_take(e);
 	if (before)

@@ -263,7 +263,7 @@ static void feed_head(struct conn *c, const uint8_t *data, size_t size) {
 static bool receive(struct conn *c) {
 	if (c->state == CONN_DEAD || c->out.size > 2 * OUTPUT_MAX)
 		return false;
-	if (c->state == CONN_OPEN && (c->held || c->n_crowded > 0))
+	if (c->state == CONN_OPEN && c->n_crowded > 0)
 		return false;
 	ssize_t n = recv(c->fd, receive_buffer, sizeof(receive_buffer), MSG_DONTWAIT);
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
@@ -301,14 +301,9 @@ static void receive_all(struct conn *c) {
 
 /* Not from within the callback that has made room. */
 static void resume(struct conn *c) {
-	if (c->state != CONN_DEAD && !c->held && c->n_crowded == 0 && !c->again &&
+	if (c->state != CONN_DEAD && c->n_crowded == 0 && !c->again &&
 	    loop_defer(c->server->loop, receive_again, c, &c->again) < 0)
 		conn_fail(c, "out of memory");
-}
-
-void conn_hold(struct conn *c, bool hold) {
-	c->held = hold;
-	resume(c);
 }
 
 void conn_balance(struct conn *c, struct flow *f) {

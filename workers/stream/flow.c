@@ -79,7 +79,7 @@ static size_t write_some(struct flow *f, const uint8_t *data, size_t size) {
 }
 
 void flow_write(struct flow *f, const void *data, size_t size) {
-	size_t done = size;
+	size_t done = f->waits ? 0 : size;
 	if (f->fd >= 0 && f->writes && !f->finished)
 		done = f->pending.size ? 0 : write_some(f, data, size);
 	if (done < size)
@@ -128,15 +128,36 @@ static void ready(void *ctx, uint32_t events) {
 		flow_pull(f);
 }
 
-int flow_init(struct flow *f, struct loop *loop, int fd, bool reads, bool writes, bool socket,
-	      const struct flow_events *events, void *ctx) {
-	*f = (struct flow){
-		.loop = loop, .fd = fd, .events = events, .ctx = ctx, .reads = reads, .writes = writes, .socket = socket
-	};
+void flow_init(struct flow *f, struct loop *loop, const struct flow_events *events, void *ctx) {
+	*f = (struct flow){ .loop = loop, .fd = -1, .waits = true, .events = events, .ctx = ctx };
+}
+
+int flow_open(struct flow *f, int fd, bool reads, bool writes, bool socket) {
+	f->fd = fd;
+	f->waits = false;
+	f->reads = reads;
+	f->writes = writes;
+	f->socket = socket;
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
-	return loop_poll(loop, fd, (reads ? POLLIN : 0) | (writes ? POLLOUT : 0), ready, f, &f->source);
+	int r = loop_poll(f->loop, fd, (reads ? POLLIN : 0) | (writes ? POLLOUT : 0), ready, f, &f->source);
+	if (r < 0)
+		return r;
+	if (!writes)
+		flow_discard(f);
+	flush(f);
+	if (f->finishing && f->pending.size == 0 && !f->finished)
+		finish_now(f);
+	return 0;
+}
+
+void flow_discard(struct flow *f) {
+	size_t size = f->pending.size;
+	f->waits = false;
+	buffer_deinit(&f->pending);
+	if (size > 0)
+		f->events->written(f->ctx, f, size);
 }
 
 void flow_deinit(struct flow *f) {

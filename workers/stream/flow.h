@@ -24,7 +24,8 @@ struct flow_events {
 
 struct flow {
 	struct loop *loop;
-	int fd; /* -1: there is none */
+	int fd;	    /* -1: there is none */
+	bool waits; /* for it */
 	struct loop_source *source, *again;
 	const struct flow_events *events;
 	void *ctx;
@@ -36,10 +37,13 @@ struct flow {
 	struct buffer pending;
 };
 
+/* It waits for its descriptor: what is written is kept until then. */
+void flow_init(struct flow *f, struct loop *loop, const struct flow_events *events, void *ctx);
 /* Takes fd and makes it non-blocking. reads, writes: what it is used for;
  * socket: its end is a shutdown, not a close. */
-int flow_init(struct flow *f, struct loop *loop, int fd, bool reads, bool writes, bool socket,
-	      const struct flow_events *events, void *ctx) NODISCARD;
+int flow_open(struct flow *f, int fd, bool reads, bool writes, bool socket) NODISCARD;
+/* There will be no descriptor: what is written goes nowhere. */
+void flow_discard(struct flow *f);
 void flow_deinit(struct flow *f);
 /* Reads what there is room for; to be called when room has come. */
 void flow_pull(struct flow *f);

@@ -34,14 +34,12 @@ struct pair {
 	bool opened;
 	bool client_ended, pod_ended;
 	struct flow flow;
-	struct buffer early; /* came before the connection was there */
 };
 
 static void pair_free(struct pair *p) {
 	msg_cancel(p->call);
 	conn_forget(p->forward->conn, &p->flow);
 	flow_deinit(&p->flow);
-	buffer_deinit(&p->early);
 	list_unlink(&p->node);
 	free(p);
 }
@@ -118,7 +116,7 @@ static void client_end(struct pair *p) {
 	p->client_ended = true;
 	if (p->opened && p->pod_ended)
 		pair_over(p);
-	else if (p->opened)
+	else
 		flow_finish(&p->flow);
 }
 
@@ -126,23 +124,16 @@ static void client_end(struct pair *p) {
 
 static void port_opened(void *ctx, const struct msg_answer *a) {
 	struct pair *p = ctx;
-	struct conn *c = p->forward->conn;
 	p->call = NULL;
 	if (a->fault) {
 		pair_failed(p, a->fault->text);
 		return;
 	}
-	if (flow_init(&p->flow, c->server->loop, take_fd(&a->fds[0]), true, true, true, &flow_events, p) < 0) {
+	p->opened = true;
+	if (flow_open(&p->flow, take_fd(&a->fds[0]), true, true, true) < 0) {
 		pair_failed(p, "out of memory for the connection");
 		return;
 	}
-	p->opened = true;
-	CLEANUP_BUFFER struct buffer early = buffer_take(&p->early);
-	if (early.size > 0)
-		flow_write(&p->flow, early.data, early.size);
-	conn_balance(c, &p->flow);
-	if (p->client_ended)
-		flow_finish(&p->flow);
 	flow_pull(&p->flow);
 }
 
@@ -169,7 +160,7 @@ static struct pair *pair_new(struct forward *f, const char *request, uint16_t po
 		return NULL;
 	p->forward = f;
 	p->port = port;
-	p->flow.fd = -1;
+	flow_init(&p->flow, f->conn->server->loop, &flow_events, p);
 	snprintf(p->request, sizeof(p->request), "%s", request);
 	list_append(&f->pairs, &p->node);
 	return p;
@@ -236,13 +227,9 @@ static void forward_data(void *session, uint32_t id, const uint8_t *data, size_t
 	struct pair *p = pair_by_data(f, id);
 	if (!p) {
 		conn_consumed(f->conn, id, size);
-	} else if (p->opened) {
+	} else {
 		flow_write(&p->flow, data, size);
 		conn_balance(f->conn, &p->flow);
-	} else if (p->early.size + size > INPUT_MAX) {
-		pair_failed(p, "too much was sent before the connection was there");
-	} else {
-		buffer_add(&p->early, data, size);
 	}
 }
 

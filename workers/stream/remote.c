@@ -48,8 +48,6 @@ struct remote {
 	int32_t exit_code;
 	bool terminal, takes_input;
 	struct flow flows[3]; /* by channel; a terminal's first is input and output */
-	struct buffer early;  /* input that came before the opening was done */
-	bool early_end;
 	char size_text[SIZE_TEXT_MAX + 1];
 	size_t size_used;
 };
@@ -164,21 +162,13 @@ static void remote_writable(void *session) {
 
 static void input(struct remote *r, const uint8_t *data, size_t size) {
 	struct flow *f = &r->flows[STDIN];
-	if (!r->opened) {
-		/* At most what was received in one go: the connection is held. */
-		buffer_add(&r->early, data, size);
-	} else if (r->takes_input && f->writes) {
-		flow_write(f, data, size);
-		conn_balance(r->conn, f);
-	} else {
-		conn_consumed(r->conn, r->channels[STDIN].id, size);
-	}
+	flow_write(f, data, size);
+	conn_balance(r->conn, f);
 }
 
 static void input_end(struct remote *r) {
-	r->early_end = true;
-	/* A terminal has no end; what is typed on it has. */
-	if (r->opened && !r->terminal)
+	/* A terminal has no end. */
+	if (!r->terminal && !r->what->tty)
 		flow_finish(&r->flows[STDIN]);
 }
 
@@ -248,17 +238,16 @@ static void remote_reset(void *session, uint32_t id) {
 static int flows_open(struct remote *r, int *fds) {
 	bool exec = r->what->kind == BULKHEAD__STREAM_KIND__STREAM_EXEC;
 	bool both = exec && r->terminal;
-	for (int i = 0; i < 3; i++) {
-		bool writes = i == STDIN && (r->takes_input || r->terminal);
+	int e = 0;
+	for (int i = 0; e == 0 && i < 3; i++) {
 		bool reads = both ? i == STDIN : i != STDIN;
-		if (!writes && !reads)
-			continue;
-		int e = flow_init(&r->flows[i], r->conn->server->loop, take_fd(&fds[i]), reads, writes, false,
-				  &flow_events, r);
-		if (e < 0)
-			return e;
+		/* A terminal that takes no input is there for its size. */
+		if (i == STDIN ? r->takes_input || r->terminal : reads)
+			e = flow_open(&r->flows[i], take_fd(&fds[i]), reads, i == STDIN && r->takes_input, false);
+		else
+			flow_discard(&r->flows[i]);
 	}
-	return 0;
+	return e;
 }
 
 static void opened(struct remote *r, int *fds) {
@@ -271,12 +260,6 @@ static void opened(struct remote *r, int *fds) {
 	r->opened = true;
 	if (r->size_used > 0)
 		resize(r, r->size_text, r->size_used);
-	CLEANUP_BUFFER struct buffer early = buffer_take(&r->early);
-	if (early.size > 0)
-		input(r, early.data, early.size);
-	if (r->early_end)
-		input_end(r);
-	conn_hold(r->conn, false);
 	pull_all(r);
 }
 
@@ -351,7 +334,6 @@ static void all_there(struct remote *r) {
 	struct msg_context context = { .deadline = clock_mono() + OPEN_TIME };
 	loop_source_free_p(&r->timer);
 	conn_complete(r->conn);
-	conn_hold(r->conn, true);
 	if (r->what->kind == BULKHEAD__STREAM_KIND__STREAM_EXEC)
 		open_exec(r, &context);
 	else
@@ -394,7 +376,6 @@ static void remote_free(void *session) {
 		conn_forget(r->conn, &r->flows[i]);
 		flow_deinit(&r->flows[i]);
 	}
-	buffer_deinit(&r->early);
 	ticket_free(r->ticket);
 	free(r);
 }
@@ -421,7 +402,7 @@ int remote_new(struct conn *c, struct ticket *t, const struct upgrade *u) {
 	r->channels[ERROR].expected = true;
 	r->channels[RESIZE].expected = w->tty && u->version >= 3;
 	for (int i = 0; i < 3; i++)
-		r->flows[i].fd = -1;
+		flow_init(&r->flows[i], c->server->loop, &flow_events, r);
 	c->class = &remote_class;
 	c->session = r;
 	return 0;

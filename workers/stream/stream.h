@@ -77,8 +77,7 @@ struct conn {
 	enum conn_state state;
 	struct loop_source *source, *again, *timer, *room_again, *burial;
 	int64_t active; /* clock_mono of the latest byte */
-	bool held;
-	bool starved; /* somebody was told that there is no room */
+	bool starved;	/* somebody was told that there is no room */
 	unsigned n_crowded;
 	struct buffer head, out;
 
@@ -103,11 +102,10 @@ void conn_fail(struct conn *c, const char *why);
 static inline bool conn_open(const struct conn *c) {
 	return c->state == CONN_OPEN;
 }
-/* Nothing is read from the client while a flow is crowded (after each change
- * of what waits in it), or the session asks for it. */
+/* After each change of what waits in a flow: nothing is read from the client
+ * while one is crowded. */
 void conn_balance(struct conn *c, struct flow *f);
 void conn_forget(struct conn *c, struct flow *f);
-void conn_hold(struct conn *c, bool hold);
 /* Tries to send what waits. */
 void conn_flush(struct conn *c);
 

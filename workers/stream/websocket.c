@@ -15,6 +15,9 @@ struct websocket {
 	const uint8_t *data; /* what is being fed */
 	size_t size;
 	bool control, last; /* the frame that arrives */
+	uint8_t head[14];   /* the same, as masked() sees it */
+	size_t have;
+	uint64_t left;
 	bool stopped, closed;
 };
 
@@ -91,8 +94,42 @@ static int flush(struct websocket *w) {
 	return r == WSLAY_ERR_NOMEM ? -ENOMEM : r < 0 ? -EPROTO : 0;
 }
 
+static size_t head_size(const uint8_t *head) {
+	unsigned n = head[1] & 127;
+	return 2 + (n == 126 ? 2 : n == 127 ? 8 : 0) + 4;
+}
+
+static uint64_t payload_size(const uint8_t *head) {
+	unsigned n = head[1] & 127, bytes = n == 126 ? 2 : n == 127 ? 8 : 0;
+	uint64_t size = bytes ? 0 : n;
+	for (unsigned i = 0; i < bytes; i++)
+		size = size << 8 | head[2 + i];
+	return size;
+}
+
+/* Whether a client masks its frames, as it must; the library takes any. */
+static bool masked(struct websocket *w, const uint8_t *data, size_t size) {
+	while (size > 0) {
+		size_t n = (size_t)MIN((uint64_t)size, w->left);
+		w->left -= n;
+		data += n;
+		size -= n;
+		if (w->left > 0 || size == 0)
+			continue;
+		w->head[w->have++] = *data++;
+		size--;
+		if (w->have == 2 && !(w->head[1] & 0x80))
+			return false;
+		if (w->have < 2 || w->have < head_size(w->head))
+			continue;
+		w->left = payload_size(w->head);
+		w->have = 0;
+	}
+	return true;
+}
+
 int websocket_feed(struct websocket *w, const uint8_t *data, size_t size) {
-	int r = 0;
+	int r = masked(w, data, size) ? 0 : -EPROTO;
 	w->data = data;
 	w->size = size;
 	while (r == 0 && w->size > 0 && !w->stopped) {
