@@ -325,11 +325,13 @@ def test_restart(b, id):
     port = url.split("/")[2]
     old = b.d.processes()["stream"][0]
     open_one = b.spdy(id, "sleep", "604604604", stdin=True)
+    running = lambda: [p for p in bh.pids() if "604604604" in quiet("/proc/%d/cmdline" % p)]
+    bh.wait_for(running, 5)
     os.kill(old, 9)
     tap.check(bh.wait_for(lambda: b.d.processes().get("stream", [old])[0] != old, 5), "a killed stream worker is replaced")
     r = b.spdy(id, "echo", "again")
     tap.check(st.exit_code(r.end()) == 0 and r.out() == b"again\n" and b.exec_url(id, "true").split("/")[2] == port, "its successor serves at the same place")
-    tap.check(bh.wait_for(lambda: not [p for p in bh.pids() if "604604604" in quiet("/proc/%d/cmdline" % p)], 5), "commands of its clients have ended")
+    tap.check(bh.wait_for(lambda: not running(), 10), "commands of its clients have ended")
     open_one.close()
     r = b.spdy(id, "sh", "-c", "read x; exit $x", stdin=True)
     r.spdy.until(lambda: len(r.spdy.replied) == 4)

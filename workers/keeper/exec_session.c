@@ -17,7 +17,8 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define WAIT_FOR_WAITER (30 * NS_PER_SEC)
+#define WAIT_FOR_FIRST (5 * NS_PER_SEC)
+#define WAIT_FOR_SUCCESSOR (15 * NS_PER_SEC)
 #define WAIT_FOR_LOSS (5 * NS_PER_SEC)
 #define SESSION_STREAMS 3
 
@@ -47,7 +48,7 @@ static void cancelled(struct msg_request *r, void *ctx) {
 	e->request = NULL;
 	msg_failf(r, FAULT_CANCELLED, "the caller gave up");
 	if (e->given && !link_attached(e->container->keeper->link))
-		wait_for_waiter(e, WAIT_FOR_WAITER);
+		wait_for_waiter(e, WAIT_FOR_SUCCESSOR);
 	else
 		give_up(e);
 }
@@ -86,7 +87,7 @@ static void give_streams(struct exec *e, struct msg_request *r) {
 	keeper_exec_open_reply(r, &reply, fds, SESSION_STREAMS);
 	for (int i = 0; i < SESSION_STREAMS; i++)
 		fd_replace(&e->streams[i], -1);
-	wait_for_waiter(e, WAIT_FOR_WAITER);
+	wait_for_waiter(e, WAIT_FOR_FIRST);
 }
 
 void session_started(struct exec *e) {

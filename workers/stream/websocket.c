@@ -132,16 +132,13 @@ int websocket_feed(struct websocket *w, const uint8_t *data, size_t size) {
 	int r = masked(w, data, size) ? 0 : -EPROTO;
 	w->data = data;
 	w->size = size;
-	while (r == 0 && w->size > 0 && !w->stopped) {
-		if (!wslay_event_want_read(w->wslay)) {
-			/* It has seen a violation, or the end: what follows means nothing. */
-			bool violated = !wslay_event_get_close_received(w->wslay);
-			r = flush(w);
-			return r == 0 && violated ? -EPROTO : r;
-		}
+	while (r == 0 && w->size > 0 && !w->stopped && wslay_event_want_read(w->wslay)) {
 		r = wslay_event_recv(w->wslay);
 		r = r == WSLAY_ERR_NOMEM ? -ENOMEM : r < 0 ? -EPROTO : flush(w);
 	}
+	/* It reads no more when it has seen a violation, or the goodbye. */
+	if (r == 0 && !w->stopped && !wslay_event_want_read(w->wslay) && !wslay_event_get_close_received(w->wslay))
+		r = -EPROTO;
 	return r;
 }
 
