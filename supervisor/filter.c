@@ -17,8 +17,8 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-static const char *const group_names[SYSCALL_GROUPS] = { "base", "memory", "sockets", "files", "owners",
-							 "inet", "unix",   "threads", "spawn", "mounts", "terminals" };
+static const char *const group_names[SYSCALL_GROUPS] = { "base", "memory",  "sockets", "files",	 "owners",   "inet",
+							 "unix", "threads", "spawn",   "mounts", "terminals" };
 
 /* Calls whose arguments don't matter, by group. */
 static const struct {
@@ -58,7 +58,7 @@ static const struct {
 	{ SYSCALLS_MOUNTS, "mount umount2 pivot_root fsopen fsconfig fsmount open_tree move_mount mount_setattr" },
 };
 
-#define NAMESPACES                                                                                                     \
+#define NAMESPACES \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
 
 /* Calls that are allowed with certain arguments only. */

@@ -26,7 +26,7 @@ import bulkhead as bh
 import grpc
 
 STEPS = ["pull", "run", "create", "start", "exec", "stop", "remove", "stop-pod", "remove-pod"]
-VICTIMS = ["supervisor", "api", "metadata", "image", "snapshot", "task", "keeper", "pod-keeper"]
+VICTIMS = ["supervisor", "api", "metadata", "image", "snapshot", "task", "stream", "keeper", "pod-keeper"]
 # Where in the middle a call is hit, as a part of the time that it usually takes.
 PARTS = [0.15, 0.5, 0.85, 0.3, 0.7, 0.05, 0.6, 0.95, 0.4, 1.1, 0.22]
 # A call is made again for so long. A worker that dies often is restarted with a pause that grows to 5 s.

@@ -65,7 +65,7 @@ struct container {
 	struct list waits; /* struct wait: stop and delete requests */
 	struct list execs; /* struct exec */
 	struct list attachments;
-	unsigned n_execs;  /* so far, for their groups' names */
+	unsigned n_execs; /* so far, for their groups' names */
 };
 
 /* --- container.c --- */
