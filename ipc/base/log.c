@@ -66,8 +66,9 @@ static void line_begin(struct line *l, enum log_level level, const char *message
 	clock_gettime(CLOCK_REALTIME, &ts);
 	gmtime_r(&ts.tv_sec, &tm);
 	l->used = strftime(l->text, sizeof(l->text), "%Y-%m-%dT%H:%M:%S", &tm);
-	l->used += (size_t)snprintf(l->text + l->used, sizeof(l->text) - l->used, ".%03ldZ %s %s[%d] msg=",
-				    ts.tv_nsec / 1000000, level_names[level], process_name, (int)getpid());
+	l->used += (size_t)snprintf(l->text + l->used, sizeof(l->text) - l->used,
+				    ".%03ldZ %s %s[%d] msg=", ts.tv_nsec / 1000000, level_names[level], process_name,
+				    (int)getpid());
 	line_value(l, message);
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
@@ -21,8 +21,8 @@ static inline void free_p(void *p) {
 #define CLEANUP_FREE CLEANUP(free_p)
 
 /* Hands ownership of a pointer on: the variable is NULL afterwards. */
-#define take_ptr(p)                  \
-	({                           \
+#define take_ptr(p)                   \
+	({                            \
 		__auto_type _t = (p); \
 		(p) = NULL;           \
 		_t;                   \

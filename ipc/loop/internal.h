@@ -13,7 +13,7 @@
 struct loop_source {
 	struct loop *loop;
 	void (*complete)(struct loop_source *s, int res, unsigned flags); /* of its kind */
-	int (*arm)(struct loop_source *s);                                /* of its kind */
+	int (*arm)(struct loop_source *s);				  /* of its kind */
 	void *fn, *ctx;
 	int fd;
 	uint32_t events;

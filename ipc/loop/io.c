@@ -239,9 +239,8 @@ static void output_complete(struct loop_source *s, int res, unsigned flags) {
 	((loop_done_fn)s->fn)(s->ctx, MIN(res, 0));
 }
 
-static int output_source(struct loop *l, int fd, int64_t offset, struct buffer *data,
-			 int (*arm)(struct loop_source *), loop_done_fn fn, void *ctx,
-			 struct loop_source **ret_source) {
+static int output_source(struct loop *l, int fd, int64_t offset, struct buffer *data, int (*arm)(struct loop_source *),
+			 loop_done_fn fn, void *ctx, struct loop_source **ret_source) {
 	CLEANUP_BUFFER struct buffer taken = buffer_take(data);
 	if (taken.failed)
 		return -ENOMEM;

@@ -55,7 +55,7 @@ int loop_new(const struct loop_options *options, struct loop **ret_loop) {
 	list_init(&l->deferred);
 	int r = io_uring_queue_init(options->entries ? options->entries : 64, &l->ring,
 				    IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-					    IORING_SETUP_CLAMP);
+					IORING_SETUP_CLAMP);
 	if (r < 0)
 		return r;
 	struct loop *made = take_ptr(l);

@@ -63,8 +63,7 @@ int loop_poll(struct loop *l, int fd, uint32_t events, loop_ready_fn fn, void *c
 /* Each accepted connection (non-blocking, close-on-exec) belongs to fn, or a
  * negative errno after which the source is dead. */
 typedef void (*loop_accept_fn)(void *ctx, int fd_or_error);
-int loop_accept(struct loop *l, int listener, loop_accept_fn fn, void *ctx,
-		struct loop_source **ret_source) NODISCARD;
+int loop_accept(struct loop *l, int listener, loop_accept_fn fn, void *ctx, struct loop_source **ret_source) NODISCARD;
 
 /* Bytes as they come; data is valid during the call only. n == 0 is the end of
  * file, n < 0 an error; the source is dead after both. */

@@ -212,7 +212,7 @@ void call_answered(struct link *l, const struct frame *f, const uint8_t *payload
 }
 
 void calls_lost(struct link *l) {
-	list_for_each_safe(n, &l->order) {
+	list_for_each_safe (n, &l->order) {
 		struct msg_call *c = list_entry(n, struct msg_call, order);
 		if (c->row->resend)
 			c->sent = false;
@@ -223,7 +223,7 @@ void calls_lost(struct link *l) {
 }
 
 void calls_send(struct link *l) {
-	list_for_each_safe(n, &l->order) {
+	list_for_each_safe (n, &l->order) {
 		struct msg_call *c = list_entry(n, struct msg_call, order);
 		if (c->sent)
 			continue;
@@ -236,7 +236,7 @@ void calls_send(struct link *l) {
 
 /* The callbacks still come: whoever waits must learn it. */
 void calls_free(struct link *l) {
-	list_for_each_safe(n, &l->order)
+	list_for_each_safe (n, &l->order)
 		call_fail(list_entry(n, struct msg_call, order), FAULT_UNAVAILABLE, "the %s worker is gone",
 			  role_name(l->options.peer));
 	if (l->fail_later)

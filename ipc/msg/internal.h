@@ -7,8 +7,8 @@
 
 enum frame_kind { FRAME_REQUEST = 1, FRAME_REPLY, FRAME_ERROR, FRAME_CANCEL };
 enum frame_flag {
-	FRAME_MORE = 1,    /* further replies follow */
-	FRAME_BY_FD = 2,   /* the payload is in a memfd: the first descriptor */
+	FRAME_MORE = 1,	 /* further replies follow */
+	FRAME_BY_FD = 2, /* the payload is in a memfd: the first descriptor */
 };
 
 /* In front of every payload, in a ring record as in a packet. */
@@ -17,7 +17,7 @@ struct frame {
 	uint16_t number;
 	uint8_t kind, flags;
 	uint32_t n_fds; /* riding with it, a payload's memfd included */
-	uint32_t code;  /* FRAME_ERROR: enum fault_code; the payload is the text */
+	uint32_t code;	/* FRAME_ERROR: enum fault_code; the payload is the text */
 	uint64_t id;
 	int64_t deadline;
 	uint64_t trace[2];
@@ -41,7 +41,7 @@ struct outgoing {
 
 struct msg_call {
 	struct msg_call *next, **prev; /* in its slot of link->calls */
-	struct list order;             /* oldest first, for sending again */
+	struct list order;	       /* oldest first, for sending again */
 	struct link *link;
 	const struct msg_row *row;
 	struct msg_context context;
@@ -98,7 +98,7 @@ void calls_lost(struct link *l);
 void calls_send(struct link *l);
 void calls_free(struct link *l);
 /* request.c */
-void request_arrived(struct link *l, const struct msg_row *row, const struct frame *f, const uint8_t *payload,
-		     int *fds, size_t n_fds);
+void request_arrived(struct link *l, const struct msg_row *row, const struct frame *f, const uint8_t *payload, int *fds,
+		     size_t n_fds);
 void request_cancelled(struct link *l, uint64_t id);
 void requests_abandon(struct link *l, bool link_dies);

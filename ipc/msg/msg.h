@@ -32,7 +32,7 @@ struct msg_context {
 struct msg_row {
 	const char *name;
 	uint16_t number;
-	uint8_t from, to; /* enum role */
+	uint8_t from, to;				   /* enum role */
 	const ProtobufCMessageDescriptor *request, *reply; /* reply NULL: none is sent */
 	size_t limit;
 	uint8_t request_fds, reply_fds;
@@ -96,7 +96,7 @@ struct link_options {
 	enum role self, peer;
 	const struct link_handler *handlers; /* ends with number 0; a row of ours
 					      * without a handler answers UNIMPLEMENTED */
-	void *worker;                        /* first argument of the handlers */
+	void *worker;			     /* first argument of the handlers */
 	/* The peer is gone (text says why). Open calls have failed with
 	 * UNAVAILABLE, or wait for link_attach_* when their row says RESEND. */
 	void (*on_down)(void *worker, struct link *l, bool violation, const char *text);
@@ -110,9 +110,9 @@ int link_new(const struct link_options *options, struct link **ret_link) NODISCA
 void link_free(struct link *l);
 /* What connects two ends: made by the supervisor, five descriptors. */
 struct link_ends {
-	int rx_ring, tx_ring;   /* memfds */
+	int rx_ring, tx_ring;	/* memfds */
 	int rx_event, tx_event; /* eventfds: rx_event wakes us, tx_event wakes the peer */
-	int side;               /* SEQPACKET socket for descriptors */
+	int side;		/* SEQPACKET socket for descriptors */
 };
 /* Makes both ends of a new connection. */
 int link_ends_new(struct link_ends *ret_a, struct link_ends *ret_b) NODISCARD;

@@ -47,8 +47,8 @@ static const struct link_handler *handler_find(const struct link *l, uint16_t nu
 	return NULL;
 }
 
-void request_arrived(struct link *l, const struct msg_row *row, const struct frame *f, const uint8_t *payload,
-		     int *fds, size_t n_fds) {
+void request_arrived(struct link *l, const struct msg_row *row, const struct frame *f, const uint8_t *payload, int *fds,
+		     size_t n_fds) {
 	struct msg_request *r = request_new(l, row, f);
 	if (!r) {
 		link_lost(l, false, "%s: out of memory", row->name);

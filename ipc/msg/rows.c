@@ -22,8 +22,8 @@ const struct msg_row msg_rows[] = {
 		.limit = lim,                               \
 		.request_fds = rfds,                        \
 		.reply_fds = pfds,                          \
-		.resend = ((flags) & RESEND) != 0,          \
-		.stream = ((flags) & STREAM) != 0,          \
+		.resend = ((flags)&RESEND) != 0,            \
+		.stream = ((flags)&STREAM) != 0,            \
 	},
 #include "msg/messages.def"
 #undef MSG

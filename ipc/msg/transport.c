@@ -200,7 +200,9 @@ static ssize_t packet_receive(int socket, void *data, size_t size, int fds[FRAME
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { data, size };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	*ret_n_fds = 0;
 	ssize_t n = recvmsg(socket, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n < 0)

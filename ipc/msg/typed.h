@@ -40,31 +40,32 @@ enum msg_number {
 #undef MSG
 };
 
-#define MSG(name, num, from, to, req, rep, limit, rfds, pfds, flags)                                                  \
-	typedef req name##_request_t;                                                                                 \
-	typedef rep name##_reply_t;                                                                                   \
-	static inline struct msg_call *name##_send(struct link *l, const struct msg_context *context, const req *m,   \
-						   const int *fds, size_t n_fds, msg_done_fn done, void *ctx) {       \
-		return msg_send(l, num, context, &m->base, fds, n_fds, done, ctx);                                    \
-	}                                                                                                             \
-	static inline void name##_reply(struct msg_request *r, const rep *m, const int *fds, size_t n_fds) {          \
-		msg_reply(r, &m->base, fds, n_fds, false);                                                            \
-	}                                                                                                             \
-	static inline void name##_reply_part(struct msg_request *r, const rep *m) {                                   \
-		msg_reply(r, &m->base, NULL, 0, true);                                                                \
-	}                                                                                                             \
-	static inline const rep *name##_answer(const struct msg_answer *a) {                                          \
-		return (const rep *)a->reply;                                                                         \
+#define MSG(name, num, from, to, req, rep, limit, rfds, pfds, flags)                                                \
+	typedef req name##_request_t;                                                                               \
+	typedef rep name##_reply_t;                                                                                 \
+	static inline struct msg_call *name##_send(struct link *l, const struct msg_context *context, const req *m, \
+						   const int *fds, size_t n_fds, msg_done_fn done, void *ctx) {     \
+		return msg_send(l, num, context, &m->base, fds, n_fds, done, ctx);                                  \
+	}                                                                                                           \
+	static inline void name##_reply(struct msg_request *r, const rep *m, const int *fds, size_t n_fds) {        \
+		msg_reply(r, &m->base, fds, n_fds, false);                                                          \
+	}                                                                                                           \
+	static inline void name##_reply_part(struct msg_request *r, const rep *m) {                                 \
+		msg_reply(r, &m->base, NULL, 0, true);                                                              \
+	}                                                                                                           \
+	static inline const rep *name##_answer(const struct msg_answer *a) {                                        \
+		return (const rep *)a->reply;                                                                       \
 	}
 #include "msg/messages.def"
 #undef MSG
 
 /* In a worker's .c file: the trampoline from the untyped table to on_<name>. */
-#define HANDLER_DEFINE(worker_type, name)                                                                             \
-	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *m) {                   \
-		on_##name((worker_type *)worker, r, (const name##_request_t *)m);                                     \
+#define HANDLER_DEFINE(worker_type, name)                                                           \
+	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *m) { \
+		on_##name((worker_type *)worker, r, (const name##_request_t *)m);                   \
 	}
-#define HANDLER(name) { MSG_##name, handle_##name }
+#define HANDLER(name) \
+	{ MSG_##name, handle_##name }
 
 #undef B
 #undef CRI

@@ -30,9 +30,9 @@ struct ring_page;
 
 struct ring {
 	struct ring_page *ours, *theirs;
-	uint32_t head, tail; /* what we know without asking shared memory */
-	uint32_t sleeps; /* how often we slept: the number of this sleep */
-	uint32_t woken;  /* the peer's sleep that we have already ended */
+	uint32_t head, tail;   /* what we know without asking shared memory */
+	uint32_t sleeps;       /* how often we slept: the number of this sleep */
+	uint32_t woken;	       /* the peer's sleep that we have already ended */
 	unsigned batch, spins; /* records since the last sleep; how long to look before the next */
 };
 

@@ -221,8 +221,9 @@ static void ring_busy(void) {
 	}
 	waitpid(child, NULL, 0);
 	double seconds = (double)(clock_mono() - begin) / NS_PER_SEC;
-	printf("  busy ring, 256 bytes: %.1f M messages/s; system calls per 1000 messages: %.2f to wake, %.2f to wait\n",
-	       BUSY / seconds / 1e6, (double)wakes * 1000 / BUSY, (double)waits * 1000 / BUSY);
+	printf(
+	    "  busy ring, 256 bytes: %.1f M messages/s; system calls per 1000 messages: %.2f to wake, %.2f to wait\n",
+	    BUSY / seconds / 1e6, (double)wakes * 1000 / BUSY, (double)waits * 1000 / BUSY);
 }
 
 int main(void) {

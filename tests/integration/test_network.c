@@ -11,8 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DUAL_STACK                                                                                                     \
-	"\"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.88.0.0/16\"}],"                          \
+#define DUAL_STACK                                                                            \
+	"\"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.88.0.0/16\"}]," \
 	" [{\"subnet\": \"fd00:88::/64\"}]], \"routes\": [{\"dst\": \"0.0.0.0/0\"}, {\"dst\": \"::/0\"}]}"
 
 static const char native_list[] =

@@ -217,15 +217,15 @@ static int set_state(struct worker *w) {
 	return 0;
 }
 
-#define PEERS(...)                                                                                                     \
-	(const enum role[]) {                                                                                          \
-		__VA_ARGS__, ROLE_SUPERVISOR                                                                           \
+#define PEERS(...)                           \
+	(const enum role[]) {                \
+		__VA_ARGS__, ROLE_SUPERVISOR \
 	}
-#define HANDLERS(...)                                                                                                  \
-	(const struct link_handler[]) {                                                                                \
-		__VA_ARGS__, {                                                                                         \
-			0                                                                                              \
-		}                                                                                                      \
+#define HANDLERS(...)                   \
+	(const struct link_handler[]) { \
+		__VA_ARGS__, {          \
+			0               \
+		}                       \
 	}
 
 static const struct worker_class classes[ROLE_COUNT] = {

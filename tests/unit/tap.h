@@ -6,16 +6,16 @@
 
 static int tap_count, tap_failures;
 
-#define tap_check(condition, ...)                                                          \
-	do {                                                                               \
-		bool tap_ok = (condition);                                                 \
-		tap_failures += !tap_ok;                                                   \
-		printf("%sok %d - ", tap_ok ? "" : "not ", ++tap_count);                   \
-		printf(__VA_ARGS__);                                                       \
-		printf("\n");                                                              \
-		if (!tap_ok)                                                               \
-			printf("#   %s:%d: %s\n", __FILE__, __LINE__, #condition);         \
-		fflush(stdout);                                                            \
+#define tap_check(condition, ...)                                                  \
+	do {                                                                       \
+		bool tap_ok = (condition);                                         \
+		tap_failures += !tap_ok;                                           \
+		printf("%sok %d - ", tap_ok ? "" : "not ", ++tap_count);           \
+		printf(__VA_ARGS__);                                               \
+		printf("\n");                                                      \
+		if (!tap_ok)                                                       \
+			printf("#   %s:%d: %s\n", __FILE__, __LINE__, #condition); \
+		fflush(stdout);                                                    \
 	} while (0)
 
 #define tap_skip(name, reason) printf("ok %d - %s # SKIP %s\n", ++tap_count, name, reason)

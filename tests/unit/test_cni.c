@@ -127,8 +127,8 @@ static void test_broken(void) {
 	cni_free(c);
 }
 
-#define BRIDGE(options, ipam)                                                                                          \
-	"{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"type\": \"bridge\"" options                                    \
+#define BRIDGE(options, ipam)                                                       \
+	"{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"type\": \"bridge\"" options \
 	", \"ipam\": {\"type\": \"host-local\"" ipam "}}"
 #define SUBNET ", \"subnet\": \"10.1.0.0/16\""
 #define PORTMAP(options) "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"type\": \"portmap\"" options "}"
@@ -183,8 +183,8 @@ static void test_decisions(void) {
 		Bulkhead__NetworkPlan *plan;
 		put("10-x.conf", decisions[i].text);
 		bool planned = plan_of(c, &a, &plan, &fault);
-		bool native =
-		    planned && plan->plugins[0]->native_case != BULKHEAD__NETWORK_PLAN__PLUGIN__NATIVE__NOT_SET;
+		bool native = planned &&
+			      plan->plugins[0]->native_case != BULKHEAD__NETWORK_PLAN__PLUGIN__NATIVE__NOT_SET;
 		tap_check(planned && native == decisions[i].native &&
 			      (native == (*plan->plugins[0]->config_json == '\0')),
 			  "%s: %s", decisions[i].name, decisions[i].native ? "native" : "executed");

@@ -184,8 +184,8 @@ static void test_frame_splits(void) {
 			ok &= (frame_finish(&f, &fault) == 0) == (a == sizeof(message));
 			ok &= frame_feed(&f, message + a, b - a, &fault) == 0;
 			ok &= frame_feed(&f, message + b, sizeof(message) - b, &fault) == 0;
-			ok &=
-			    frame_finish(&f, &fault) == 0 && f.body.size == 7 && memcmp(f.body.data, "request", 7) == 0;
+			ok &= frame_finish(&f, &fault) == 0 && f.body.size == 7 &&
+			      memcmp(f.body.data, "request", 7) == 0;
 			frame_deinit(&f);
 		}
 	tap_check(ok, "a message cut at any two places is the same message");

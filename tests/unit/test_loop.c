@@ -11,9 +11,9 @@
 #include <sys/eventfd.h>
 #include <sys/un.h>
 
-#define MUST(call)            \
-	do {                  \
-		if ((call) < 0) \
+#define MUST(call)               \
+	do {                     \
+		if ((call) < 0)  \
 			abort(); \
 	} while (0)
 

@@ -143,9 +143,15 @@ static void connect_sides(struct side *a, struct side *b, bool by_ring) {
 
 static void sides_new(struct loop *l, struct side *a, struct side *b) {
 	*a = *b = (struct side){ .loop = l };
-	struct link_options oa = { .loop = l, .self = ROLE_METADATA, .peer = ROLE_SNAPSHOT, .worker = a, .on_down = on_down };
-	struct link_options ob = { .loop = l, .self = ROLE_SNAPSHOT, .peer = ROLE_METADATA, .worker = b,
-				   .on_down = on_down, .handlers = handlers };
+	struct link_options oa = {
+		.loop = l, .self = ROLE_METADATA, .peer = ROLE_SNAPSHOT, .worker = a, .on_down = on_down
+	};
+	struct link_options ob = { .loop = l,
+				   .self = ROLE_SNAPSHOT,
+				   .peer = ROLE_METADATA,
+				   .worker = b,
+				   .on_down = on_down,
+				   .handlers = handlers };
 	if (link_new(&oa, &a->link) < 0 || link_new(&ob, &b->link) < 0)
 		abort();
 }
@@ -281,11 +287,15 @@ static void test_violations(struct loop *l) {
 	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = 9 }, NULL, "unknown kind");
 	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 70000 }, NULL, "size");
 	violate(l, &(struct frame){ .number = MSG_layer_unpack, .kind = FRAME_REQUEST }, NULL, "missing descriptor");
-	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 4 }, "\x0a\x02" "a\0",
+	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 4 },
+		"\x0a\x02"
+		"a\0",
 		"NUL in a string");
-	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 4 }, "\x0a\x02\xff\xff",
-		"invalid UTF-8");
-	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 3 }, "\x0a\x09" "a",
+	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 4 },
+		"\x0a\x02\xff\xff", "invalid UTF-8");
+	violate(l, &(struct frame){ .number = MSG_snapshot_usage, .kind = FRAME_REQUEST, .size = 3 },
+		"\x0a\x09"
+		"a",
 		"cut payload");
 }
 
@@ -301,7 +311,7 @@ static void test_ring_lies(void) {
 	tap_check(ftruncate(rw[0], 0) < 0, "nobody can shrink a ring");
 	tap_check(ring_init(&a, rw[0], ro[1]) == 0 && ring_init(&b, rw[1], ro[0]) == 0, "a ring pair");
 	tap_check(ring_push(&a, "abcdefgh", 8, "ij", 2) == 0 && ring_pop(&b, &record) == 1 && record.size == 10 &&
-			  memcmp(record.data, "abcdefghij", 10) == 0,
+		      memcmp(record.data, "abcdefghij", 10) == 0,
 		  "a record arrives");
 	uint32_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, rw[0], 0);
 	uint32_t head = page[0];

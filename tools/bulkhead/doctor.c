@@ -48,7 +48,8 @@ static void machine(void) {
 	bool v2 = statfs("/sys/fs/cgroup", &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
 	printf("ok   cgroup %s\n", v2 ? "v2" : "v1 (or hybrid)");
 	if (statfs("/run", &fs) == 0 && fs.f_type != TMPFS_MAGIC)
-		printf("note /run is no tmpfs: pods start slower, and leftovers of a reboot are cleaned at start only\n");
+		printf(
+		    "note /run is no tmpfs: pods start slower, and leftovers of a reboot are cleaned at start only\n");
 	say(file_has("/proc/sys/net/ipv4/ip_forward", "1"), "IPv4 forwarding",
 	    "set the sysctl net.ipv4.ip_forward to 1 (done by the first pod with a bridge)");
 }
@@ -57,8 +58,8 @@ static void daemon_says(struct cli *c) {
 	Runtime__V1__StatusRequest r = RUNTIME__V1__STATUS_REQUEST__INIT;
 	ProtobufCMessage *m = NULL;
 	struct fault fault;
-	if (cli_try(c, RUNTIME "Status", &r.base, &runtime__v1__status_response__descriptor, 10 * NS_PER_SEC, &m, &fault) <
-	    0) {
+	if (cli_try(c, RUNTIME "Status", &r.base, &runtime__v1__status_response__descriptor, 10 * NS_PER_SEC, &m,
+		    &fault) < 0) {
 		say(false, "daemon", fault.text);
 		return;
 	}
@@ -68,7 +69,8 @@ static void daemon_says(struct cli *c) {
 		say(s->conditions[i]->status, s->conditions[i]->type, s->conditions[i]->message);
 	protobuf_c_message_free_unpacked(m, NULL);
 	Bulkhead__V1__InspectRequest q = BULKHEAD__V1__INSPECT_REQUEST__INIT;
-	if (cli_try(c, ADMIN "Inspect", &q.base, &bulkhead__v1__inspect_reply__descriptor, 10 * NS_PER_SEC, &m, &fault) < 0)
+	if (cli_try(c, ADMIN "Inspect", &q.base, &bulkhead__v1__inspect_reply__descriptor, 10 * NS_PER_SEC, &m,
+		    &fault) < 0)
 		return;
 	const Bulkhead__V1__InspectReply *in = (Bulkhead__V1__InspectReply *)m;
 	printf("ok   %u pods, %u containers, %u images\n", in->sandboxes, in->containers, in->images);

@@ -72,7 +72,7 @@ int command_pull(struct cli *c, int argc, char **argv) {
 int command_images(struct cli *c, int argc, char **argv) {
 	Runtime__V1__ListImagesRequest r = RUNTIME__V1__LIST_IMAGES_REQUEST__INIT;
 	CLEANUP_REPLY ProtobufCMessage *m =
-		cli_call(c, IMAGES "ListImages", &r.base, &runtime__v1__list_images_response__descriptor, 30 * NS_PER_SEC);
+	    cli_call(c, IMAGES "ListImages", &r.base, &runtime__v1__list_images_response__descriptor, 30 * NS_PER_SEC);
 	if (!m)
 		return 1;
 	const Runtime__V1__ListImagesResponse *list = (Runtime__V1__ListImagesResponse *)m;

@@ -71,7 +71,8 @@ int command_logs(struct cli *c, int argc, char **argv) {
 	Runtime__V1__ContainerStatusRequest r = RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
 	r.container_id = id;
 	CLEANUP_REPLY ProtobufCMessage *m = cli_call(c, RUNTIME "ContainerStatus", &r.base,
-						     &runtime__v1__container_status_response__descriptor, 30 * NS_PER_SEC);
+						     &runtime__v1__container_status_response__descriptor,
+						     30 * NS_PER_SEC);
 	if (!m)
 		return 1;
 	const char *path = ((Runtime__V1__ContainerStatusResponse *)m)->status->log_path;

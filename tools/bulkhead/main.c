@@ -76,7 +76,7 @@ int command_version(struct cli *c, int argc, char **argv) {
 	Runtime__V1__VersionRequest r = RUNTIME__V1__VERSION_REQUEST__INIT;
 	printf("bulkhead %s\n", BULKHEAD_VERSION);
 	CLEANUP_REPLY ProtobufCMessage *m =
-		cli_call(c, RUNTIME "Version", &r.base, &runtime__v1__version_response__descriptor, 5 * NS_PER_SEC);
+	    cli_call(c, RUNTIME "Version", &r.base, &runtime__v1__version_response__descriptor, 5 * NS_PER_SEC);
 	if (!m)
 		return 1;
 	const Runtime__V1__VersionResponse *v = (Runtime__V1__VersionResponse *)m;

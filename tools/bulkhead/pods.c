@@ -8,16 +8,14 @@
 
 static Runtime__V1__ListContainersResponse *containers(struct cli *c) {
 	Runtime__V1__ListContainersRequest r = RUNTIME__V1__LIST_CONTAINERS_REQUEST__INIT;
-	return (Runtime__V1__ListContainersResponse *)cli_call(c, RUNTIME "ListContainers", &r.base,
-							       &runtime__v1__list_containers_response__descriptor,
-							       30 * NS_PER_SEC);
+	return (Runtime__V1__ListContainersResponse *)cli_call(
+	    c, RUNTIME "ListContainers", &r.base, &runtime__v1__list_containers_response__descriptor, 30 * NS_PER_SEC);
 }
 
 static Runtime__V1__ListPodSandboxResponse *sandboxes(struct cli *c) {
 	Runtime__V1__ListPodSandboxRequest r = RUNTIME__V1__LIST_POD_SANDBOX_REQUEST__INIT;
-	return (Runtime__V1__ListPodSandboxResponse *)cli_call(c, RUNTIME "ListPodSandbox", &r.base,
-							       &runtime__v1__list_pod_sandbox_response__descriptor,
-							       30 * NS_PER_SEC);
+	return (Runtime__V1__ListPodSandboxResponse *)cli_call(
+	    c, RUNTIME "ListPodSandbox", &r.base, &runtime__v1__list_pod_sandbox_response__descriptor, 30 * NS_PER_SEC);
 }
 
 int command_pods(struct cli *c, int argc, char **argv) {
@@ -30,8 +28,8 @@ int command_pods(struct cli *c, int argc, char **argv) {
 		const Runtime__V1__PodSandbox *p = list->items[i];
 		char id[32], age[32];
 		printf("%-14s %-9s %-24s %-16s %s\n", text_id(p->id, id),
-		       p->state == RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY ? "Ready" : "NotReady", p->metadata->name,
-		       p->metadata->namespace_, text_age(p->created_at, age));
+		       p->state == RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY ? "Ready" : "NotReady",
+		       p->metadata->name, p->metadata->namespace_, text_age(p->created_at, age));
 	}
 	return 0;
 }
@@ -103,8 +101,8 @@ static int find(struct cli *c, const char *command, const char *name, bool pods_
 	if (n < 0)
 		return 1;
 	if (n == 0)
-		return cli_fail(command, "there is no container%s \"%s\", see bulkhead ps -a", pods_too ? " or pod" : "",
-				name);
+		return cli_fail(command, "there is no container%s \"%s\", see bulkhead ps -a",
+				pods_too ? " or pod" : "", name);
 	if (n > 1)
 		return cli_fail(command, "\"%s\" could be any of %d, give more of the id", name, n);
 	return 0;
@@ -207,8 +205,8 @@ static int inspect_image(struct cli *c, const char *name) {
 	spec.image = (char *)name;
 	r.image = &spec;
 	r.verbose = true;
-	ProtobufCMessage *m = cli_call(c, IMAGES "ImageStatus", &r.base, &runtime__v1__image_status_response__descriptor,
-				       30 * NS_PER_SEC);
+	ProtobufCMessage *m = cli_call(c, IMAGES "ImageStatus", &r.base,
+				       &runtime__v1__image_status_response__descriptor, 30 * NS_PER_SEC);
 	if (m && !((Runtime__V1__ImageStatusResponse *)m)->image) {
 		protobuf_c_message_free_unpacked(m, NULL);
 		return cli_fail("inspect", "there is no container, pod or image \"%s\"", name);

@@ -155,7 +155,8 @@ void client_close(struct client *c) {
 static int call_submit(struct client *c, struct call *call, const char *method, int64_t timeout_ns) {
 	char timeout[32];
 	snprintf(timeout, sizeof(timeout), "%lldm", (long long)MAX(timeout_ns / NS_PER_MS, INT64_C(1)));
-#define HEADER(n, v) { (uint8_t *)(n), (uint8_t *)(v), strlen(n), strlen(v), NGHTTP2_NV_FLAG_NONE }
+#define HEADER(n, v) \
+	{ (uint8_t *)(n), (uint8_t *)(v), strlen(n), strlen(v), NGHTTP2_NV_FLAG_NONE }
 	const nghttp2_nv headers[] = {
 		HEADER(":method", "POST"),
 		HEADER(":scheme", "http"),
@@ -167,8 +168,8 @@ static int call_submit(struct client *c, struct call *call, const char *method, 
 		HEADER("grpc-timeout", timeout),
 	};
 	nghttp2_data_provider body = { .source.ptr = call, .read_callback = on_body };
-	call->stream = nghttp2_submit_request(c->session, NULL, headers, ARRAY_SIZE(headers) - (timeout_ns ? 0 : 1),
-					      &body, NULL);
+	call->stream =
+	    nghttp2_submit_request(c->session, NULL, headers, ARRAY_SIZE(headers) - (timeout_ns ? 0 : 1), &body, NULL);
 	return call->stream < 0 ? -ENOMEM : 0;
 }
 
@@ -243,7 +244,8 @@ int client_stream(struct client *c, const char *method, const ProtobufCMessage *
 		  struct fault *fault) {
 	struct call call = { .grpc_status = -1 };
 	size_t size = protobuf_c_message_get_packed_size(request);
-	const uint8_t prefix[5] = { 0, (uint8_t)(size >> 24), (uint8_t)(size >> 16), (uint8_t)(size >> 8), (uint8_t)size };
+	const uint8_t prefix[5] = { 0, (uint8_t)(size >> 24), (uint8_t)(size >> 16), (uint8_t)(size >> 8),
+				    (uint8_t)size };
 	buffer_add(&call.request, prefix, sizeof(prefix));
 	uint8_t *p = buffer_reserve(&call.request, size + 1);
 	int r;

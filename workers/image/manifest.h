@@ -21,10 +21,10 @@
 #define LAYERS_MAX 500 /* more lower folders than this no overlay takes */
 
 /* For the Accept header. */
-#define MANIFEST_ACCEPT                                                                                                \
-	"application/vnd.oci.image.index.v1+json, "                                                                    \
-	"application/vnd.docker.distribution.manifest.list.v2+json, "                                                  \
-	"application/vnd.oci.image.manifest.v1+json, "                                                                 \
+#define MANIFEST_ACCEPT                                               \
+	"application/vnd.oci.image.index.v1+json, "                   \
+	"application/vnd.docker.distribution.manifest.list.v2+json, " \
+	"application/vnd.oci.image.manifest.v1+json, "                \
 	"application/vnd.docker.distribution.manifest.v2+json"
 
 enum manifest_kind { MANIFEST_INDEX, MANIFEST_IMAGE };

@@ -227,8 +227,8 @@ static void snapshots_listed(void *ctx, const struct msg_answer *answer) {
 	for (size_t i = 0; i < a->n_snapshots; i++) {
 		bool dying = false;
 		list_for_each (n, &m->model.dying)
-			dying =
-			    dying || strcmp(list_entry(n, struct container, node)->record->id, a->snapshots[i]) == 0;
+			dying = dying ||
+				strcmp(list_entry(n, struct container, node)->record->id, a->snapshots[i]) == 0;
 		if (!dying && !map_find(&m->model.container_ids, a->snapshots[i]))
 			sweep_snapshot(m, a->snapshots[i]);
 	}

@@ -121,8 +121,8 @@ static void status_answer(struct metadata *m, struct msg_request *r, const Proto
 	network.status = m->runtime && m->runtime->network_ready && !fault;
 	if (!network.status) {
 		bool known = m->runtime && !fault;
-		network.reason =
-		    known && *m->runtime->network_reason ? m->runtime->network_reason : (char *)"NetworkPluginNotReady";
+		network.reason = known && *m->runtime->network_reason ? m->runtime->network_reason
+								      : (char *)"NetworkPluginNotReady";
 		network.message = known ? m->runtime->network_message : runtime.message;
 	}
 	status.n_conditions = 2;

@@ -12,7 +12,7 @@
 #define RT_MIN 34 /* the first that libc leaves to programs */
 #define RT_MAX 64
 
-#define ROW(name)                                                                                                      \
+#define ROW(name) \
 	{ #name, SIG##name, RUNTIME__V1__SIGNAL__SIGNAL_SIG##name }
 
 static const struct {

@@ -67,7 +67,7 @@ void task_runtime_info(struct task_worker *w, struct msg_request *r) {
 		if (!(w->host.capabilities & UINT64_C(1) << lacks[i].capability))
 			warnings[m.n_warnings++] = (char *)lacks[i].sentence;
 	if (!*w->host.cgroup_version)
-		warnings[m.n_warnings++] =
-		    (char *)"no cgroups are mounted at " CGROUP_ROOT ": resources are neither limited nor counted";
+		warnings[m.n_warnings++] = (char *)"no cgroups are mounted at " CGROUP_ROOT
+						   ": resources are neither limited nor counted";
 	runtime_info_reply(r, &m, NULL, 0);
 }

@@ -27,7 +27,7 @@ struct hostlocal {
 	int lock;
 	char path[256]; /* for what people read */
 };
-#define HOSTLOCAL_NONE                                                                                                 \
+#define HOSTLOCAL_NONE \
 	{ .dir = -1, .lock = -1 }
 
 /* Makes the folder when it's missing and waits for the lock. */

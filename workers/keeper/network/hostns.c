@@ -37,8 +37,8 @@ static int sysctl_write(const char *path, const char *value) {
 }
 
 int hostns_forward(struct network_host *host, int family, struct fault *fault) {
-	const char *path =
-	    family == AF_INET ? "/proc/sys/net/ipv4/ip_forward" : "/proc/sys/net/ipv6/conf/all/forwarding";
+	const char *path = family == AF_INET ? "/proc/sys/net/ipv4/ip_forward"
+					     : "/proc/sys/net/ipv6/conf/all/forwarding";
 	bool on = false;
 	int home, r = rtnl_forwarding(&host->route, family, &on);
 	if (r == 0 && on)

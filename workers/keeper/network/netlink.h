@@ -28,7 +28,7 @@ struct netlink {
 	int fd;
 	uint32_t seq;
 };
-#define NETLINK_NONE                                                                                                   \
+#define NETLINK_NONE \
 	{ .fd = -1 }
 
 /* protocol is NETLINK_ROUTE or NETLINK_NETFILTER; the socket belongs to the

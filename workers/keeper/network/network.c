@@ -41,7 +41,7 @@ struct work {
 	bool recorded;
 	enum { POD_HERE, POD_RETRY, POD_GONE } namespace;
 };
-#define WORK_NONE                                                                                                      \
+#define WORK_NONE \
 	{ .inside = NETLINK_NONE }
 
 static void work_deinit(struct work *w) {
@@ -191,8 +191,8 @@ static int result_ensure(struct work *w, const Bulkhead__NetworkPlan__Plugin *p,
 
 static int plugin_run(const struct work *w, const Bulkhead__NetworkPlan__Plugin *p, const char *command,
 		      const char *previous, char **ret_output, struct fault *fault) {
-	CLEANUP_FREE char *config =
-	    previous ? cni_config_with_previous(p->config_json, previous) : strdup(p->config_json);
+	CLEANUP_FREE char *config = previous ? cni_config_with_previous(p->config_json, previous)
+					     : strdup(p->config_json);
 	if (!config)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
 				 "the configuration of CNI plugin \"%s\" is no JSON object", p->type);

@@ -34,7 +34,7 @@ struct network_host {
 	struct netlink route;	  /* rtnetlink */
 	struct netlink netfilter; /* nfnetlink; opened when first needed */
 };
-#define NETWORK_HOST_NONE                                                                                              \
+#define NETWORK_HOST_NONE \
 	{ .netns = -1, .route = NETLINK_NONE, .netfilter = NETLINK_NONE }
 
 /* Call it while still in the host's namespace. */

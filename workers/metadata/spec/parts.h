@@ -39,21 +39,21 @@ char *builder_text(struct builder *b, const char *format, ...) PRINTF(2, 3);
 void strings_add(struct builder *b, struct strings *s, const char *text);
 /* A list of n pointers with room for one more; NULL when out of memory. */
 void *builder_grow(struct builder *b, void *list, size_t n);
-#define APPEND(b, list, n, item)                                                                                       \
-	do {                                                                                                           \
-		void *grown_ = builder_grow((b), (list), (n));                                                         \
-		if (grown_) {                                                                                          \
-			(list) = grown_;                                                                               \
-			(list)[(n)++] = (item);                                                                        \
-		}                                                                                                      \
+#define APPEND(b, list, n, item)                               \
+	do {                                                   \
+		void *grown_ = builder_grow((b), (list), (n)); \
+		if (grown_) {                                  \
+			(list) = grown_;                       \
+			(list)[(n)++] = (item);                \
+		}                                              \
 	} while (0)
 void builder_annotate(struct builder *b, const char *key, const char *value);
 
 /* A message of a type in the arena: NEW(b, mount, Mount, MOUNT) declares it;
  * it is NULL when out of memory. */
-#define NEW(b, name, type, INIT)                                                                                       \
-	Grpc__##type *name = builder_alloc(b, sizeof(Grpc__##type));                                                   \
-	if (name)                                                                                                      \
+#define NEW(b, name, type, INIT)                                     \
+	Grpc__##type *name = builder_alloc(b, sizeof(Grpc__##type)); \
+	if (name)                                                    \
 	*name = (Grpc__##type)GRPC__##INIT##__INIT
 
 int spec_process(struct builder *b) NODISCARD; /* args, env, cwd, user, limits */

@@ -120,7 +120,7 @@ static const uint32_t personas[] = {
 
 #define SOCKETCALL_SOCKET 1 /* socketcall(2)'s first argument for socket(2) */
 
-#define NEW_NAMESPACES                                                                                                 \
+#define NEW_NAMESPACES \
 	(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWCGROUP)
 
 uint64_t profile_default_capabilities(void) {
