@@ -35,7 +35,9 @@ def stored(d):
             found += [os.path.relpath(os.path.join(folder, f), d.state) for f in files]
             if part == "layers":
                 found.append(os.path.relpath(folder, d.state))
-    return sorted(f for f in found if f not in ("content/index.json", "content/oci-layout"))
+    # Made by the workers for themselves, at start or when first needed.
+    own = ("content/index.json", "content/oci-layout", "layers/.mapped")
+    return sorted(f for f in found if f not in own)
 
 
 def leaves_nothing(name, d, truth, before):
