@@ -310,13 +310,16 @@ class Daemon:
 
     def processes(self):
         """{worker name: [pid, ...]} of the daemon's own processes; the zygote is "keeper". Its copies under a pod's name
-        are "pod-keeper", and "pod-init" is process 1 of a pod that shares its pids."""
-        found = {}
+        are "pod-keeper", and "pod-init" is process 1 of a pod that shares its pids. What a keeper has just forked, and
+        doesn't have a name of its own yet, isn't counted."""
+        found, parents = {}, {}
         for pid in pids():
             try:
                 exe = os.path.basename(os.readlink("/proc/%d/exe" % pid)).replace(" (deleted)", "").replace("memfd:", "")
                 with open("/proc/%d/cmdline" % pid) as f:
                     title = f.read().replace("\0", " ").split()
+                with open("/proc/%d/stat" % pid) as f:
+                    parents[pid] = int(f.read().rsplit(")", 1)[1].split()[1])
             except OSError:
                 continue
             if exe == "bulkheadd":
@@ -326,7 +329,9 @@ class Daemon:
                 if name == "keeper" and len(title) > 1:
                     name = "pod-init" if title[0] == "bulkhead-init" else "pod-keeper"
                 found.setdefault(name, []).append(pid)
-        return found
+        keepers = found.get("pod-keeper", [])
+        found["pod-keeper"] = [p for p in keepers if parents[p] not in keepers]
+        return {name: ps for name, ps in found.items() if ps}
 
     def remove_cgroups(self):
         for root in cgroup_roots():

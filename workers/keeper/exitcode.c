@@ -19,7 +19,12 @@ struct pidfd_info {
 
 int exitcode_of(int pidfd, uint32_t *ret_code) {
 	struct pidfd_info info = { .mask = INFO_EXIT };
-	if (ioctl(pidfd, GET_INFO, &info) < 0)
+	int r = ioctl(pidfd, GET_INFO, &info);
+	/* Reaped between the kernel's look for the code and its look for the
+	 * process: by now the code is there, if the kernel keeps it. */
+	if (r < 0 && errno == ESRCH)
+		r = ioctl(pidfd, GET_INFO, &info);
+	if (r < 0)
 		return errno == ENOTTY || errno == EINVAL ? -EOPNOTSUPP : errno == ESRCH ? -EOPNOTSUPP : -errno;
 	if (!(info.mask & INFO_EXIT))
 		return -EAGAIN;

@@ -19,6 +19,7 @@ static void init_body(void *ctx) {
 	const struct keeper *k = ctx;
 	sigset_t all;
 	siginfo_t info;
+	title_set("bulkhead-init", k->id);
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	setsid();
@@ -27,7 +28,6 @@ static void init_body(void *ctx) {
 	if (k->pod.userns.fd >= 0 && userns_become_root(&ignored) < 0)
 		_exit(1);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	title_set("bulkhead-init", k->id);
 	sys_close_range(0, ~0U, 0);
 	if (chdir("/") < 0)
 		_exit(1);
