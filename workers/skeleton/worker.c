@@ -23,10 +23,12 @@ const char *malloc_conf = "narenas:1,tcache:false,background_thread:false,dirty_
 			  "abort_conf:false";
 
 #ifdef __SANITIZE_ADDRESS__
-/* The leak check at exit traces its own process, which the filter forbids. */
+/* The leak check at exit traces its own process, which the filter forbids. What
+ * is freed is held back for a while, but not so much of it that a test of how
+ * much memory a worker takes would be about that. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) {
-	return "detect_leaks=0";
+	return "detect_leaks=0:quarantine_size_mb=4";
 }
 #endif
 
