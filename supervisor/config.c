@@ -162,7 +162,46 @@ static int number_set(const struct key *k, uint32_t *field, const char *where, c
 	return 0;
 }
 
+/* --- runtimes: "runtime.NAME = PATH" --- */
+
+#define RUNTIME_PREFIX "runtime."
+
+/* As a handler of the CRI may be called: an RFC 1123 label. "native" is what
+ * the daemon does by itself. */
+static bool runtime_name_valid(const char *name) {
+	size_t n = strlen(name);
+	for (size_t i = 0; i < n; i++)
+		if (!(name[i] >= 'a' && name[i] <= 'z') && !isdigit((unsigned char)name[i]) &&
+		    !(name[i] == '-' && i > 0 && i + 1 < n))
+			return false;
+	return n > 0 && n < BOOT_RUNTIME_NAME_MAX && strcmp(name, "native") != 0;
+}
+
+static int runtime_set(struct config *c, const char *where, const char *name, const char *path, struct fault *fault) {
+	struct boot_runtime *r = NULL;
+	if (!runtime_name_valid(name))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "%s: \"%s\" can't name a runtime: at most %d small letters, digits and \"-\" within, "
+				 "and not \"native\"",
+				 where, name, BOOT_RUNTIME_NAME_MAX - 1);
+	if (!path_clean(path, strlen(path)) || strlen(path) >= sizeof(r->path))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "%s: runtime \"%s\" takes the absolute path of its program, not \"%s\"", where, name,
+				 path);
+	for (uint32_t i = 0; i < c->boot.n_runtimes; i++)
+		if (strcmp(c->boot.runtimes[i].name, name) == 0)
+			r = &c->boot.runtimes[i];
+	if (!r && c->boot.n_runtimes == BOOT_RUNTIMES_MAX)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: more than %d runtimes", where, BOOT_RUNTIMES_MAX);
+	r = r ? r : &c->boot.runtimes[c->boot.n_runtimes++];
+	memcpy(r->name, name, strlen(name) + 1);
+	memcpy(r->path, path, strlen(path) + 1);
+	return 0;
+}
+
 int config_set(struct config *c, const char *where, const char *key, const char *value, struct fault *fault) {
+	if (strncmp(key, RUNTIME_PREFIX, strlen(RUNTIME_PREFIX)) == 0)
+		return runtime_set(c, where, key + strlen(RUNTIME_PREFIX), value, fault);
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const struct key *k = &keys[i];
 		if (strcmp(k->name, key) != 0)
@@ -291,5 +330,10 @@ const char *config_reload(struct config *c, const struct config *from) {
 			fixed = k->name;
 		}
 	}
+	/* A pod that runs has its runtime's path of its own; new names come with
+	 * the next start. */
+	if (new.boot.n_runtimes != c->boot.n_runtimes ||
+	    memcmp(new.boot.runtimes, c->boot.runtimes, sizeof(new.boot.runtimes)) != 0)
+		fixed = "runtime.*";
 	return fixed;
 }

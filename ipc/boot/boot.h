@@ -27,6 +27,15 @@
 #define BOOT_VISIBLE_MAX 16
 #define BOOT_BPF_MAX 1024
 
+#define BOOT_RUNTIMES_MAX 8
+#define BOOT_RUNTIME_NAME_MAX 32
+
+/* An OCI runtime by the name that a pod asks for it with. */
+struct boot_runtime {
+	char name[BOOT_RUNTIME_NAME_MAX];
+	char path[BOOT_PATH_MAX];
+};
+
 /* The configuration, as far as workers need it; read by the supervisor alone. */
 struct boot_config {
 	char state_root[BOOT_PATH_MAX];	   /* /var/lib/bulkhead */
@@ -42,6 +51,8 @@ struct boot_config {
 	uint32_t pull_progress_timeout_s;  /* 300; 0: none */
 	uint32_t log_line_max;		   /* 16384 */
 	uint32_t stream_idle_timeout_s;	   /* 14400; 0: none */
+	struct boot_runtime runtimes[BOOT_RUNTIMES_MAX];
+	uint32_t n_runtimes;
 };
 
 /* One path that a worker sees in its otherwise empty root, at the same place. */

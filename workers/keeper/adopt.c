@@ -4,6 +4,7 @@
  * our children: their end is seen by pidfd, and their exit code is what the
  * kernel keeps with the pidfd once their reaper has reaped them.
  */
+#include "workers/keeper/backend.h"
 #include "workers/keeper/container.h"
 #include "workers/keeper/vault.h"
 
@@ -296,7 +297,9 @@ static int adopt(struct keeper *k, struct adoption *a, const Bulkhead__KeeperAdo
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "pod sandbox \"%s\" was never set up", k->id);
 	if (s->log_line_max)
 		k->config.log_line_max = s->log_line_max;
-	r = pod_adopt(k, a, s, fault);
+	r = s->runtime[0] ? oci_attach(k, s->runtime, fault) : 0;
+	if (r == 0)
+		r = pod_adopt(k, a, s, fault);
 	if (r == 0)
 		r = netns_path_renew(&k->pod);
 	if (r == 0)

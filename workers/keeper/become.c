@@ -55,13 +55,12 @@ void become_warn(int status, const char *format, ...) {
 	status_send(status, &s, offsetof(struct status, text) + strlen(s.text) + 1);
 }
 
-void become_send_terminal(int status, int terminal) {
-	struct status s = { .kind = STATUS_TERMINAL };
+bool become_send(int status, const struct status *s, size_t size, int fd) {
 	union {
 		char space[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = { { 0 } };
-	struct iovec iov = { &s, offsetof(struct status, text) };
+	struct iovec iov = { (void *)(uintptr_t)s, size };
 	struct msghdr m = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
 	};
@@ -69,9 +68,14 @@ void become_send_terminal(int status, int terminal) {
 	c->cmsg_level = SOL_SOCKET;
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &terminal, sizeof(int));
-	ssize_t ignored = sendmsg(status, &m, MSG_NOSIGNAL);
-	(void)ignored;
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	return sendmsg(status, &m, MSG_NOSIGNAL) >= 0;
+}
+
+void become_send_terminal(int status, int terminal) {
+	struct status s = { .kind = STATUS_TERMINAL };
+	/* The keeper may be dead; then nobody waits for it. */
+	(void)become_send(status, &s, offsetof(struct status, text), terminal);
 }
 
 /* --- the first steps --- */

@@ -2,6 +2,7 @@
  * How containers end: signals, stop with a grace period, what happens when the
  * first process is gone, and delete.
  */
+#include "workers/keeper/backend.h"
 #include "workers/keeper/container.h"
 
 #include "base/clock.h"
@@ -183,6 +184,7 @@ static void creation_failed(struct container *c, uint32_t code) {
 			exit_reply(r, c);
 	}
 	vault_put(k, VAULT_GONE, c->id, NULL);
+	backend_of(k)->ended(c);
 	container_free(c);
 	pod_teardown_continue(k);
 }
@@ -211,6 +213,7 @@ void container_ended(struct container *c, uint32_t code) {
 		keeper_bury(k, &rest);
 	}
 	c->cgroup.made = 0;
+	backend_of(k)->ended(c);
 	state_save(k);
 	pending_fail(c, code);
 	announce(c);

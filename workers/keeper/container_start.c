@@ -4,6 +4,7 @@
  * cloned that prepares itself (become.c, rootfs.c) and reports through its
  * status socket. Each failure kills the child and is answered when it is gone.
  */
+#include "workers/keeper/backend.h"
 #include "workers/keeper/container.h"
 
 #include "base/clock.h"
@@ -37,9 +38,9 @@ struct birth {
 	bool cgroup_namespace;
 };
 
-static int sysctls_set(const struct birth *b, struct fault *fault) {
-	const struct pod *p = &b->container->keeper->pod;
-	const Grpc__Linux *l = b->task->spec->linux;
+int container_sysctls(const struct container *c, const Grpc__Spec *spec, struct fault *fault) {
+	const struct pod *p = &c->keeper->pod;
+	const Grpc__Linux *l = spec->linux;
 	struct sysctl_scope scope = {
 		.net = p->network != BULKHEAD__NAMESPACE_MODE__NODE,
 		.ipc = p->ipc != BULKHEAD__NAMESPACE_MODE__NODE,
@@ -58,7 +59,7 @@ static int birth_before(void *ctx, struct fault *fault) {
 	struct birth *b = ctx;
 	limits_oom_score(b->become.process->oomscoreadj, b->become.status);
 	b->become.scored = true;
-	int r = sysctls_set(b, fault);
+	int r = container_sysctls(b->container, b->task->spec, fault);
 	return r < 0 ? r : rootfs_prepare(&b->rootfs, fault);
 }
 
@@ -80,7 +81,7 @@ static void birth_body(void *ctx) {
 	if (r == 0 && b->cgroup_namespace && unshare(CLONE_NEWCGROUP) < 0)
 		r = fault_errno(&fault, errno, "make a cgroup namespace");
 	if (r == 0)
-		r = inside ? userns_become_root(&fault) : sysctls_set(b, &fault);
+		r = inside ? userns_become_root(&fault) : container_sysctls(c, b->task->spec, &fault);
 	if (r == 0)
 		r = rootfs_enter(&b->rootfs, &fault);
 	if (r < 0)
@@ -142,14 +143,14 @@ static int create_check(const struct keeper *k, const Bulkhead__TaskCreateReques
 	return 0;
 }
 
-static bool has_namespace(const Grpc__Spec *spec, const char *type) {
+bool spec_has_namespace(const Grpc__Spec *spec, const char *type) {
 	for (size_t i = 0; spec->linux && i < spec->linux->n_namespaces; i++)
 		if (strcmp(spec->linux->namespaces[i]->type, type) == 0)
 			return true;
 	return false;
 }
 
-static bool groups_strict(const Grpc__Spec *spec) {
+bool container_strict_groups(const Grpc__Spec *spec) {
 	for (size_t i = 0; i < spec->n_annotations; i++)
 		if (strcmp(spec->annotations[i]->key, "bulkhead.io/groups") == 0)
 			return strcmp(spec->annotations[i]->value, "strict") == 0;
@@ -164,7 +165,7 @@ static void stream_own(const struct keeper *k, int fd) {
 		log_event(LOG_WARN, "a stream keeps its owner", "pod", k->id, "why", strerrordesc_np(errno), NULL);
 }
 
-static int streams_make(struct container *c, const Bulkhead__TaskCreateRequest *t, int stdio[3], struct fault *fault) {
+int container_streams(struct container *c, const Bulkhead__TaskCreateRequest *t, int stdio[3], struct fault *fault) {
 	int ends[2];
 	if (t->spec->process->terminal)
 		return 0;
@@ -187,7 +188,7 @@ static int streams_make(struct container *c, const Bulkhead__TaskCreateRequest *
 	return 0;
 }
 
-static int cgroup_make(struct container *c, const Grpc__Spec *spec, struct fault *fault) {
+int container_group(struct container *c, const Grpc__Spec *spec, struct fault *fault) {
 	struct keeper *k = c->keeper;
 	char path[CGROUP_PATH_MAX];
 	const char *given = spec->linux ? spec->linux->cgroupspath : "";
@@ -246,8 +247,8 @@ static int remember(struct container *c, const Bulkhead__ContainerCreateRequest 
 	return c->seccomp.failed || !c->log_path ? -ENOMEM : 0;
 }
 
-static int spawn_container(struct container *c, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m,
-			   struct fault *fault) {
+int native_create(struct container *c, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m,
+		  struct fault *fault) {
 	struct keeper *k = c->keeper;
 	const Grpc__Spec *spec;
 	CLEANUP_FD int child_status = -1;
@@ -257,7 +258,7 @@ static int spawn_container(struct container *c, struct msg_request *r, const Bul
 	struct birth b = {
 		.container = c,
 		.task = m->task,
-		.cgroup_namespace = has_namespace(spec, "cgroup"),
+		.cgroup_namespace = spec_has_namespace(spec, "cgroup"),
 		.rootfs = { .spec = spec,
 			    .root = r->fds[0],
 			    .shm = k->pod.shm,
@@ -271,7 +272,7 @@ static int spawn_container(struct container *c, struct msg_request *r, const Bul
 			    .seccomp_size = c->seccomp.size,
 			    .seccomp_flags = c->seccomp_flags,
 			    .stdio = { -1, -1, -1 },
-			    .strict_groups = groups_strict(spec),
+			    .strict_groups = container_strict_groups(spec),
 			    .wait = true },
 	};
 	struct spawn s = { .namespaces = CLONE_NEWNS,
@@ -281,9 +282,9 @@ static int spawn_container(struct container *c, struct msg_request *r, const Bul
 			   .body = birth_body,
 			   .ctx = &b };
 	b.rootfs.cgroup_namespace = b.cgroup_namespace;
-	e = streams_make(c, m->task, b.become.stdio, fault);
+	e = container_streams(c, m->task, b.become.stdio, fault);
 	if (e == 0)
-		e = cgroup_make(c, spec, fault);
+		e = container_group(c, spec, fault);
 	if (e == 0)
 		e = pid_namespace(c, m->task, &s, fault);
 	if (e == 0 && (e = process_status_pair(&c->status, &child_status)) < 0)
@@ -326,7 +327,31 @@ static void go(struct container *c) {
 	}
 }
 
-static void prepared(struct container *c, const struct status *s) {
+static void exit_ready(void *ctx, uint32_t events);
+
+/* From here on the process that the sender has made is the container's, and the
+ * sender only the one who tells of it. */
+static int process_taken(struct container *c, pid_t pid, int *pidfd) {
+	if (pid == 0)
+		return 0;
+	if (*pidfd < 0)
+		return -EBADMSG;
+	loop_source_free_p(&c->exit_source);
+	fd_replace(&c->pidfd, take_fd(pidfd));
+	c->pid = pid;
+	/* With all the groups that the runtime has made. */
+	cgroup_adopt(c->keeper->config.cgroups, c->cgroup.path, &c->cgroup);
+	return loop_poll(c->keeper->loop, c->pidfd, POLLIN, exit_ready, c, &c->exit_source);
+}
+
+static void prepared(struct container *c, const struct status *s, int *pidfd) {
+	struct fault fault;
+	int e = process_taken(c, s->pid, pidfd);
+	if (e < 0) {
+		fault_errno(&fault, e, "watch container \"%s\"", c->id);
+		abort_with(c, &fault);
+		return;
+	}
 	c->user = malloc(sizeof(*c->user));
 	if (c->user)
 		*c->user = s->user;
@@ -365,7 +390,7 @@ static void status_handle(struct container *c, const struct status *s, int fd) {
 		return;
 	case STATUS_READY:
 		if (c->state == CONTAINER_CREATING)
-			prepared(c, s);
+			prepared(c, s, &fd);
 		break;
 	case STATUS_FAULT:
 		snprintf(fault.text, sizeof(fault.text), "%s", s->text);
@@ -400,8 +425,6 @@ static void status_ready(void *ctx, uint32_t events) {
 	container_status_drain(ctx);
 }
 
-static void exit_ready(void *ctx, uint32_t events);
-
 static void exit_again(void *ctx) {
 	struct container *c = ctx;
 	loop_source_free_p(&c->exit_timer);
@@ -425,6 +448,12 @@ static void foreign_ended(struct container *c) {
 static void exit_ready(void *ctx, uint32_t events) {
 	struct container *c = ctx;
 	siginfo_t info = { 0 };
+	int pidfd = c->pidfd;
+	/* Whose end is it, the container's or that of who makes it? */
+	if (c->state == CONTAINER_CREATING)
+		container_status_drain(c);
+	if (c->pidfd != pidfd)
+		return;
 	if (c->adopted) {
 		loop_source_free_p(&c->exit_source);
 		foreign_ended(c);
@@ -475,7 +504,7 @@ void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead
 	if (e == 0)
 		e = log_new(k->loop, m->task->log_path, k->config.log_line_max, -1, &c->log, &fault);
 	if (e == 0)
-		e = spawn_container(c, r, m, &fault);
+		e = backend_of(k)->create(c, r, m, &fault);
 	if (e < 0) {
 		container_free(c);
 		msg_fail(r, &fault);

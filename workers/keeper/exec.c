@@ -5,9 +5,11 @@
  * others still hold open of it when the command has ended is not waited for.
  */
 #include "workers/keeper/exec.h"
+#include "workers/keeper/backend.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "workers/keeper/limits.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
@@ -201,6 +203,23 @@ static void exec_reply(struct exec *e, struct msg_request *r, uint32_t code) {
 	keeper_exec_reply(r, &reply, NULL, 0);
 }
 
+static void exit_ready(void *ctx, uint32_t events);
+
+/* From here on the process that the sender has made is the command. */
+static void process_taken(struct exec *e, const struct status *s, int *pidfd) {
+	if (*pidfd < 0 || !e->making)
+		return;
+	loop_source_free_p(&e->exit_source);
+	fd_replace(&e->pidfd, take_fd(pidfd));
+	e->pid = s->pid;
+	e->making = false;
+	if (loop_poll(e->container->keeper->loop, e->pidfd, POLLIN, exit_ready, e, &e->exit_source) < 0)
+		log_event(LOG_WARN, "out of memory: the end of a command won't be seen", "container", e->container->id,
+			  NULL);
+	if (e->timed_out)
+		exec_kill(e);
+}
+
 static void status_drain(struct exec *e) {
 	struct status s;
 	int fd;
@@ -208,6 +227,8 @@ static void status_drain(struct exec *e) {
 		int r = process_status_receive(e->status, &s, &fd);
 		if (r == 1 && s.kind == STATUS_TERMINAL && e->session)
 			session_terminal(e, take_fd(&fd));
+		if (r == 1 && s.kind == STATUS_PROCESS)
+			process_taken(e, &s, &fd);
 		fd_close(fd);
 		if (r == -EAGAIN)
 			return;
@@ -228,6 +249,7 @@ static void status_drain(struct exec *e) {
 static void ended(struct exec *e, uint32_t code) {
 	struct keeper *k = e->container->keeper;
 	status_drain(e);
+	e->making = false;
 	for (int i = 0; i < 2; i++)
 		for (size_t n = 0; e->outputs[i].fd >= 0 && n < OUTPUT_MAX / 4096 && output_read(&e->outputs[i]); n++)
 			;
@@ -246,6 +268,11 @@ static void ended(struct exec *e, uint32_t code) {
 static void exit_ready(void *ctx, uint32_t events) {
 	struct exec *e = ctx;
 	siginfo_t info = { 0 };
+	int pidfd = e->pidfd;
+	if (e->making)
+		status_drain(e);
+	if (e->pidfd != pidfd)
+		return;
 	if (waitid(P_PIDFD, (id_t)e->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
 		return;
 	ended(e, (uint32_t)(info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status));
@@ -301,7 +328,7 @@ static void status_ready(void *ctx, uint32_t events) {
 	status_drain(ctx);
 }
 
-int exec_spawn(struct exec *e, struct exec_plan *plan, struct fault *fault) {
+int native_exec(struct exec *e, struct exec_plan *plan, struct fault *fault) {
 	const Grpc__Process *p = plan->process;
 	struct container *c = e->container;
 	CLEANUP_FD int child_status = -1;
@@ -383,7 +410,7 @@ void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__Kee
 	if (result == 0)
 		result = outputs_make(e, plan.stdio, &fault);
 	if (result == 0)
-		result = exec_spawn(e, &plan, &fault);
+		result = backend_of(k)->exec(e, &plan, &fault);
 	if (result < 0) {
 		for (int i = 0; i < 3; i++)
 			fd_close(plan.stdio[i]);

@@ -25,6 +25,7 @@ struct exec {
 	struct output outputs[2];
 	struct cgroup group;
 	bool timed_out, failed;
+	bool making; /* pid is that of who runs the runtime for it */
 	uint64_t timeout_ns;
 	struct fault fault;
 
@@ -48,7 +49,6 @@ struct exec *exec_new(struct container *c);
 void exec_free(struct exec *e);
 /* Kills the command and all that it has started. */
 void exec_kill(struct exec *e);
-int exec_spawn(struct exec *e, struct exec_plan *plan, struct fault *fault);
 /* Status, exit and, unless 0, a time limit. */
 int exec_watch(struct exec *e, uint64_t timeout_ns);
 /* The container's own process with another command, in the arena. */

@@ -9,6 +9,7 @@
  * such a one may also take an answer with it, an exit code is kept for a moment.
  */
 #include "workers/keeper/exec.h"
+#include "workers/keeper/backend.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -153,7 +154,7 @@ static int session_spawn(struct exec *e, struct msg_request *r, const Bulkhead__
 	if (result == 0)
 		result = streams_make(e, m, &plan, fault);
 	if (result == 0)
-		result = exec_spawn(e, &plan, fault);
+		result = backend_of(e->container->keeper)->exec(e, &plan, fault);
 	for (int i = 0; i < SESSION_STREAMS; i++)
 		fd_close(plan.stdio[i]);
 	return result;

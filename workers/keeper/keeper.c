@@ -206,11 +206,13 @@ static int keeper_init(struct keeper *k, const struct keeper_config *config, con
 		.config = *config,
 		.listener = -1,
 		.vault = { -1, -1 },
+		.children = -1,
 		.state = { -1, -1 },
 		.pod = { .host = NETWORK_HOST_NONE, .userns = USERNS_NONE, .shm = -1, .init = -1 },
 	};
 	list_init(&k->containers);
 	list_init(&k->graves);
+	list_init(&k->errands);
 	k->id = strdup(id);
 	k->run_dir = strdup(run_dir);
 	if (!k->id || !k->run_dir)

@@ -17,6 +17,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "boot/boot.h"
 #include "msg/typed.h"
 #include "workers/keeper/cgroup.h"
 #include "workers/keeper/network/network.h"
@@ -29,6 +30,8 @@ struct keeper_config {
 	const struct cgroup_system *cgroups;
 	char cgroup_parent[CGROUP_PATH_MAX]; /* of pods that name none */
 	size_t log_line_max;
+	const struct boot_runtime *runtimes; /* the zygote's; those of a pod's birth */
+	size_t n_runtimes;
 };
 
 struct pod {
@@ -50,6 +53,8 @@ struct pod {
 	struct msg_request *teardown; /* waits for the containers' ends */
 	bool ending;
 	unsigned teardown_tries;
+	char *runtime; /* the OCI runtime's program; NULL: the native backend */
+	bool runtime_swept;
 	struct loop_source *teardown_timer;
 };
 
@@ -66,6 +71,9 @@ struct keeper {
 	struct list containers;
 	struct list graves; /* control groups whose processes aren't gone yet */
 	struct loop_source *grave_timer;
+	struct list errands; /* children that clean up after a runtime */
+	int children;	     /* signalfd of SIGCHLD with such a pod; -1 */
+	struct loop_source *children_source;
 	int vault[2]; /* [0] ours to write, [1] the queue itself */
 	unsigned vault_used;
 	int state[2]; /* files that state_save writes to in turns */

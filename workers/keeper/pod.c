@@ -4,6 +4,7 @@
  * only. The teardown needs nothing but the run folder: a fresh keeper can do it
  * for one that was killed.
  */
+#include "workers/keeper/backend.h"
 #include "workers/keeper/container.h"
 
 #include "base/clock.h"
@@ -153,11 +154,23 @@ static int network_up(struct keeper *k, const Bulkhead__PodSetupRequest *m, stru
 	return r;
 }
 
+/* The program is the configuration's word, never the caller's. */
+static int runtime_choose(struct keeper *k, const char *handler, struct fault *fault) {
+	if (!handler[0])
+		return 0;
+	for (size_t i = 0; i < k->config.n_runtimes; i++)
+		if (strcmp(k->config.runtimes[i].name, handler) == 0)
+			return oci_attach(k, k->config.runtimes[i].path, fault);
+	return fault_set(fault, FAULT_INVALID_ARGUMENT, "no runtime handler \"%.64s\" is configured", handler);
+}
+
 static int setup(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fault *fault) {
 	struct network_attached attached = { 0 };
 	const char *ips[NETWORK_IPS_MAX];
 	group_choose(k, m->sandbox);
-	int r = namespaces_enter(k, m->sandbox, fault);
+	int r = runtime_choose(k, m->sandbox->runtime, fault);
+	if (r == 0)
+		r = namespaces_enter(k, m->sandbox, fault);
 	/* From here on a successor must be able to take it all back. */
 	if (r == 0)
 		state_save(k);
@@ -233,6 +246,9 @@ static void leftovers_bury(struct keeper *k, struct msg_request *r, const Bulkhe
 		return;
 	snprintf(k->pod.cgroup_path, sizeof(k->pod.cgroup_path), "%s", saved->cgroup_path);
 	k->pod.cgroup_owned = saved->cgroup_owned;
+	struct fault ignored;
+	if (saved->runtime[0])
+		(void)oci_attach(k, saved->runtime, &ignored);
 	for (size_t i = 0; i < saved->n_containers; i++) {
 		cgroup_adopt(k->config.cgroups, saved->containers[i]->cgroup_path, &c);
 		if (cgroup_path_valid(c.path))
@@ -304,6 +320,11 @@ void pod_teardown_continue(struct keeper *k) {
 	if (!p->ending || k->quitting || !all_ended(k))
 		return;
 	pod_init_end(k);
+	/* Those of containers first: the pod's own takes away what they need. */
+	if (list_empty(&k->errands))
+		backend_of(k)->pod_ended(k);
+	if (!list_empty(&k->errands))
+		return;
 	if (!keeper_graves_empty(k)) {
 		teardown_later(k);
 		return;

@@ -35,7 +35,7 @@ int process_status_receive(int fd, struct status *ret_status, int *ret_fd) {
 		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
 	if (n == 0)
 		return 0;
-	if (ret_status->kind != STATUS_READY)
+	if (ret_status->kind != STATUS_READY && ret_status->kind != STATUS_PROCESS)
 		ret_status->text[FAULT_TEXT_MAX - 1] = '\0';
 	return 1;
 }

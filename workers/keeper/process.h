@@ -26,14 +26,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum status_kind { STATUS_WARNING = 1, STATUS_READY, STATUS_FAULT, STATUS_TERMINAL };
+enum status_kind { STATUS_WARNING = 1, STATUS_READY, STATUS_FAULT, STATUS_TERMINAL, STATUS_PROCESS };
 
 struct status {
 	uint32_t kind;
 	int32_t code; /* enum fault_code */
+	int32_t pid;  /* with a pidfd: of who takes the sender's place; 0: nobody */
 	union {
 		char text[FAULT_TEXT_MAX];
-		struct user_ids user; /* STATUS_READY */
+		struct user_ids user; /* STATUS_READY, STATUS_PROCESS */
 	};
 };
 
@@ -82,6 +83,8 @@ struct become {
 /* Sends the fault and exits. */
 _Noreturn void become_failed(int status, const struct fault *fault);
 void become_warn(int status, const char *format, ...) PRINTF(2, 3);
+/* With fd; false when nobody is there to read it. */
+bool become_send(int status, const struct status *s, size_t size, int fd);
 void become_send_terminal(int status, int terminal);
 /* The first steps, while /proc is still the host's: session, signals, oom
  * score, the security module's label. */

@@ -103,6 +103,8 @@ static void config_take(struct zygote *z) {
 	const struct boot_config *c = &z->worker->config;
 	z->config.cgroups = &z->cgroups;
 	z->config.log_line_max = c->log_line_max;
+	z->config.runtimes = c->runtimes;
+	z->config.n_runtimes = MIN(c->n_runtimes, (uint32_t)BOOT_RUNTIMES_MAX);
 	snprintf(z->config.cgroup_parent, sizeof(z->config.cgroup_parent), "%s", c->cgroup_parent);
 }
 

@@ -144,6 +144,7 @@ static void start_create(struct op *op) {
 	const Runtime__V1__LinuxContainerSecurityContext *sc = config->linux ? config->linux->security_context : NULL;
 	q.sandbox_id = c->record->sandbox_id;
 	q.container_id = c->record->id;
+	q.runtime = c->sandbox->record->runtime_handler;
 	q.log_path = spec_log_path(&a, c->sandbox->record, c->record);
 	if (!q.log_path)
 		q.log_path = (char *)"";

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "workers/metadata/cri.h"
 #include "workers/metadata/gc.h"
-#include "workers/metadata/json.h"
+#include "base/json.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/parts.h"
 #include "workers/metadata/pull.h"

@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 #include "workers/metadata/filter.h"
-#include "workers/metadata/json.h"
+#include "base/json.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/parts.h"
 #include "workers/metadata/view.h"

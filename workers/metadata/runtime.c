@@ -2,7 +2,7 @@
 #include "workers/metadata/cri.h"
 
 #include "base/clock.h"
-#include "workers/metadata/json.h"
+#include "base/json.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/view.h"
 
@@ -99,6 +99,29 @@ static char *status_info(struct metadata *m, struct arena *a) {
 	return text ? arena_strdup(a, text) : NULL;
 }
 
+/* --- handlers: the native one, then those of the configuration --- */
+
+struct handlers {
+	Runtime__V1__RuntimeHandlerFeatures features[BOOT_RUNTIMES_MAX + 1];
+	Runtime__V1__RuntimeHandler handlers[BOOT_RUNTIMES_MAX + 1], *list[BOOT_RUNTIMES_MAX + 1];
+};
+
+/* What an OCI runtime could do beyond that isn't asked of it. */
+static size_t handlers_fill(const struct metadata *m, struct handlers *h) {
+	size_t n = MIN(m->config->n_runtimes, (uint32_t)BOOT_RUNTIMES_MAX) + 1;
+	for (size_t i = 0; i < n; i++) {
+		runtime__v1__runtime_handler_features__init(&h->features[i]);
+		runtime__v1__runtime_handler__init(&h->handlers[i]);
+		h->handlers[i].features = &h->features[i];
+		if (i > 0)
+			h->handlers[i].name = (char *)(uintptr_t)m->config->runtimes[i - 1].name;
+		h->list[i] = &h->handlers[i];
+	}
+	h->features[0].recursive_read_only_mounts = true;
+	h->features[0].user_namespaces = m->info && m->info->mapped;
+	return n;
+}
+
 static void status_answer(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
 			  const struct fault *fault) {
 	const Runtime__V1__StatusRequest *q = (const Runtime__V1__StatusRequest *)request;
@@ -106,8 +129,7 @@ static void status_answer(struct metadata *m, struct msg_request *r, const Proto
 	Runtime__V1__RuntimeStatus status = RUNTIME__V1__RUNTIME_STATUS__INIT;
 	Runtime__V1__RuntimeCondition runtime = RUNTIME__V1__RUNTIME_CONDITION__INIT, network = runtime;
 	Runtime__V1__RuntimeCondition *conditions[] = { &runtime, &network };
-	Runtime__V1__RuntimeHandlerFeatures native = RUNTIME__V1__RUNTIME_HANDLER_FEATURES__INIT;
-	Runtime__V1__RuntimeHandler handler = RUNTIME__V1__RUNTIME_HANDLER__INIT, *handlers[] = { &handler };
+	struct handlers handlers;
 	Runtime__V1__RuntimeFeatures features = RUNTIME__V1__RUNTIME_FEATURES__INIT;
 	Runtime__V1__StatusResponse__InfoEntry info = RUNTIME__V1__STATUS_RESPONSE__INFO_ENTRY__INIT,
 					       *infos[] = { &info };
@@ -128,11 +150,8 @@ static void status_answer(struct metadata *m, struct msg_request *r, const Proto
 	status.n_conditions = 2;
 	status.conditions = conditions;
 	a.status = &status;
-	native.recursive_read_only_mounts = true;
-	native.user_namespaces = m->info && m->info->mapped;
-	handler.features = &native;
-	a.n_runtime_handlers = 1;
-	a.runtime_handlers = handlers;
+	a.n_runtime_handlers = handlers_fill(m, &handlers);
+	a.runtime_handlers = handlers.list;
 	features.supplemental_groups_policy = true;
 	features.mount_options = true;
 	a.features = &features;

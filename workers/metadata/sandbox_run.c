@@ -72,6 +72,7 @@ static void start_request(const struct sandbox *s, struct arena *a, Bulkhead__Sa
 	const Runtime__V1__NamespaceOption *n = sandbox_namespaces(c);
 	char *host = arena_zalloc(a, HOST_NAME_MAX + 1);
 	q->id = s->record->id;
+	q->runtime = s->record->runtime_handler;
 	q->name = c->metadata->name;
 	q->namespace_ = c->metadata->namespace_;
 	q->uid = c->metadata->uid;
@@ -241,6 +242,30 @@ static void run_again(struct metadata *m, struct sandbox *s, struct msg_request 
 	}
 }
 
+/* "" and "native" are the same handler. */
+static const char *handler_of(const Runtime__V1__RunPodSandboxRequest *q) {
+	return strcmp(q->runtime_handler, "native") == 0 ? "" : q->runtime_handler;
+}
+
+static int handler_check(const struct metadata *m, const Runtime__V1__RunPodSandboxRequest *q, struct fault *fault) {
+	const char *name = handler_of(q);
+	char known[BOOT_RUNTIMES_MAX * (BOOT_RUNTIME_NAME_MAX + 4) + 16] = "\"native\"";
+	bool found = !*name;
+	for (uint32_t i = 0; i < m->config->n_runtimes; i++) {
+		const char *runtime = m->config->runtimes[i].name;
+		size_t n = strlen(known);
+		found |= strcmp(runtime, name) == 0;
+		snprintf(known + n, sizeof(known) - n, ", \"%s\"", runtime);
+	}
+	if (!found)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "no runtime handler \"%.64s\" is configured; there are %s", name, known);
+	if (*name && userns_of(q->config))
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "the runtime handler \"%s\" runs no pods with a user namespace, \"native\" does", name);
+	return 0;
+}
+
 void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Runtime__V1__RunPodSandboxRequest *q = (const Runtime__V1__RunPodSandboxRequest *)request;
 	struct fault fault;
@@ -251,10 +276,9 @@ void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const Protob
 		msg_fail(r, &fault);
 		return;
 	}
-	if (*q->runtime_handler) {
-		msg_failf(r, FAULT_INVALID_ARGUMENT,
-			  "run pod sandbox \"%s\": no runtime handler \"%.64s\" is configured",
-			  q->config->metadata->name, q->runtime_handler);
+	if (handler_check(m, q, &fault) < 0) {
+		fault_prefix(&fault, 0, "run pod sandbox \"%s\"", q->config->metadata->name);
+		msg_fail(r, &fault);
 		return;
 	}
 	if (userns_of(q->config) && m->info && !m->info->mapped) {
@@ -274,6 +298,7 @@ void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const Protob
 	id_random(id);
 	record.id = id;
 	record.config = q->config;
+	record.runtime_handler = (char *)(uintptr_t)handler_of(q);
 	record.created_at = clock_real();
 	record.boot_id = m->boot_id;
 	s = model_add_sandbox(&m->model, &record);

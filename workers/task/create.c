@@ -53,13 +53,29 @@ void task_sandbox_userns(struct task_worker *w, struct msg_request *r, const Bul
 
 /* --- the container --- */
 
+/* An OCI runtime makes its own program: it gets the profile. */
+static int expand_seccomp(struct creation *n, const void *text, size_t size, struct fault *fault) {
+	struct arena *a = &n->request->arena;
+	Grpc__Spec *spec = arena_alloc(a, sizeof(*spec));
+	Grpc__Linux *l = arena_alloc(a, sizeof(*l));
+	if (!spec || !l)
+		return fault_errno(fault, ENOMEM, "expand the seccomp profile");
+	*spec = *n->spec;
+	*l = spec->linux ? *spec->linux : (Grpc__Linux)GRPC__LINUX__INIT;
+	spec->linux = l;
+	n->spec = spec;
+	return seccomp_message_for(spec, text, size, a, &l->seccomp, fault);
+}
+
 /* profile: what is in the seccomp profile's file, if it is in one. */
 static void create(struct creation *n, struct sandbox *s, const Bulkhead__HostFile *profile) {
 	struct msg_request *r = n->request;
 	struct fault fault = { 0 };
-	const struct seccomp_program *program;
-	int e = seccomp_program_for(n->worker->seccomp, n->spec, profile ? profile->data.data : NULL,
-				    profile ? profile->data.len : 0, &program, &fault);
+	const struct seccomp_program *program = NULL;
+	const void *text = profile ? profile->data.data : NULL;
+	size_t size = profile ? profile->data.len : 0;
+	int e = n->task->runtime[0] ? expand_seccomp(n, text, size, &fault)
+				    : seccomp_program_for(n->worker->seccomp, n->spec, text, size, &program, &fault);
 	if (e < 0) {
 		refuse(n, &fault);
 		return;

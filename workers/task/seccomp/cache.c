@@ -223,6 +223,30 @@ int seccomp_program_for(struct seccomp_cache *c, const Grpc__Spec *spec, const v
 			 which);
 }
 
+int seccomp_message_for(const Grpc__Spec *spec, const void *file, size_t file_size, struct arena *a,
+			Grpc__LinuxSeccomp **ret_message, struct fault *fault) {
+	*ret_message = spec->linux ? spec->linux->seccomp : NULL;
+	const char *which = spec_annotation(spec, SECCOMP_ANNOTATION);
+	if (*ret_message || !which || strcmp(which, "unconfined") == 0)
+		return 0;
+	struct source s = { .kind = SOURCE_DEFAULT, .capabilities = spec_capabilities(spec) };
+	struct seccomp_profile p CLEANUP_PROFILE;
+	profile_init(&p);
+	if (strcmp(which, "runtime/default") != 0) {
+		if (!file)
+			return fault_set(fault, FAULT_INVALID_ARGUMENT, "seccomp profile \"%.100s\" was not read", which);
+		s.kind = SOURCE_JSON;
+		s.text.data = (uint8_t *)(uintptr_t)file;
+		s.text.size = file_size;
+	}
+	int r = source_profile(&s, &p, fault);
+	if (r == 0 && p.failed)
+		r = fault_errno(fault, ENOMEM, "read a seccomp profile");
+	if (r == 0)
+		r = profile_to_oci(&p, a, ret_message, fault);
+	return r < 0 ? fault_prefix(fault, r, "seccomp profile \"%.100s\"", which) : 0;
+}
+
 /* Of the capabilities that count, containers usually have this one. */
 void seccomp_cache_warm(struct seccomp_cache *c) {
 	struct source s = { .kind = SOURCE_DEFAULT, .capabilities = seccomp_capability("CAP_SYS_CHROOT") };

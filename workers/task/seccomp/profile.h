@@ -95,6 +95,10 @@ int profile_flag(const char *word, uint32_t *ret_flags, struct fault *fault);
 int profile_condition(const char *op, uint64_t arg, uint64_t value, uint64_t value_two,
 		      struct seccomp_condition *ret_condition, struct fault *fault);
 
+/* message.c: the same as the message, in the arena. */
+int profile_to_oci(const struct seccomp_profile *p, struct arena *a, Grpc__LinuxSeccomp **ret_message,
+		   struct fault *fault);
+
 /* --- capability.c, names.c and compile.c --- */
 
 /* "CAP_CHOWN" as a set of one; empty when there is none of this name. */

@@ -27,6 +27,7 @@ struct seccomp_program {
 	uint32_t flags; /* SECCOMP_FILTER_FLAG_* */
 };
 
+struct arena;
 struct seccomp_cache;
 
 /* localhost_dir: where relative "localhost/" names are; copied. */
@@ -44,3 +45,7 @@ int seccomp_profile_path(const struct seccomp_cache *c, const Grpc__Spec *spec, 
  * file: what is in that file; NULL when there is none. */
 int seccomp_program_for(struct seccomp_cache *c, const Grpc__Spec *spec, const void *file, size_t file_size,
 			const struct seccomp_program **ret_program, struct fault *fault);
+/* The same for an OCI runtime, which compiles it by itself: the message, from
+ * the arena unless it's the specification's own; NULL: no filter. */
+int seccomp_message_for(const Grpc__Spec *spec, const void *file, size_t file_size, struct arena *a,
+			Grpc__LinuxSeccomp **ret_message, struct fault *fault);

@@ -1,4 +1,4 @@
-#include "workers/metadata/json.h"
+#include "base/json.h"
 
 static void quoted(struct json *j, const char *text) {
 	buffer_add(&j->text, "\"", 1);
@@ -42,6 +42,11 @@ void json_text(struct json *j, const char *key, const char *value) {
 void json_number(struct json *j, const char *key, int64_t value) {
 	lead(j, key);
 	buffer_addf(&j->text, "%lld", (long long)value);
+}
+
+void json_unsigned(struct json *j, const char *key, uint64_t value) {
+	lead(j, key);
+	buffer_addf(&j->text, "%llu", (unsigned long long)value);
 }
 
 void json_bool(struct json *j, const char *key, bool value) {

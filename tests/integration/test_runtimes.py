@@ -1,0 +1,197 @@
+"""Pods run by OCI runtimes, each that is installed: their life, and that nothing of it is left. A runtime that doesn't
+work on this machine by itself is skipped with what it says."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import bulkhead as bh
+
+bh.isolate()
+tap = bh.Tap()
+RUNTIMES = {name: shutil.which(name) for name in ("runc", "crun")}
+
+
+class RuntimePod(bh.Pod):
+    def __init__(self, d, c, name, handler, **more):
+        self.daemon, self.client, self.containers = d, c, []
+        self.config = bh.sandbox_config(c, name, log_directory=d.logs, **more)
+        self.id = c.runtime.RunPodSandbox(
+            c.pb.RunPodSandboxRequest(config=self.config, runtime_handler=handler)).pod_sandbox_id
+
+
+def read(path):
+    try:
+        with open(path, errors="replace") as f:
+            return f.read()
+    except OSError:
+        return ""
+
+
+def pid_of(tag):
+    found = bh.wait_for(lambda: [p for p in bh.pids() if tag in read("/proc/%d/cmdline" % p) and
+                                 "bulkhead" not in read("/proc/%d/comm" % p)], 5)
+    return found[0] if found else None
+
+
+def linux(pb, **more):
+    options = pb.NamespaceOption(pid=more.pop("pid", pb.CONTAINER))
+    resources = more.pop("resources", None)
+    return pb.LinuxContainerConfig(resources=resources,
+                                   security_context=pb.LinuxContainerSecurityContext(namespace_options=options, **more))
+
+
+def test_life(d, c, pb, image, handler):
+    pod = RuntimePod(d, c, "life-" + handler, handler)
+    status = c.runtime.PodSandboxStatus(pb.PodSandboxStatusRequest(pod_sandbox_id=pod.id)).status
+    tap.check(status.runtime_handler == handler, handler + ": the pod's status names the handler", status)
+    volume = os.path.join(d.folder, "volume-" + handler)
+    os.makedirs(volume)
+    tag = "marker-" + handler
+    id = pod.run("main", image, ["sh", "-c", "echo out; echo err >&2; id; echo v > /vol/x; trap 'exit 7' TERM; "
+                                 "while :; do sleep 0.1; done", tag],
+                 linux=linux(pb, run_as_username="www", seccomp=pb.SecurityProfile(
+                     profile_type=pb.SecurityProfile.RuntimeDefault)),
+                 mounts=[pb.Mount(container_path="/vol", host_path=volume)] if os.chmod(volume, 0o777) is None else [])
+    pid = pid_of(tag)
+    proc = read("/proc/%s/status" % pid)
+    tap.check(pid and "Seccomp:\t2" in proc and "Uid:\t33" in proc and "/life-" not in proc,
+              handler + ": runs as the image's user with a filter", proc)
+    keeper = [p for p in d.processes()["pod-keeper"]]
+    tap.check([k for k in keeper if bh.namespace(k, "net") == bh.namespace(pid, "net")] and
+              bh.namespace(pid, "mnt") not in [bh.namespace(k, "mnt") for k in keeper],
+              handler + ": in the pod's network namespace, with mounts of its own")
+    tap.check("%s/%s" % (pod.id, id) in read("/proc/%s/cgroup" % pid), handler + ": in the cgroup of native containers",
+              read("/proc/%s/cgroup" % pid))
+    bh.wait_for(lambda: len(pod.log("main")) >= 3, 5)
+    log = pod.log("main")
+    tap.check(("stdout", "F", "out") in log and ("stderr", "F", "err") in log and
+              any(t.startswith("uid=33(www) gid=34(www) groups=") and "77(extra)" in t for _, _, t in log),
+              handler + ": output and ids in the log", log)
+    tap.check(bh.wait_for(lambda: os.path.exists(volume + "/x"), 5), handler + ": the volume is the host's folder")
+    r = pod.exec(id, "sh", "-c", "echo hello; echo bad >&2; exit 5")
+    tap.check((r.stdout, r.stderr, r.exit_code) == (b"hello\n", b"bad\n", 5), handler + ": ExecSync", r)
+    r = pod.exec(id, "cat", "/proc/1/cmdline", "/etc/hostname")
+    tap.check(tag.encode() in r.stdout and ("life-" + handler).encode() in r.stdout,
+              handler + ": a command sees the container's processes and the pod's name", r)
+    e = bh.error_of(pod.exec, id, "sleep", "30", timeout=1)
+    tap.check(e is not None and "DEADLINE" in str(e.code()) and
+              bh.wait_for(lambda: not [p for p in bh.pids() if read("/proc/%d/cmdline" % p) == "sleep\x0030\x00"], 5),
+              handler + ": a command that takes too long is killed", e)
+    e = bh.error_of(pod.exec, id, "/no/such/program")
+    tap.check(e is not None and "/no/such/program" in e.details() and handler in e.details(),
+              handler + ": what the runtime says is the error", e)
+    stats = c.runtime.ContainerStats(pb.ContainerStatsRequest(container_id=id)).stats
+    tap.check(stats.cpu.usage_core_nano_seconds.value > 0 and stats.memory.usage_bytes.value > 0,
+              handler + ": statistics", stats)
+    began = time.monotonic()
+    c.runtime.StopContainer(pb.StopContainerRequest(container_id=id, timeout=10))
+    s = pod.status(id).status
+    tap.check(s.exit_code == 7 and time.monotonic() - began < 5, handler + ": stopped by its signal, exit code 7", s)
+    bad = pod.create("bad", image, ["/no/such"], linux=linux(pb))
+    e = bh.error_of(c.runtime.StartContainer, pb.StartContainerRequest(container_id=bad))
+    tap.check(e is not None and "/no/such" in e.details(), handler + ": a program that isn't there is named", e)
+    oom = pod.run("oom", image, ["sh", "-c", "tail /dev/zero"],
+                  linux=linux(pb, resources=pb.LinuxContainerResources(memory_limit_in_bytes=16 << 20,
+                                                                      memory_swap_limit_in_bytes=16 << 20)))
+    s = pod.wait(oom)
+    tap.check(s is not None and s.reason == "OOMKilled" and s.exit_code == 137, handler + ": OOM is told", s)
+    tty = pod.run("tty", image, ["sh", "-c", "tty; sleep 60"], tty=True, stdin=True, linux=linux(pb))
+    tap.check(bh.wait_for(lambda: any("/dev/pts/" in t or "/dev/console" in t for _, _, t in pod.log("tty")), 5), handler + ": a terminal",
+              pod.log("tty"))
+    pod.remove()
+
+
+def test_privileged(d, c, pb, image, handler):
+    pod = RuntimePod(d, c, "priv-" + handler, handler, privileged=True)
+    id = pod.run("p", image, ["sleep", "60"], linux=linux(pb, privileged=True))
+    r = pod.exec(id, "sh", "-c", "ls -l /dev/full; grep CapEff /proc/self/status")
+    own = [l.split()[1] for l in read("/proc/self/status").splitlines() if l.startswith("CapEff")][0]
+    tap.check(b"/dev/full" in r.stdout and own.encode() in r.stdout, handler + ": a privileged container has all there is", r)
+    pod.remove()
+
+
+def test_crashes(d, c, pb, image, handler):
+    pod = RuntimePod(d, c, "crash-" + handler, handler)
+    tag = "marker-crash-" + handler
+    id = pod.run("main", image, ["sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.1; done", tag], linux=linux(pb))
+    pid = pid_of(tag)
+    for what in ("task", "pod-keeper"):
+        old = d.processes()[what]
+        for p in old:
+            os.kill(p, signal.SIGKILL)
+        bh.wait_for(lambda: d.processes().get(what) not in (None, old), 10)
+        r = bh.wait_for(lambda: not bh.error_of(pod.exec, id, "true") and pod.exec(id, "echo", "alive"), 10)
+        tap.check(r and r.stdout == b"alive\n" and os.path.isdir("/proc/%d" % pid),
+                  "%s: runs on and takes commands after kill -9 of %s" % (handler, what), r)
+    c.runtime.StopContainer(pb.StopContainerRequest(container_id=id, timeout=10))
+    tap.check(pod.status(id).status.exit_code == 9, handler + ": its exit code is known to the successor", pod.status(id).status)
+    again = pod.run("again", image, ["sh", "-c", "exit 3"], linux=linux(pb))
+    s = pod.wait(again)
+    tap.check(s is not None and s.exit_code == 3, handler + ": the successor makes containers, too", s)
+    pod.run("left", image, ["sleep", "60"], linux=linux(pb))
+    for p in d.processes()["pod-keeper"]:
+        os.kill(p, signal.SIGKILL)
+    pod.remove()
+
+
+def truth(d):
+    """A worker that was replaced has a network namespace of its own: how many there are is what counts."""
+    found = bh.kernel_truth(d)
+    found["netns"] = ["namespace"] * len(found["netns"])
+    return found
+
+
+def works(d, c, pb, image, handler):
+    """Not every version of a runtime takes every layout of control groups."""
+    pod = RuntimePod(d, c, "probe-" + handler, handler)
+    id = pod.create("probe", image, ["true"], linux=linux(pb))
+    e = bh.error_of(c.runtime.StartContainer, pb.StartContainerRequest(container_id=id))
+    pod.remove()
+    return "" if e is None else e.details()
+
+
+def main():
+    with bh.Scratch() as folder:
+        registry = bh.Registry(folder)
+        image = registry.host + "/test/busybox:1"
+        bh.push(bh.make_image(folder, "busybox"), registry, "test/busybox:1")
+        found = {n: p for n, p in RUNTIMES.items() if p}
+        d = bh.Daemon(folder, settings=["runtime.%s=%s" % item for item in found.items()]).start()
+        c = d.client()
+        pb = c.pb
+        c.images.PullImage(pb.PullImageRequest(image=pb.ImageSpec(image=image)))
+        names = [h.name for h in c.runtime.Status(pb.StatusRequest()).runtime_handlers]
+        tap.check(names == [""] + list(found), "Status lists the handlers", names)
+        e = bh.error_of(RuntimePod, d, c, "unknown", "nothing")
+        tap.check(e is not None and "INVALID_ARGUMENT" in str(e.code()) and
+                  all('"%s"' % n in e.details() for n in ["nothing", "native"] + list(found)),
+                  "an unknown handler is refused, the configured ones are named", e)
+        for handler in RUNTIMES:
+            if handler not in found:
+                tap.skip(handler, "not installed")
+                continue
+            before = truth(d)
+            why = works(d, c, pb, image, handler)
+            if why and handler != "runc" and "cgroup" in why:
+                tap.skip(handler, why)
+            else:
+                tap.check(not why, handler + ": runs a container", why)
+                test_life(d, c, pb, image, handler)
+                test_privileged(d, c, pb, image, handler)
+                test_crashes(d, c, pb, image, handler)
+            same = bh.wait_for(lambda: truth(d) == before, 10)
+            tap.check(same, handler + ": nothing is left", bh.differences(before, truth(d)))
+        if tap.failed:
+            print("# " + d.log_tail(60).replace("\n", "\n# "))
+        c.close()
+        d.stop()
+        d.remove_cgroups()
+        registry.stop()
+    tap.done()
+
+
+main()
