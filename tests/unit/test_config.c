@@ -93,6 +93,23 @@ static void test_reload(void) {
 		  "what may not stays, and is named");
 }
 
+static void test_runtimes(void) {
+	struct config c;
+	tap_check(load("runtime.runc = /usr/sbin/runc\nruntime.a-1 = /a\nruntime.runc = /b/runc\n", &c) == 0 &&
+			  c.boot.n_runtimes == 2 && strcmp(c.boot.runtimes[0].name, "runc") == 0 &&
+			  strcmp(c.boot.runtimes[0].path, "/b/runc") == 0 && strcmp(c.boot.runtimes[1].name, "a-1") == 0,
+		  "runtimes by name, the last word counts");
+	tap_check(load("runtime.x = runc\n", &c) < 0 && load("runtime.x = /a/../b\n", &c) < 0,
+		  "a runtime's program is an absolute path");
+	tap_check(load("runtime. = /a\n", &c) < 0 && load("runtime.native = /a\n", &c) < 0 &&
+			  load("runtime.A = /a\n", &c) < 0 && load("runtime.a- = /a\n", &c) < 0,
+		  "a runtime's name is a label, and not the native one's");
+	tap_check(load("runtime.a=/a\nruntime.b=/a\nruntime.c=/a\nruntime.d=/a\nruntime.e=/a\nruntime.f=/a\nruntime.g=/a\n"
+		       "runtime.h=/a\nruntime.i=/a\n",
+		       &c) < 0,
+		  "a ninth runtime is refused");
+}
+
 /* What packaging/bulkhead.conf says is true: its keys exist, and what is
  * commented out is the default. */
 static void test_packaged(void) {
@@ -128,6 +145,7 @@ int main(void) {
 	test_refusals();
 	test_options();
 	test_reload();
+	test_runtimes();
 	test_packaged();
 	unlink(path);
 	return tap_done();
