@@ -141,6 +141,16 @@ def test_update(c, pb, pod, id, pid):
     tap.check(e and e.code().name == "FAILED_PRECONDITION" and "4096" in e.details(), "less than is in use is refused", e)
     e = bh.error_of(update, cpuset_cpus="0;1")
     tap.check(e and e.code().name == "INVALID_ARGUMENT", "what is no set of CPUs is refused", e)
+    memory = cgroup_file(pid, "memory", "memory.limit_in_bytes", "memory.max")
+    quota = cgroup_file(pid, "cpu", "cpu.cfs_quota_us", "cpu.max")
+    before = read(memory), read(quota)
+    e = bh.error_of(update, memory_limit_in_bytes=80 << 20, cpu_quota=30000, cpuset_cpus="1023")
+    tap.check(e and (read(memory), read(quota)) == before, "a CPU that isn't there: the limits set before it are taken back",
+              (e, before, read(memory), read(quota)))
+    e = bh.error_of(update, memory_limit_in_bytes=80 << 20, cpu_quota=30000, unified={"cgroup.freeze": "1"})
+    tap.check(e and (read(memory), read(quota)) == before, "a refused v2 file: the same", (e, before, read(memory), read(quota)))
+    r = pod.status(id).status.resources.linux
+    tap.check(r.memory_limit_in_bytes == 96 << 20 and r.cpu_quota == 50000, "and ContainerStatus agrees with the kernel", r)
     e = bh.error_of(c.runtime.UpdateContainerResources, pb.UpdateContainerResourcesRequest(container_id="nosuch"))
     tap.check(e and e.code().name == "NOT_FOUND", "an unknown container is NOT_FOUND", e)
     made = pod.create("later", pod.image, ["sh", "-c", "sleep 600; true", "marker-later"])
@@ -155,6 +165,9 @@ def test_update(c, pb, pod, id, pid):
         resources=pb.LinuxContainerResources(memory_limit_in_bytes=255 << 20, cpu_shares=700)))
     path = os.path.join(os.path.dirname(os.path.dirname(path)), os.path.basename(path))
     tap.check(read(path) == str(256 << 20), "UpdatePodSandboxResources: the pod's group", (path, read(path)))
+    e = bh.error_of(c.runtime.UpdatePodSandboxResources, pb.UpdatePodSandboxResourcesRequest(
+        pod_sandbox_id=pod.id, resources=pb.LinuxContainerResources(memory_limit_in_bytes=200 << 20, cpuset_cpus="1023")))
+    tap.check(e and read(path) == str(256 << 20), "a refused update of the pod leaves its group's limits", (e, read(path)))
     path = cgroup_file(later, "cpu", "cpu.shares", "cpu.weight")
     tap.check(path and pod.id in path, "whose containers are in it for the CPU too", path)
     c.runtime.RemoveContainer(pb.RemoveContainerRequest(container_id=made))

@@ -71,6 +71,8 @@ int cgroup_create(const struct cgroup_system *s, const char *path, const Grpc__L
 		  cgroup_warn_fn warn, void *ctx, struct cgroup *ret_cgroup, struct fault *fault);
 /* What the specification sets by the names of cgroup v2 files. */
 int cgroup_unified(const struct cgroup *c, const Grpc__Spec *spec, cgroup_warn_fn warn, void *ctx, struct fault *fault);
+/* Whether a file of that name is a setting; others move or stop processes. */
+bool cgroup_unified_allowed(const char *file);
 /* One such file. */
 int cgroup_unified_set(const struct cgroup *c, const char *file, const char *value, cgroup_warn_fn warn, void *ctx,
 		       struct fault *fault);

@@ -15,7 +15,7 @@
 
 #define PREFIX "bulkhead.io/unified/"
 
-static bool file_allowed(const char *file) {
+bool cgroup_unified_allowed(const char *file) {
 	if (strchr(file, '/') || !strchr(file, '.') || file[0] == '.')
 		return false;
 	return strncmp(file, "cgroup.", 7) != 0 || strncmp(file, "cgroup.max.", 11) == 0;
@@ -39,7 +39,7 @@ int cgroup_unified_set(const struct cgroup *c, const char *file, const char *val
 		       struct fault *fault) {
 	bool pure = c->system->n == 1 && c->system->v2 == 0;
 	char text[256];
-	if (!file_allowed(file))
+	if (!cgroup_unified_allowed(file))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.64s\" is no cgroup setting", file);
 	int r = setting_write(c, file, value);
 	if (r < 0 && (pure || (r != -ENOENT && r != -ENODEV)))

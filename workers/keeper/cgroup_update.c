@@ -4,6 +4,10 @@
  * Values can depend on each other in both directions (memory on memory and
  * swap, quota on period), so what the kernel refuses is tried again after all
  * the others; what it refuses then is the error.
+ *
+ * An update is all or nothing: each value is read before it is replaced, and
+ * after a failure what was replaced is written back, in the same rounds. A file
+ * with a line per device isn't read back: one write can't restore it.
  */
 #include "workers/keeper/cgroup_update.h"
 
@@ -164,15 +168,62 @@ static int check_memory(const struct cgroup *c, const Grpc__LinuxResources *r, s
 			 r->memory->limit, s.memory_working_set_bytes);
 }
 
+/* --- taking back ------------------------------------------------------------ */
+
+void cgroup_undo_note(struct cgroup_undo *u, const struct cgroup *c, int h, const char *file) {
+	struct cgroup_old *o = &u->list[u->n];
+	if (h < 0 || u->n == CGROUP_UNDO_MAX || strlen(file) >= sizeof(o->file))
+		return;
+	for (size_t i = 0; i < u->n; i++)
+		if (u->list[i].h == h && strcmp(u->list[i].file, file) == 0)
+			return; /* the first is the oldest */
+	if (cgroup_read(c, h, file, o->value, sizeof(o->value)) < 0)
+		return;
+	size_t line = strcspn(o->value, "\n");
+	if (o->value[line] == '\0' || o->value[line + 1] != '\0')
+		return;
+	o->value[line] = '\0';
+	o->h = h;
+	snprintf(o->file, sizeof(o->file), "%s", file);
+	u->n++;
+}
+
+/* How many weren't taken; the newest comes first. */
+static size_t undo_round(const struct cgroup_undo *u, const struct cgroup *c, uint64_t *done) {
+	size_t refused = 0;
+	for (size_t i = u->n; i-- > 0;) {
+		const struct cgroup_old *o = &u->list[i];
+		if (*done >> i & 1)
+			continue;
+		if (cgroup_write(c, o->h, o->file, o->value) == 0)
+			*done |= UINT64_C(1) << i;
+		else
+			refused++;
+	}
+	return refused;
+}
+
+void cgroup_undo(const struct cgroup_undo *u, const struct cgroup *c) {
+	uint64_t done = 0;
+	size_t refused = undo_round(u, c, &done), before = refused + 1;
+	while (refused > 0 && refused < before) {
+		before = refused;
+		refused = undo_round(u, c, &done);
+	}
+}
+
+/* --- writing ---------------------------------------------------------------- */
+
 /* Writes those that aren't done; how many were refused, and why the last was. */
 static size_t write_round(const struct cgroup *c, const struct cgroup_settings *s, bool v2, uint32_t *done,
-			  struct fault *fault) {
+			  struct cgroup_undo *undo, struct fault *fault) {
 	size_t refused = 0;
 	for (size_t i = 0; i < s->n; i++) {
 		const struct cgroup_setting *t = &s->list[i];
 		int h = cgroup_find(c->system, t->controller);
 		if (*done >> i & 1 || h < 0 || c->system->hierarchies[h].v2 != v2)
 			continue;
+		cgroup_undo_note(undo, c, h, t->file);
 		int r = cgroup_write(c, h, t->file, t->value);
 		if (r == 0) {
 			*done |= 1U << i;
@@ -184,12 +235,13 @@ static size_t write_round(const struct cgroup *c, const struct cgroup_settings *
 	return refused;
 }
 
-static int settings_write(const struct cgroup *c, const struct cgroup_settings *s, bool v2, struct fault *fault) {
+static int settings_write(const struct cgroup *c, const struct cgroup_settings *s, bool v2, struct cgroup_undo *undo,
+			  struct fault *fault) {
 	uint32_t done = 0;
-	size_t refused = write_round(c, s, v2, &done, fault), before = refused + 1;
+	size_t refused = write_round(c, s, v2, &done, undo, fault), before = refused + 1;
 	while (refused > 0 && refused < before) {
 		before = refused;
-		refused = write_round(c, s, v2, &done, fault);
+		refused = write_round(c, s, v2, &done, undo, fault);
 	}
 	return refused > 0 ? -EINVAL : 0;
 }
@@ -205,17 +257,17 @@ static void warn_missing(const struct cgroup *c, const struct cgroup_settings *s
 	}
 }
 
-int cgroup_update(struct cgroup *c, const Grpc__LinuxResources *resources, cgroup_warn_fn warn, void *ctx,
-		  struct fault *fault) {
+int cgroup_update(struct cgroup *c, const Grpc__LinuxResources *resources, struct cgroup_undo *undo,
+		  cgroup_warn_fn warn, void *ctx, struct fault *fault) {
 	struct both b;
 	settings_of(resources, &b);
 	int r = check_memory(c, resources, fault);
 	if (r == 0)
 		r = cgroup_ensure(c, resources, fault);
 	if (r == 0)
-		r = settings_write(c, &b.v1, false, fault);
+		r = settings_write(c, &b.v1, false, undo, fault);
 	if (r == 0)
-		r = settings_write(c, &b.v2, true, fault);
+		r = settings_write(c, &b.v2, true, undo, fault);
 	if (r == 0)
 		warn_missing(c, &b.v2, warn, ctx);
 	return r;

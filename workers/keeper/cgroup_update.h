@@ -3,12 +3,28 @@
 
 #include "workers/keeper/cgroup.h"
 
+/* What files of one group said before an update; starts zeroed. */
+#define CGROUP_UNDO_MAX 64
+
+struct cgroup_undo {
+	struct cgroup_old {
+		int h;
+		char file[64];
+		char value[128];
+	} list[CGROUP_UNDO_MAX];
+	size_t n;
+};
+
+/* To be called before the file is written. */
+void cgroup_undo_note(struct cgroup_undo *u, const struct cgroup *c, int h, const char *file);
+void cgroup_undo(const struct cgroup_undo *u, const struct cgroup *c);
+
 /* Writes what resources says; a hierarchy that the group had no folder in gets
  * one, and its processes move there. What the machine has no controller for is
- * a warning, anything else that fails is an error; what was set before it
- * stays. */
-int cgroup_update(struct cgroup *c, const Grpc__LinuxResources *resources, cgroup_warn_fn warn, void *ctx,
-		  struct fault *fault) NODISCARD;
+ * a warning, anything else that fails is an error; what it replaced
+ * is in undo, for the caller to take back. */
+int cgroup_update(struct cgroup *c, const Grpc__LinuxResources *resources, struct cgroup_undo *undo,
+		  cgroup_warn_fn warn, void *ctx, struct fault *fault) NODISCARD;
 /* A folder of the group for the controllers of resources, its processes in it. */
 int cgroup_ensure(struct cgroup *c, const Grpc__LinuxResources *resources, struct fault *fault) NODISCARD;
 

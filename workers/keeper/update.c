@@ -1,7 +1,8 @@
 /*
  * container_update: new limits for a container, or with no container's id for
  * the pod's own group. There every container gets a folder too, or its
- * processes would be outside of the pod's.
+ * processes would be outside of the pod's. What fails leaves the limits as they
+ * were.
  */
 #include "workers/keeper/container.h"
 
@@ -22,10 +23,13 @@ static void warn(void *ctx, const char *text) {
 }
 
 static int update_group(struct cgroup *group, const Bulkhead__TaskUpdateRequest *m, struct update *u,
-			struct fault *fault) {
-	int r = m->resources ? cgroup_update(group, m->resources, warn, u, fault) : 0;
-	for (size_t i = 0; r == 0 && i < m->n_unified; i++)
+			struct cgroup_undo *undo, struct fault *fault) {
+	int r = m->resources ? cgroup_update(group, m->resources, undo, warn, u, fault) : 0;
+	for (size_t i = 0; r == 0 && i < m->n_unified; i++) {
+		if (cgroup_unified_allowed(m->unified[i]->key))
+			cgroup_undo_note(undo, group, group->system->v2, m->unified[i]->key);
 		r = cgroup_unified_set(group, m->unified[i]->key, m->unified[i]->value, warn, u, fault);
+	}
 	return r;
 }
 
@@ -35,18 +39,21 @@ static bool has_processes(const struct container *c) {
 
 static int update_pod(struct keeper *k, const Bulkhead__TaskUpdateRequest *m, struct update *u, struct fault *fault) {
 	struct cgroup group;
+	struct cgroup_undo undo = { 0 };
 	if (!k->pod.up)
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "pod sandbox \"%s\" doesn't run", k->id);
 	/* Whoever made the pod's group has its limits in hand. */
 	if (!k->pod.cgroup_owned)
 		return 0;
 	cgroup_adopt(k->config.cgroups, k->pod.cgroup_path, &group);
-	int r = update_group(&group, m, u, fault);
+	int r = update_group(&group, m, u, &undo, fault);
 	list_for_each (n, &k->containers) {
 		struct container *c = list_entry(n, struct container, node);
 		if (r == 0 && has_processes(c) && m->resources)
 			r = cgroup_ensure(&c->cgroup, m->resources, fault);
 	}
+	if (r < 0)
+		cgroup_undo(&undo, &group);
 	return r;
 }
 
@@ -57,7 +64,11 @@ static int update_container(struct keeper *k, const Bulkhead__TaskUpdateRequest 
 		return fault_set(fault, FAULT_NOT_FOUND, "container \"%.80s\" doesn't run", m->container_id);
 	if (!has_processes(c))
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" has ended", c->id);
-	return update_group(&c->cgroup, m, u, fault);
+	struct cgroup_undo undo = { 0 };
+	int r = update_group(&c->cgroup, m, u, &undo, fault);
+	if (r < 0)
+		cgroup_undo(&undo, &c->cgroup);
+	return r;
 }
 
 void on_container_update(struct keeper *k, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m) {
