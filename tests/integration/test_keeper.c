@@ -285,11 +285,11 @@ static void test_isolation(struct lab_pod *p) {
 	create(p, "iso", spec, CONTAINER, true, &a);
 	pid_t pid = created(&a) ? created(&a)->pid : -1;
 	tap_check(pid > 0 && created(&a)->user && created(&a)->user->uid == 1000 && created(&a)->user->gid == 1001 &&
-		      created(&a)->user->n_additionalgids == 2,
+		      created(&a)->user->n_additionalgids == 3,
 		  "the user is resolved in the image");
 	lab_answer_deinit(&a);
 	tap_check(strncmp(lab_status(pid, "Uid"), "1000\t1000\t1000\t1000", 19) == 0, "it runs as that user");
-	tap_check(strncmp(lab_status(pid, "Groups"), "2000 3000", 9) == 0, "with its groups: %s",
+	tap_check(strncmp(lab_status(pid, "Groups"), "1001 2000 3000", 14) == 0, "with its groups: %s",
 		  lab_status(pid, "Groups"));
 	tap_check(strcmp(lab_status(pid, "CapEff"), "0000000000000000") == 0, "without effective capabilities");
 	tap_check(strcmp(lab_status(pid, "CapBnd"), "00000000000004e3") == 0,

@@ -356,8 +356,10 @@ def test_groups_and_labels(d, c, pb, image):
         id = pod.run(name, image, ["sleep", "600"], linux=context(
             pb, run_as_username="www", supplemental_groups=[555], supplemental_groups_policy=policy))
         tap.check(set(out(pod, id, "id -G").split()) == expected, "groups: " + name, out(pod, id, "id -G"))
+        own = out(pod, id, "grep Groups /proc/self/status").split()[1:]
+        tap.check(set(own) == expected, "the primary group is a supplementary one, too, so that it can't be left", own)
         seen = pod.status(id).status.user.linux.supplemental_groups
-        tap.check(set(seen) == {int(g) for g in expected} - {34}, "and ContainerStatus says so", seen)
+        tap.check(set(seen) == {int(g) for g in expected}, "and ContainerStatus says so, the primary group among them", seen)
     if not os.path.exists("/sys/fs/selinux/enforce"):
         id = pod.run("label", image, ["sleep", "600"], linux=context(pb, selinux_options=pb.SELinuxOption(type="spc_t")))
         tap.check("spc_t" in warnings_of(pod, id), "a label that the kernel doesn't know is a warning", warnings_of(pod, id))

@@ -216,6 +216,9 @@ static int resolve_name(int root, const char *username, bool strict, struct user
 		r = user_part(passwd, name, &e, ids, fault);
 	if (r == 0 && colon)
 		r = group_part(group, colon, ids, fault);
+	/* A set-group-id program leaves the primary group; a file that denies that group must still deny. */
+	if (r == 0)
+		r = groups_add(ids, ids->gid, fault);
 	if (r == 0 && !strict)
 		r = groups_of(group, e.name, ids, fault);
 	if (r == 0 && e.home[0])

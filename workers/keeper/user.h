@@ -25,7 +25,8 @@ struct user_ids {
 };
 
 /* root is the container's root folder. strict: no groups but those that the
- * specification names, whatever the image's /etc/group says. */
+ * specification names, whatever the image's /etc/group says. The primary group
+ * of a resolved name is among the groups, too; a numeric user's are as given. */
 int user_resolve(int root, const Grpc__User *user, bool strict, struct user_ids *ret_ids, struct fault *fault);
 /* 0 for a number in range, -ERANGE for digits that are out of range, -EINVAL
  * for what is no number. */
