@@ -10,10 +10,14 @@
 #include "workers/keeper/sys.h"
 #include "workers/keeper/title.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+
+/* How long the keeper does nothing else while the namespace ends. */
+#define INIT_PATIENCE_MS 20
 
 static void init_body(void *ctx) {
 	const struct keeper *k = ctx;
@@ -70,14 +74,20 @@ int pod_init_ensure(struct keeper *k, struct fault *fault) {
 	return 0;
 }
 
-void pod_init_end(struct keeper *k) {
+bool pod_init_end(struct keeper *k) {
 	struct pod *p = &k->pod;
-	siginfo_t info;
+	siginfo_t info = { 0 };
 	if (p->init < 0)
-		return;
+		return true;
 	sys_pidfd_send_signal(p->init, SIGKILL);
-	/* Ends when all of its namespace has; a successor isn't its parent. */
-	waitid(P_PIDFD, (id_t)p->init, &info, WEXITED);
+	/* Ends when all of its namespace has, and that may wait for children of
+	 * ours to be reaped: so never without a bound. */
+	struct pollfd end = { .fd = p->init, .events = POLLIN };
+	poll(&end, 1, INIT_PATIENCE_MS);
+	/* A successor isn't its parent: an error is an end. */
+	if (waitid(P_PIDFD, (id_t)p->init, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+		return false;
 	fd_replace(&p->init, -1);
 	keeper_bury(k, &p->init_cgroup);
+	return true;
 }

@@ -108,7 +108,8 @@ int pod_files_write(const struct keeper *k, const Bulkhead__SandboxStartRequest 
 void pod_files_remove(const struct keeper *k);
 /* init.c: the init of a shared pid namespace, made when first needed. */
 int pod_init_ensure(struct keeper *k, struct fault *fault);
-void pod_init_end(struct keeper *k);
+/* False while it is still ending: to be called again. */
+bool pod_init_end(struct keeper *k);
 /* Its control group, made or not. */
 void pod_init_group(const struct keeper *k, char ret_path[CGROUP_PATH_MAX]);
 

@@ -319,7 +319,10 @@ void pod_teardown_continue(struct keeper *k) {
 	struct pod *p = &k->pod;
 	if (!p->ending || k->quitting || !all_ended(k))
 		return;
-	pod_init_end(k);
+	if (!pod_init_end(k)) {
+		teardown_later(k);
+		return;
+	}
 	/* Those of containers first: the pod's own takes away what they need. */
 	if (list_empty(&k->errands))
 		backend_of(k)->pod_ended(k);
