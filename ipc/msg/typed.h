@@ -24,6 +24,7 @@
 #include "internal/event.pb-c.h"
 #include "internal/image.pb-c.h"
 #include "internal/keeper.pb-c.h"
+#include "internal/object.pb-c.h"
 #include "internal/snapshot.pb-c.h"
 #include "internal/stream.pb-c.h"
 #include "internal/task.pb-c.h"

@@ -59,4 +59,11 @@ CRI_HANDLER(cri_image_status);
 CRI_HANDLER(cri_remove_image);
 CRI_HANDLER(cri_image_fs_info);
 CRI_HANDLER(cri_pull_image);
+/* object/requests.c */
+CRI_HANDLER(object_get);
+CRI_HANDLER(object_list);
+CRI_HANDLER(object_create);
+CRI_HANDLER(object_update);
+CRI_HANDLER(object_delete);
+CRI_HANDLER(lease_change);
 CRI_HANDLER(admin_pull);

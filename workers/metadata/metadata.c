@@ -47,6 +47,11 @@ static int load_event(struct metadata *m, const struct record *r, struct arena *
 	return q ? events_load(&m->events, q) : -EBADMSG;
 }
 
+static int load_object(struct metadata *m, const struct record *r, struct arena *a) {
+	Bulkhead__Object *q = record_decode(&bulkhead__object__descriptor, r, a);
+	return q ? objects_load(&m->objects, q) : -EBADMSG;
+}
+
 static const struct record_kind {
 	const char *prefix;
 	enum record_type type;
@@ -60,6 +65,8 @@ static const struct record_kind {
 	{ "e/", RECORD_EVENT, STORE_PODS, load_event, "the record is no event" },
 	{ "i/", RECORD_IMAGE, STORE_IMAGES, load_image, "the record is no image" },
 	{ "l/", RECORD_LAYER, STORE_IMAGES, load_layer, "the record is no layer" },
+	{ "o/", RECORD_OBJECT, STORE_IMAGES, load_object, "the record is no object, or a second one of its name" },
+	{ "o/", RECORD_OBJECT, STORE_PODS, load_object, "the record is no object, or a second one of its name" },
 };
 
 struct loading {
@@ -218,6 +225,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	m->config = config;
 	m->pull_id = (uint64_t)clock_real();
 	model_init(&m->model);
+	objects_init(&m->objects);
 	events_init(&m->events);
 	list_init(&m->gate);
 	list_init(&m->read_gate);
@@ -230,6 +238,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	int r = store_open(loop, dir, &m->store, fault);
 	if (r < 0)
 		return r;
+	m->objects.store = m->store;
 	load(m);
 	events_begin(&m->events, m->store);
 	notice_boot(m);
@@ -246,6 +255,7 @@ void metadata_deinit(struct metadata *m) {
 	events_deinit(&m->events);
 	store_close(m->store);
 	model_deinit(&m->model);
+	objects_deinit(&m->objects);
 	map_deinit(&m->layer_jobs);
 	arena_deinit(&m->runtime_arena);
 	arena_deinit(&m->info_arena);
@@ -291,6 +301,12 @@ ROW(cri_image_status)
 ROW(cri_pull_image)
 ROW(cri_remove_image)
 ROW(cri_image_fs_info)
+ROW(object_get)
+ROW(object_list)
+ROW(object_create)
+ROW(object_update)
+ROW(object_delete)
+ROW(lease_change)
 ROW(admin_pull)
 ROW(admin_inspect)
 ROW(cri_exec)
@@ -342,6 +358,12 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(cri_pull_image),
 	HANDLER(cri_remove_image),
 	HANDLER(cri_image_fs_info),
+	HANDLER(object_get),
+	HANDLER(object_list),
+	HANDLER(object_create),
+	HANDLER(object_update),
+	HANDLER(object_delete),
+	HANDLER(lease_change),
 	HANDLER(admin_pull),
 	HANDLER(admin_inspect),
 	HANDLER(cri_exec),

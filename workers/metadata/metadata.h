@@ -11,6 +11,7 @@
 #include "msg/typed.h"
 #include "workers/metadata/event.h"
 #include "workers/metadata/model.h"
+#include "workers/metadata/object/object.h"
 #include "workers/metadata/op.h"
 #include "workers/metadata/store/store.h"
 
@@ -29,6 +30,7 @@ struct metadata {
 
 	struct store *store;
 	struct model model;
+	struct objects objects;
 	struct events events;
 	struct list ops; /* struct op: all that are under way */
 

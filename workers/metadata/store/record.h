@@ -17,6 +17,7 @@ enum record_type {
 	RECORD_IMAGE = 3,
 	RECORD_LAYER = 4,
 	RECORD_EVENT = 5,
+	RECORD_OBJECT = 6,
 };
 
 /* Larger than any label set that fits a CRI request of ordinary use, small

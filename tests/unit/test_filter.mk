@@ -1,0 +1,2 @@
+OBJ_test_filter := $(O)/workers/api/containerd/filter.o
+LIBS_test_filter := -lpcre2-8

@@ -1,0 +1,110 @@
+/*
+ * Objects in namespaces: what containerd's clients keep with the daemon
+ * (containers, images, content, snapshots, leases, sandboxes, and the
+ * namespaces themselves), in memory and in the store. One form for all kinds;
+ * what a kind has of its own is its row in kinds.c.
+ *
+ * What the CRI has made is not here: the namespace "k8s.io" shows it through
+ * views, so nothing exists twice.
+ *
+ * Invariants: a key is unique among its kind and namespace; an object's
+ * namespace exists as long as it does; the record in memory is the one in the
+ * store, or on its way there.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/fault.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "internal/object.pb-c.h"
+#include "workers/metadata/store/store.h"
+
+#define OBJECT_KINDS 8
+#define NAMESPACE_CRI "k8s.io"
+
+struct metadata;
+struct op;
+
+struct object {
+	struct list node; /* objects.lists[kind], oldest first */
+	struct map_node by_name;
+	struct arena arena;
+	Bulkhead__Object *record;
+	struct op *op; /* the one that changes it now */
+	bool marked;   /* during a collection */
+};
+
+struct objects {
+	struct store *store;
+	struct list lists[OBJECT_KINDS];
+	struct map names;
+};
+
+/* What is special about a kind. */
+struct object_kind {
+	const char *name; /* "container" */
+	const char *many; /* "containers" */
+	Bulkhead__Object__BodyCase body;
+	bool key_is_id;	    /* of id_valid's grammar; else any text of at most OBJECT_KEY_MAX bytes */
+	bool outlives_boot; /* in the store that is synced before the answer */
+	/* Beside key and labels. May be NULL. */
+	int (*check)(const Bulkhead__Object *o, struct fault *fault);
+	/* Takes what path names (never labels) from one record into the other by
+	 * pointer; arena is for what must be built. 0, -ENOENT when the path names
+	 * nothing that may change, -ENOMEM. NULL: nothing but labels changes. */
+	int (*take)(Bulkhead__Object *to, const Bulkhead__Object *from, const char *path, struct arena *a);
+	/* All paths of an update that names none; ends with NULL. */
+	const char *const *paths;
+	/* Refuses to let it go. May be NULL. */
+	int (*may_delete)(struct metadata *m, const struct object *o, struct fault *fault);
+};
+#define OBJECT_KEY_MAX 1024
+#define OBJECT_LABEL_MAX 4096 /* key and value together, as containerd has it */
+
+/* NULL for a number that is none. */
+const struct object_kind *object_kind(Bulkhead__ObjectKind kind);
+
+void objects_init(struct objects *o);
+void objects_deinit(struct objects *o);
+/* A record of an earlier process: -EBADMSG when it is none, -EEXIST, -ENOMEM. */
+int objects_load(struct objects *o, const Bulkhead__Object *record);
+
+/* NULL: there is none. */
+struct object *object_find(const struct objects *o, Bulkhead__ObjectKind kind, const char *namespace, const char *key);
+/* The namespace is made when it is missing. -EEXIST, -EFBIG, -ENOMEM: nothing has changed. */
+int object_add(struct objects *o, const Bulkhead__Object *record, struct object **ret_object) NODISCARD;
+/* record may point into the one that it replaces; its id is the object's. */
+int object_replace(struct objects *o, struct object *x, const Bulkhead__Object *record) NODISCARD;
+/* The object is freed. */
+int object_drop(struct objects *o, struct object *x) NODISCARD;
+/* Where waiters for a change of it wait. */
+enum store_base object_base(const Bulkhead__Object *record);
+
+/* The label's value; NULL when there is none. */
+const char *object_label(const Bulkhead__Object *o, const char *key);
+
+/* --- checks, in kinds.c --- */
+
+/* Everything that holds for any object: id, labels, body. */
+int object_check(const Bulkhead__Object *o, struct fault *fault) NODISCARD;
+int object_key_check(const Bulkhead__ObjectKey *id, struct fault *fault) NODISCARD;
+/* "container "web" in namespace "default"", for sentences. */
+#define OBJECT_TEXT_MAX 256
+const char *object_text(const Bulkhead__ObjectKey *id, char ret_text[OBJECT_TEXT_MAX]);
+/* old with what paths (all when there are none) say of new; in the arena, but
+ * for what still points into either. */
+int object_merge(const Bulkhead__Object *old, const Bulkhead__Object *new, char *const *paths, size_t n_paths,
+		 struct arena *a, Bulkhead__Object **ret_merged, struct fault *fault) NODISCARD;
+
+/* --- views, in views.c --- */
+
+/* Objects of NAMESPACE_CRI that stand for what the CRI has made. Built in the
+ * arena; NULL when there is none or out of memory. */
+struct object_view {
+	Bulkhead__Object *(*get)(struct metadata *m, struct arena *a, const char *key);
+	/* An array of n in the arena. */
+	size_t (*list)(struct metadata *m, struct arena *a, Bulkhead__Object ***ret_list);
+};
+/* NULL: the kind has none. */
+const struct object_view *object_view(Bulkhead__ObjectKind kind);
