@@ -346,10 +346,9 @@ static void add_pax(struct archive *a, const char *records, size_t size) {
 	payload_add(a, records, size);
 }
 
-static struct outcome finish(struct archive *a) {
-	static const char end[1024];
+/* Unpacks what is there, without the two blocks that end an archive. */
+static struct outcome finish_short(struct archive *a) {
 	char file[128];
-	buffer_add(&a->b, end, sizeof(end));
 	snprintf(file, sizeof(file), "%s/hostile.tar", scratch);
 	int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0 || fd_write_all(fd, a->b.data, a->b.size) < 0)
@@ -357,6 +356,12 @@ static struct outcome finish(struct archive *a) {
 	close(fd);
 	buffer_deinit(&a->b);
 	return unpack_tar(file);
+}
+
+static struct outcome finish(struct archive *a) {
+	static const char end[1024];
+	buffer_add(&a->b, end, sizeof(end));
+	return finish_short(a);
 }
 
 static bool out_has(const char *path) {
@@ -596,6 +601,29 @@ static void test_pax(void) {
 	}
 }
 
+/* An archive may end anywhere behind the last payload, and nowhere in it. */
+static void test_unfinished(void) {
+	static const struct {
+		size_t behind; /* bytes that are there of "content" and its padding */
+		bool good;
+	} ends[] = { { 0, false }, { 6, false }, { 7, true }, { 8, true }, { 511, true }, { 512, true } };
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		struct archive a = { 0 };
+		add(&a, '0', "first", NULL, "one");
+		size_t before = a.b.size + TAR_BLOCK_SIZE;
+		add(&a, '0', "last", NULL, "content");
+		a.b.size = before + ends[i].behind;
+		struct outcome o = finish_short(&a);
+		if (ends[i].good)
+			tap_check(o.r == 0 && out_reads("first", "one") && out_reads("last", "content"),
+				  "an archive that ends %zu bytes behind its last header is whole", ends[i].behind);
+		else
+			tap_check(o.r < 0 && !o.died && o.fault.code == FAULT_DATA_LOSS,
+				  "one that ends %zu bytes behind it is not", ends[i].behind);
+		free(o.report);
+	}
+}
+
 static void test_sizes(void) {
 	struct archive a = { 0 };
 	struct tar_header h = header_of('0', "huge", 0);
@@ -749,6 +777,7 @@ int main(void) {
 	test_replacing();
 	test_whiteouts();
 	test_pax();
+	test_unfinished();
 	test_sizes();
 	test_bombs();
 	test_depth();

@@ -82,6 +82,20 @@ static int skip(struct tar *t, uint64_t size, struct fault *fault) {
 	return 0;
 }
 
+/* What fills the entry's last block: 1, 0 when the stream ends in it. Archives whose writer was never closed end like
+ * that (umoci insert's do), and nothing of them is lost. */
+static int skip_padding(struct tar *t, struct fault *fault) {
+	while (t->padding > 0) {
+		int r = more(t, fault);
+		if (r <= 0)
+			return r;
+		size_t n = (size_t)MIN((uint64_t)t->avail, t->padding);
+		used(t, n);
+		t->padding -= n;
+	}
+	return 1;
+}
+
 /* The payload of an extra header, NUL-terminated, into out of max + 1 bytes. */
 static int read_extra(struct tar *t, uint64_t size, char *out, size_t max, const char *what, struct fault *fault) {
 	if (size > max)
@@ -145,11 +159,12 @@ static int not_a_header(struct tar *t, struct fault *fault) {
 int tar_next(struct tar *t, struct tar_entry *ret_entry, struct fault *fault) {
 	struct tar_header h;
 	int r = skip(t, t->stored, fault);
-	if (r == 0)
-		r = skip(t, t->padding, fault);
 	if (r < 0)
 		return r;
-	t->stored = t->padding = 0;
+	t->stored = 0;
+	r = skip_padding(t, fault);
+	if (r <= 0)
+		return r;
 	t->has_pax = t->long_name = t->long_link = false;
 	for (;;) {
 		int64_t size = 0;

@@ -14,7 +14,7 @@
  * Like Go's archive/tar, which nearly all images were made and read with:
  * entries that aren't regular files have no payload whatever their size says,
  * global pax records are not applied, and the archive ends at its first zero
- * block or at the end of the stream between two entries.
+ * block or at the end of the stream behind an entry's payload.
  */
 #pragma once
 
