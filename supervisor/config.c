@@ -13,12 +13,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/un.h>
 
 #define FILE_MAX (64 * 1024)
-#define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
-enum kind { PATH, PATH_LIST, SOCKET_LIST, TEXT, NUMBER, LEVEL };
+enum kind { PATH, PATH_LIST, TEXT, NUMBER, LEVEL };
 
 struct key {
 	const char *name;
@@ -34,8 +32,6 @@ struct key {
 static const struct key keys[] = {
 	{ .name = "state_root", .kind = PATH, TEXT_FIELD(boot.state_root) },
 	{ .name = "run_root", .kind = PATH, TEXT_FIELD(boot.run_root) },
-	{ .name = "socket", .kind = SOCKET_LIST, TEXT_FIELD(boot.socket) },
-	{ .name = "socket_group", .kind = TEXT, TEXT_FIELD(socket_group) },
 	{ .name = "certs_dir", .kind = PATH, TEXT_FIELD(boot.certs_dir) },
 	{ .name = "cni_conf_dir", .kind = PATH, TEXT_FIELD(boot.cni_conf_dir) },
 	{ .name = "cni_bin_dirs", .kind = PATH_LIST, TEXT_FIELD(boot.cni_bin_dirs) },
@@ -85,8 +81,22 @@ static const struct config defaults = {
 		.pull_progress_timeout_s = 300,
 		.log_line_max = 16384,
 		.stream_idle_timeout_s = 4 * 3600,
+		.endpoints = {
+			{
+				.name = "cri",
+				.services = GROUP_BIT(CRI) | GROUP_BIT(CRI_V1ALPHA2) | GROUP_BIT(CRI_SEED) |
+					    GROUP_BIT(HEALTH) | GROUP_BIT(ADMIN),
+				.access = ACCESS_FULL,
+			},
+			{
+				.name = "containerd",
+				.services = GROUP_BIT(CONTAINERD) | GROUP_BIT(HEALTH),
+				.access = ACCESS_FULL,
+			},
+		},
+		.n_endpoints = 2,
 	},
-	.socket_group = "root",
+	.listeners = { LISTENER_DEFAULT, LISTENER_DEFAULT },
 	.stream_address = "127.0.0.1",
 	.uid_base = 64100,
 	.worker_timeout_s = 30,
@@ -103,9 +113,7 @@ static uint32_t *number_of(struct config *c, const struct key *k) {
 
 /* --- values --- */
 
-/* Absolute, no "//", "." or "..", no slash at the end but in "/": two spellings
- * of one folder would be two folders to whoever compares them. */
-static bool path_clean(const char *p, size_t n) {
+bool config_path_clean(const char *p, size_t n) {
 	if (n == 0 || p[0] != '/')
 		return false;
 	for (size_t i = 0; i < n;) {
@@ -120,10 +128,10 @@ static bool path_clean(const char *p, size_t n) {
 	return true;
 }
 
-static bool path_list_clean(const char *text, size_t longest) {
+static bool path_list_clean(const char *text) {
 	for (;;) {
 		size_t n = strcspn(text, ":");
-		if (!path_clean(text, n) || n > longest)
+		if (!config_path_clean(text, n))
 			return false;
 		if (text[n] == '\0')
 			return true;
@@ -133,12 +141,10 @@ static bool path_list_clean(const char *text, size_t longest) {
 
 static int text_set(const struct key *k, char *field, const char *where, const char *value, struct fault *fault) {
 	const char *want = NULL;
-	if (k->kind == PATH && !path_clean(value, strlen(value)))
+	if (k->kind == PATH && !config_path_clean(value, strlen(value)))
 		want = "an absolute path without \".\", \"..\" or empty parts";
-	else if (k->kind == PATH_LIST && !path_list_clean(value, k->size))
+	else if (k->kind == PATH_LIST && !path_list_clean(value))
 		want = "absolute paths with \":\" between them";
-	else if (k->kind == SOCKET_LIST && !path_list_clean(value, SOCKET_PATH_MAX))
-		want = "absolute paths of at most 107 bytes with \":\" between them";
 	else if (k->kind == TEXT && value[0] == '\0')
 		want = "a value";
 	if (want)
@@ -165,26 +171,26 @@ static int number_set(const struct key *k, uint32_t *field, const char *where, c
 /* --- runtimes: "runtime.NAME = PATH" --- */
 
 #define RUNTIME_PREFIX "runtime."
+#define ENDPOINT_PREFIX "endpoint."
 
-/* As a handler of the CRI may be called: an RFC 1123 label. "native" is what
- * the daemon does by itself. */
-static bool runtime_name_valid(const char *name) {
+bool config_label_valid(const char *name) {
 	size_t n = strlen(name);
 	for (size_t i = 0; i < n; i++)
 		if (!(name[i] >= 'a' && name[i] <= 'z') && !isdigit((unsigned char)name[i]) &&
 		    !(name[i] == '-' && i > 0 && i + 1 < n))
 			return false;
-	return n > 0 && n < BOOT_RUNTIME_NAME_MAX && strcmp(name, "native") != 0;
+	return n > 0 && n < BOOT_RUNTIME_NAME_MAX;
 }
 
 static int runtime_set(struct config *c, const char *where, const char *name, const char *path, struct fault *fault) {
 	struct boot_runtime *r = NULL;
-	if (!runtime_name_valid(name))
+	/* "native" is what the daemon does by itself. */
+	if (!config_label_valid(name) || strcmp(name, "native") == 0)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
 				 "%s: \"%s\" can't name a runtime: at most %d small letters, digits and \"-\" within, "
 				 "and not \"native\"",
 				 where, name, BOOT_RUNTIME_NAME_MAX - 1);
-	if (!path_clean(path, strlen(path)) || strlen(path) >= sizeof(r->path))
+	if (!config_path_clean(path, strlen(path)) || strlen(path) >= sizeof(r->path))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
 				 "%s: runtime \"%s\" takes the absolute path of its program, not \"%s\"", where, name,
 				 path);
@@ -202,6 +208,8 @@ static int runtime_set(struct config *c, const char *where, const char *name, co
 int config_set(struct config *c, const char *where, const char *key, const char *value, struct fault *fault) {
 	if (strncmp(key, RUNTIME_PREFIX, strlen(RUNTIME_PREFIX)) == 0)
 		return runtime_set(c, where, key + strlen(RUNTIME_PREFIX), value, fault);
+	if (strncmp(key, ENDPOINT_PREFIX, strlen(ENDPOINT_PREFIX)) == 0)
+		return endpoint_set(c, where, key + strlen(ENDPOINT_PREFIX), value, fault);
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const struct key *k = &keys[i];
 		if (strcmp(k->name, key) != 0)
@@ -281,17 +289,6 @@ static int file_apply(struct config *c, const char *file, char *text, struct fau
 	return 0;
 }
 
-static int finish(struct config *c, struct fault *fault) {
-	if (c->boot.socket[0] != '\0')
-		return 0;
-	int n = snprintf(c->boot.socket, sizeof(c->boot.socket), "%s/bulkhead.sock", c->boot.run_root);
-	if ((size_t)n > SOCKET_PATH_MAX)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "run_root \"%s\" is too long for a socket in it: set \"socket\" to a shorter path",
-				 c->boot.run_root);
-	return 0;
-}
-
 int config_load(const struct config_source *source, struct config *ret_config, struct fault *fault) {
 	struct config c = defaults;
 	CLEANUP_FREE char *text = NULL;
@@ -309,7 +306,7 @@ int config_load(const struct config_source *source, struct config *ret_config, s
 		if (r < 0)
 			return r;
 	}
-	r = finish(&c, fault);
+	r = endpoints_finish(&c, fault);
 	if (r < 0)
 		return r;
 	*ret_config = c;
@@ -335,5 +332,7 @@ const char *config_reload(struct config *c, const struct config *from) {
 	if (new.boot.n_runtimes != c->boot.n_runtimes ||
 	    memcmp(new.boot.runtimes, c->boot.runtimes, sizeof(new.boot.runtimes)) != 0)
 		fixed = "runtime.*";
+	if (!endpoints_equal(c, &new))
+		fixed = "endpoint.*";
 	return fixed;
 }

@@ -9,9 +9,20 @@
 
 #define CONFIG_DEFAULT_FILE "/etc/bulkhead/bulkhead.conf"
 
+#define CONFIG_ACCOUNT_MAX 64
+
+/* The socket's file of the endpoint at the same place in boot.endpoints. */
+struct listener_config {
+	char owner[CONFIG_ACCOUNT_MAX], group[CONFIG_ACCOUNT_MAX]; /* a name or a number */
+	uint32_t mode;
+	char where[BOOT_PATH_MAX]; /* in the configuration; empty: it is there by itself */
+};
+#define LISTENER_DEFAULT \
+	{ .owner = "root", .group = "root", .mode = 0660 }
+
 struct config {
 	struct boot_config boot;
-	char socket_group[64];	   /* a name or a number */
+	struct listener_config listeners[BOOT_ENDPOINTS_MAX];
 	char stream_address[64];   /* of the streaming server: IPv4 or IPv6 */
 	uint32_t stream_port;	   /* 0: any that is free */
 	uint32_t uid_base;	   /* where bulkhead-ROLE is no user: uid_base + role */
@@ -35,3 +46,17 @@ int config_set(struct config *c, const char *where, const char *key, const char 
 /* Copies to *c what may change while the daemon runs. Returns the name of a
  * key that differs but may not, or NULL. */
 const char *config_reload(struct config *c, const struct config *from);
+
+/* --- between config.c and endpoint.c --- */
+
+/* key: "NAME.FIELD". */
+int endpoint_set(struct config *c, const char *where, const char *key, const char *value,
+		 struct fault *fault) NODISCARD;
+/* Fills in what no line said, and judges what no single line shows. */
+int endpoints_finish(struct config *c, struct fault *fault) NODISCARD;
+bool endpoints_equal(const struct config *a, const struct config *b);
+/* Absolute, no "//", "." or "..", no slash at the end but in "/": two spellings
+ * of one folder would be two folders to whoever compares them. */
+bool config_path_clean(const char *path, size_t n);
+/* An RFC 1123 label of at most 31 bytes. */
+bool config_label_valid(const char *name);

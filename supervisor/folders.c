@@ -7,11 +7,11 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "supervisor/account.h"
 #include "supervisor/privileges.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -176,42 +176,6 @@ int folders_lock(const struct config *c, int *ret_lock, int *ret_workers, struct
 
 /* --- listening sockets --- */
 
-int listener_path(const struct config *c, unsigned n, char ret_path[BOOT_PATH_MAX]) {
-	const char *p = c->boot.socket;
-	for (; n > 0; n--) {
-		p = strchr(p, ':');
-		if (!p++)
-			return -ENOENT;
-	}
-	snprintf(ret_path, BOOT_PATH_MAX, "%.*s", (int)strcspn(p, ":"), p);
-	return 0;
-}
-
-/* From the file itself, as with users. */
-static int group_find(const char *name, gid_t *ret_gid, struct fault *fault) {
-	char *end;
-	unsigned long n = strtoul(name, &end, 10);
-	if (*end == '\0' && n < UINT32_MAX) {
-		*ret_gid = (gid_t)n;
-		return 0;
-	}
-	FILE *f = fopen("/etc/group", "re");
-	const struct group *g = NULL;
-	while (f && (g = fgetgrent(f)))
-		if (strcmp(g->gr_name, name) == 0) {
-			*ret_gid = g->gr_gid;
-			break;
-		}
-	if (f)
-		fclose(f);
-	/* A machine without the file has root all the same. */
-	if (!g && strcmp(name, "root") == 0)
-		*ret_gid = 0;
-	else if (!g)
-		return fault_set(fault, FAULT_NOT_FOUND, "socket_group: there is no group \"%s\" in /etc/group", name);
-	return 0;
-}
-
 static bool below(const char *path, const char *folder) {
 	size_t n = strlen(folder);
 	return strncmp(path, folder, n) == 0 && path[n] == '/';
@@ -245,9 +209,23 @@ static int stale_remove(const struct config *c, const struct sockaddr_un *addres
 	return 0;
 }
 
-int listener_open(const struct config *c, const char *path, int *ret_fd, struct fault *fault) {
-	gid_t gid = 0;
-	int r = group_find(c->socket_group, &gid, fault);
+static int listener_owner(const struct config *c, unsigned n, uid_t *ret_uid, gid_t *ret_gid, struct fault *fault) {
+	const struct listener_config *l = &c->listeners[n];
+	const char *name = c->boot.endpoints[n].name;
+	if (!account_uid(l->owner, ret_uid))
+		return fault_set(fault, FAULT_NOT_FOUND, "endpoint.%s.owner: there is no user \"%s\" in /etc/passwd",
+				 name, l->owner);
+	if (!account_gid(l->group, ret_gid))
+		return fault_set(fault, FAULT_NOT_FOUND, "endpoint.%s.group: there is no group \"%s\" in /etc/group",
+				 name, l->group);
+	return 0;
+}
+
+int listener_open(const struct config *c, unsigned n, int *ret_fd, struct fault *fault) {
+	const char *path = c->boot.endpoints[n].socket;
+	uid_t uid;
+	gid_t gid;
+	int r = listener_owner(c, n, &uid, &gid, fault);
 	if (r < 0)
 		return r;
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -262,13 +240,13 @@ int listener_open(const struct config *c, const char *path, int *ret_fd, struct 
 	if (fd < 0)
 		return fault_errno(fault, errno, "make a socket");
 	/* Nobody gets in between bind and chmod. */
-	mode_t before = umask(0177);
+	mode_t before = umask(0777);
 	r = bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
 	umask(before);
 	if (r < 0)
 		return fault_errno(fault, r, "bind %s", path);
-	if (lchown(path, 0, gid) < 0 || chmod(path, 0660) < 0)
-		return fault_errno(fault, errno, "set the owner of %s", path);
+	if (lchown(path, uid, gid) < 0 || chmod(path, c->listeners[n].mode) < 0)
+		return fault_errno(fault, errno, "set owner and mode of %s", path);
 	if (listen(fd, 4096) < 0)
 		return fault_errno(fault, errno, "listen on %s", path);
 	*ret_fd = take_fd(&fd);

@@ -12,10 +12,8 @@ int folders_make(const struct config *c, struct fault *fault) NODISCARD;
  * open. *ret_workers is held by the workers too, and waited for: those of a
  * killed supervisor are gone when this returns. */
 int folders_lock(const struct config *c, int *ret_lock, int *ret_workers, struct fault *fault) NODISCARD;
-/* The n-th of the configured sockets; -ENOENT beyond the last. */
-int listener_path(const struct config *c, unsigned n, char ret_path[BOOT_PATH_MAX]);
-/* Binds and listens, 0660, root and socket_group; replaces the socket that a
- * dead daemon left behind. */
-int listener_open(const struct config *c, const char *path, int *ret_fd, struct fault *fault) NODISCARD;
+/* Binds the n-th endpoint's socket, with its owner and mode, and listens;
+ * replaces the socket that a dead daemon left behind. */
+int listener_open(const struct config *c, unsigned n, int *ret_fd, struct fault *fault) NODISCARD;
 /* The streaming server's: TCP, from stream_address and stream_port. */
 int stream_listener_open(const struct config *c, int *ret_fd, struct fault *fault) NODISCARD;

@@ -36,10 +36,14 @@ void supervisor_ready(struct supervisor *s, struct slot *t) {
 		if (!s->slots[i].was_ready)
 			return;
 	s->announced = true;
+	const struct boot_config *c = &s->config.boot;
 	char lines[BOOT_PATH_MAX + 64];
-	snprintf(lines, sizeof(lines), "READY=1\nSTATUS=Serving on %s", s->config.boot.socket);
+	snprintf(lines, sizeof(lines), "READY=1\nSTATUS=Serving on %s%s", c->endpoints[0].socket,
+		 c->n_endpoints > 1 ? " and others" : "");
 	notify(lines);
-	log_event(LOG_INFO, "serving", "socket", s->config.boot.socket, NULL);
+	for (uint32_t i = 0; i < c->n_endpoints; i++)
+		log_event(LOG_INFO, "serving", "endpoint", c->endpoints[i].name, "socket", c->endpoints[i].socket,
+			  "access", link_access_name(c->endpoints[i].access), NULL);
 }
 
 static void watchdog_due(void *ctx) {
@@ -53,12 +57,8 @@ static void watchdog_due(void *ctx) {
 /* --- start-up --- */
 
 static int listeners_open(struct supervisor *s, struct fault *fault) {
-	char path[BOOT_PATH_MAX];
-	while (listener_path(&s->config, (unsigned)s->n_listeners, path) == 0) {
-		if (s->n_listeners == LISTENERS_MAX)
-			return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"socket\" names more than %d paths",
-					 LISTENERS_MAX);
-		int r = listener_open(&s->config, path, &s->listeners[s->n_listeners], fault);
+	for (unsigned i = 0; i < s->config.boot.n_endpoints; i++) {
+		int r = listener_open(&s->config, i, &s->listeners[i], fault);
 		if (r < 0)
 			return r;
 		s->n_listeners++;
@@ -67,20 +67,21 @@ static int listeners_open(struct supervisor *s, struct fault *fault) {
 }
 
 static void listeners_remove(struct supervisor *s) {
-	char path[BOOT_PATH_MAX];
 	for (unsigned i = 0; i < s->n_listeners; i++)
-		if (listener_path(&s->config, i, path) == 0)
-			unlink(path);
+		unlink(s->config.boot.endpoints[i].socket);
 }
 
 static void slot_add(struct supervisor *s, enum role role, unsigned instance) {
-	s->slots[s->n_slots++] = (struct slot){
+	const char *endpoint = role == ROLE_API ? s->config.boot.endpoints[instance].name : "";
+	struct slot t = {
 		.supervisor = s,
 		.role = role,
 		.instance = instance,
 		.pidfd = -1,
 		.control = -1,
 	};
+	snprintf(t.name, sizeof(t.name), "%s%s%s", role_name(role), *endpoint ? "/" : "", endpoint);
+	s->slots[s->n_slots++] = t;
 }
 
 static int environment_prepare(struct supervisor *s, struct fault *fault) {

@@ -1,6 +1,8 @@
 /* The privilege table for people who review it: `bulkheadd --print-privileges`. */
 #include "supervisor/privilege_table.h"
 
+#include "boot/endpoint.h"
+
 #include <linux/capability.h>
 #include <sched.h>
 
@@ -99,12 +101,28 @@ static int print_row(enum role role, const struct config *c, FILE *to, struct fa
 	return 0;
 }
 
+static void print_endpoint(const struct config *c, unsigned n, FILE *to) {
+	const struct boot_endpoint *e = &c->boot.endpoints[n];
+	const struct listener_config *l = &c->listeners[n];
+	fprintf(to, "endpoint %s\n  socket        %s, %s:%s %04o\n  access        %s\n  services     ", e->name,
+		e->socket, l->owner, l->group, (unsigned)l->mode, link_access_name(e->access));
+	for (enum service_group g = 0; g < GROUP_COUNT; g++)
+		if (e->services & (1u << g))
+			fprintf(to, " %s%s", service_group_name(g), GROUPS_SERVED & (1u << g) ? "" : " (none yet)");
+	fprintf(to, "\n  clients      %s", e->n_uids ? " uid" : " whoever may open the socket");
+	for (uint32_t i = 0; i < e->n_uids; i++)
+		fprintf(to, " %u", e->uids[i]);
+	fputs("\n\n", to);
+}
+
 int privileges_print(const struct config *c, FILE *to, struct fault *fault) {
 	for (enum role role = ROLE_API; role < ROLE_COUNT; role++) {
 		int r = print_row(role, c, to, fault);
 		if (r < 0)
 			return r;
 	}
+	for (unsigned i = 0; i < c->boot.n_endpoints; i++)
+		print_endpoint(c, i, to);
 	fprintf(to, "The groups of system calls (* with checked arguments):\n\n");
 	for (unsigned i = 0; syscall_group_name(i); i++) {
 		fprintf(to, "%s: ", syscall_group_name(i));

@@ -1,9 +1,9 @@
+#include "supervisor/account.h"
 #include "supervisor/privilege_table.h"
 
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/io_uring.h>
-#include <pwd.h>
 #include <sched.h>
 #include <string.h>
 
@@ -158,28 +158,12 @@ const struct opcode privilege_opcodes[] = {
 
 /* --- resolving --- */
 
-/* From the file itself: what else the name service would ask may be slow, away,
- * or code that doesn't belong into this process. */
-static void user_find(const char *name, uid_t *uid, gid_t *gid) {
-	FILE *f = fopen("/etc/passwd", "re");
-	if (!f)
-		return;
-	const struct passwd *p;
-	while ((p = fgetpwent(f)))
-		if (strcmp(p->pw_name, name) == 0) {
-			*uid = p->pw_uid;
-			*gid = p->pw_gid;
-			break;
-		}
-	fclose(f);
-}
-
 void privileges_owner(enum role role, const struct config *c, uid_t *ret_uid, gid_t *ret_gid) {
 	*ret_uid = *ret_gid = 0;
 	if (!privilege_rows[role].user)
 		return;
 	*ret_uid = *ret_gid = c->uid_base + role;
-	user_find(privilege_rows[role].user, ret_uid, ret_gid);
+	account_user(privilege_rows[role].user, ret_uid, ret_gid);
 }
 
 bool privileges_peers(enum role a, enum role b) {

@@ -115,7 +115,9 @@ static int become(const struct spawn *s, int control, struct fault *fault) {
 	executable(s->libexec, s->role, path, sizeof(path));
 	snprintf(name, sizeof(name), "bulkhead-%s", role_name(s->role));
 	environment(env, space, sizeof(space));
-	execve(path, (char *[]){ name, NULL }, env);
+	char endpoint[BOOT_ENDPOINT_NAME_MAX];
+	snprintf(endpoint, sizeof(endpoint), "%s", s->config->boot.endpoints[s->instance].name);
+	execve(path, (char *[]){ name, s->role == ROLE_API ? endpoint : NULL, NULL }, env);
 	return fault_errno(fault, errno, "execute %s", path);
 }
 

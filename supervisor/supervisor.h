@@ -12,15 +12,16 @@
 #include "loop/loop.h"
 #include "supervisor/config.h"
 
-#define LISTENERS_MAX 8
-#define SLOTS_MAX (ROLE_COUNT + LISTENERS_MAX)
+#define SLOTS_MAX (ROLE_COUNT + BOOT_ENDPOINTS_MAX)
+#define SLOT_NAME_MAX (16 + BOOT_ENDPOINT_NAME_MAX)
 
 /* A place that one worker after the other fills. */
 struct slot {
 	struct supervisor *supervisor;
 	enum role role;
-	unsigned instance;
-	pid_t pid; /* 0: none runs */
+	unsigned instance;	  /* of an API worker: its endpoint's place */
+	char name[SLOT_NAME_MAX]; /* "metadata", "api/cri" */
+	pid_t pid;		  /* 0: none runs */
 	int pidfd, control;
 	struct loop_source *exit_source, *control_source, *restart_timer;
 	bool ready;	 /* this one */
@@ -40,8 +41,8 @@ struct supervisor {
 	int lock, workers_lock;
 	struct slot slots[SLOTS_MAX];
 	size_t n_slots;
-	int listeners[LISTENERS_MAX];
-	size_t n_listeners;
+	int listeners[BOOT_ENDPOINTS_MAX]; /* by endpoint */
+	size_t n_listeners;		   /* that are open */
 	int stream_listener;
 	int signals;
 	struct loop_source *signal_source, *watchdog_timer, *ping_timer, *stop_timer;

@@ -36,7 +36,7 @@ static void slot_log(enum log_level level, const char *message, const struct slo
 		     const char *value) {
 	char pid[16];
 	snprintf(pid, sizeof(pid), "%d", (int)t->pid);
-	log_event(level, message, "worker", role_name(t->role), "pid", pid, key, value, NULL);
+	log_event(level, message, "worker", t->name, "pid", pid, key, value, NULL);
 }
 
 void slot_kill(struct slot *t, const char *why) {
@@ -76,7 +76,7 @@ static void on_violation(struct slot *t, const struct control *c) {
 		slot_kill(t, "it accuses again and again");
 	} else if (peer) {
 		t->accused = true;
-		snprintf(why, sizeof(why), "the %s worker says: %s", role_name(t->role), c->text);
+		snprintf(why, sizeof(why), "the %s worker says: %s", t->name, c->text);
 		slot_kill(peer, why);
 	}
 }
@@ -186,7 +186,7 @@ void slot_start(struct slot *t) {
 	struct fault fault;
 	t->started = clock_mono();
 	if (spawn(&spawn_it, &new, &fault) < 0) {
-		log_event(LOG_ERROR, "can't start a worker", "worker", role_name(t->role), "error", fault.text, NULL);
+		log_event(LOG_ERROR, "can't start a worker", "worker", t->name, "error", fault.text, NULL);
 		restart_later(t);
 		return;
 	}

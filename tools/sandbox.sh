@@ -110,7 +110,7 @@ daemon_start() {
 		  {"type": "portmap", "capabilities": {"portMappings": true}}]}
 	JSON
 	export BULKHEAD_SOCKET=$scratch/run/bulkhead.sock
-	set -- "run_root=$scratch/run" "state_root=$scratch/state" "socket=$BULKHEAD_SOCKET" \
+	set -- "run_root=$scratch/run" "state_root=$scratch/state" "endpoint.cri.socket=$BULKHEAD_SOCKET" \
 		"cni_conf_dir=$scratch/cni" "cni_cache_dir=$scratch/cni-cache" "cgroup_parent=$cgroup" \
 		"certs_dir=$scratch/certs.d" "cni_bin_dirs=$scratch/cni-bin:/usr/lib/cni" "$@"
 	settings=()

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "boot/endpoint.h"
 #include "msg/roles.h"
 
 #include <linux/filter.h>
@@ -40,7 +41,6 @@ struct boot_runtime {
 struct boot_config {
 	char state_root[BOOT_PATH_MAX];	   /* /var/lib/bulkhead */
 	char run_root[BOOT_PATH_MAX];	   /* /run/bulkhead */
-	char socket[BOOT_PATH_MAX];	   /* <run_root>/bulkhead.sock */
 	char certs_dir[BOOT_PATH_MAX];	   /* /etc/bulkhead/certs.d: HOST/hosts.toml below */
 	char cni_conf_dir[BOOT_PATH_MAX];  /* /etc/cni/net.d */
 	char cni_bin_dirs[BOOT_PATH_MAX];  /* colon-separated: /opt/cni/bin:/usr/lib/cni */
@@ -53,6 +53,8 @@ struct boot_config {
 	uint32_t stream_idle_timeout_s;	   /* 14400; 0: none */
 	struct boot_runtime runtimes[BOOT_RUNTIMES_MAX];
 	uint32_t n_runtimes;
+	struct boot_endpoint endpoints[BOOT_ENDPOINTS_MAX];
+	uint32_t n_endpoints;
 };
 
 /* One path that a worker sees in its otherwise empty root, at the same place. */

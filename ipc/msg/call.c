@@ -102,6 +102,11 @@ static bool call_waits(const struct msg_call *c, int error) {
 
 static void call_begin(struct msg_call *c, const ProtobufCMessage *request, const int *fds, size_t n_fds) {
 	struct link *l = c->link;
+	if (c->row->access > l->options.access) {
+		call_fail(c, FAULT_PERMISSION_DENIED, "endpoint \"%s\" %s: %s isn't served", link_endpoint(l),
+			  link_access_phrase(l->options.access), c->row->name);
+		return;
+	}
 	size_t size = protobuf_c_message_get_packed_size(request);
 	if (size > c->row->limit || n_fds != c->row->request_fds) {
 		call_fail(c, FAULT_RESOURCE_EXHAUSTED, "%s: a request of %zu bytes exceeds the limit of %zu",

@@ -90,6 +90,8 @@ void transport_close(struct link *l);
 void link_receive(struct link *l, const struct frame *f, const uint8_t *payload, int *fds, size_t n_fds);
 void link_lost(struct link *l, bool violation, const char *format, ...) PRINTF(3, 4);
 void link_collect(struct link *l);
+/* For messages. */
+const char *link_endpoint(const struct link *l);
 /* transport.c: makes a transport of ends or socket and starts to listen. */
 int transport_start(struct link *l);
 /* call.c */

@@ -52,6 +52,10 @@ void *link_worker(struct link *l) {
 	return l->options.worker;
 }
 
+const char *link_endpoint(const struct link *l) {
+	return l->options.endpoint ? l->options.endpoint : "";
+}
+
 /* Ends the old transport, if any, on the way to a new one or to none. */
 void link_detach(struct link *l) {
 	transport_close(l);
@@ -111,6 +115,11 @@ void link_receive(struct link *l, const struct frame *f, const uint8_t *payload,
 	if (row->from != from || row->to != to || n_fds != expected) {
 		link_lost(l, true, "the %s worker may not send %s (kind %u, %zu descriptors)",
 			  role_name(l->options.peer), row->name, f->kind, n_fds);
+		return;
+	}
+	if (asks && row->access > l->options.access) {
+		link_lost(l, true, "endpoint \"%s\" %s and may not send %s", link_endpoint(l),
+			  link_access_phrase(l->options.access), row->name);
 		return;
 	}
 	switch (f->kind) {

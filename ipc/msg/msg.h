@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/fault.h"
 #include "loop/loop.h"
+#include "msg/access.h"
 #include "msg/roles.h"
 
 #include <protobuf-c/protobuf-c.h>
@@ -37,6 +38,7 @@ struct msg_row {
 	size_t limit;
 	uint8_t request_fds, reply_fds;
 	bool resend, stream;
+	enum link_access access; /* that a link needs to carry it */
 };
 
 /* NULL when there is no such row. */
@@ -94,6 +96,10 @@ struct link_handler {
 struct link_options {
 	struct loop *loop;
 	enum role self, peer;
+	/* Of a link between the API and the metadata worker, on both sides: what
+	 * the endpoint may ask for, and its name for messages. */
+	enum link_access access;
+	const char *endpoint;
 	const struct link_handler *handlers; /* ends with number 0; a row of ours
 					      * without a handler answers UNIMPLEMENTED */
 	void *worker;			     /* first argument of the handlers */

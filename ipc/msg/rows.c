@@ -3,7 +3,13 @@
 
 #include "descriptors.h"
 
-enum { RESEND = 1, STREAM = 2 };
+enum { RESEND = 1, STREAM = 2, READ = 4, METRICS = 8 };
+
+#define LEAST_ACCESS(from, flags)              \
+	((from) != ROLE_API ? ACCESS_NONE      \
+	 : (flags)&METRICS  ? ACCESS_METRICS   \
+	 : (flags)&READ	    ? ACCESS_READ_ONLY \
+			    : ACCESS_FULL)
 
 #define B(t) DESCRIPTOR_Bulkhead__##t
 #define CRI(t) DESCRIPTOR_Runtime__V1__##t
@@ -24,6 +30,7 @@ const struct msg_row msg_rows[] = {
 		.reply_fds = pfds,                          \
 		.resend = ((flags)&RESEND) != 0,            \
 		.stream = ((flags)&STREAM) != 0,            \
+		.access = LEAST_ACCESS(ROLE_##f, flags),    \
 	},
 #include "msg/messages.def"
 #undef MSG

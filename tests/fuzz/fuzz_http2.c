@@ -27,15 +27,21 @@ static void require(bool condition) {
 static void wants_output(void *ctx) {
 }
 
+static const struct boot_endpoint endpoint = { .name = "fuzz", .services = GROUPS_SERVED, .access = ACCESS_FULL };
+
 static void start(void) {
 	static const struct loop_options none = { 0 };
 	struct loop *loop;
 	struct link *link;
 	log_init("fuzz", LOG_ERROR + 1);
 	require(loop_new(&none, &loop) == 0 && loop_enable(loop, NULL, 0) == 0);
-	const struct link_options options = { .loop = loop, .self = ROLE_API, .peer = ROLE_METADATA };
+	const struct link_options options = {
+		.loop = loop, .self = ROLE_API, .peer = ROLE_METADATA, .access = ACCESS_FULL
+	};
 	require(link_new(&options, &link) == 0);
-	grpc = (struct grpc_server){ .loop = loop, .metadata = link, .services = services, .next_request = 1 };
+	grpc = (struct grpc_server){
+		.loop = loop, .metadata = link, .endpoint = &endpoint, .services = services, .next_request = 1
+	};
 }
 
 static bool take_output(struct http2_session *c) {

@@ -252,8 +252,8 @@ class Daemon:
             json.dump({"cniVersion": "1.0.0", "name": "test", "plugins": plugins}, f)
 
     def start(self, wait=True):
-        sets = {"run_root": self.run, "state_root": self.state, "socket": self.socket, "cni_conf_dir": self.cni,
-                "cni_cache_dir": os.path.join(self.folder, "cni-cache"), "cgroup_parent": self.cgroup,
+        sets = {"run_root": self.run, "state_root": self.state, "endpoint.cri.socket": self.socket,
+                "cni_conf_dir": self.cni, "cni_cache_dir": os.path.join(self.folder, "cni-cache"), "cgroup_parent": self.cgroup,
                 "certs_dir": os.path.join(self.folder, "certs.d"),
                 "cni_bin_dirs": os.path.join(self.folder, "cni-bin") + ":/usr/lib/cni"}
         command = [self.program, "-c", "/dev/null"]

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "boot/endpoint.h"
 #include "msg/typed.h"
 
 #include <stdio.h>
@@ -91,6 +92,9 @@ static const struct link_handler fake_handlers[] = {
 	{ 0 },
 };
 
+/* The endpoint that has everything. */
+static const struct boot_endpoint fake_endpoint = { .name = "test", .services = GROUPS_SERVED, .access = ACCESS_FULL };
+
 static inline int fake_init(struct fake *f, struct loop *loop) {
 	struct link_ends a, b;
 	*f = (struct fake){ 0 };
@@ -98,13 +102,14 @@ static inline int fake_init(struct fake *f, struct loop *loop) {
 		.loop = loop,
 		.self = ROLE_METADATA,
 		.peer = ROLE_API,
+		.access = ACCESS_FULL,
 		.handlers = fake_handlers,
 		.worker = f,
 	};
 	int r = link_new(&options, &f->link);
 	if (r < 0)
 		return r;
-	options = (struct link_options){ .loop = loop, .self = ROLE_API, .peer = ROLE_METADATA };
+	options = (struct link_options){ .loop = loop, .self = ROLE_API, .peer = ROLE_METADATA, .access = ACCESS_FULL };
 	r = link_new(&options, &f->api);
 	if (r < 0)
 		return r;

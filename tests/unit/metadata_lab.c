@@ -466,7 +466,7 @@ static const struct link_handler fake_handlers[] = {
 
 static struct link *new_link(struct lab *l, enum role self, enum role peer) {
 	struct link *link;
-	struct link_options o = { .loop = l->loop, .self = self, .peer = peer };
+	struct link_options o = { .loop = l->loop, .self = self, .peer = peer, .access = ACCESS_FULL };
 	o.handlers = self == ROLE_METADATA ? metadata_handlers : self == ROLE_API ? NULL : fake_handlers;
 	o.worker = self == ROLE_METADATA ? (void *)&l->m : l;
 	if (link_new(&o, &link) < 0)

@@ -7,8 +7,8 @@ OBJ_test_unpack := $(SNAP_UNPACK)
 LIBS_test_unpack := $(LIBS_snapshot)
 OBJ_test_jail := $(SNAP)/jail.o $(SNAP)/child.o
 OBJ_test_snapshot := $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildcard workers/snapshot/*.c workers/snapshot/*/*.c)))
-OBJ_test_snapshot += $(patsubst %,$(O)/%.o,supervisor/privileges supervisor/filter supervisor/config \
-	workers/skeleton/confine workers/skeleton/root)
+OBJ_test_snapshot += $(patsubst %,$(O)/%.o,supervisor/account supervisor/privileges supervisor/filter supervisor/config \
+	supervisor/endpoint workers/skeleton/confine workers/skeleton/root)
 LIBS_test_snapshot := $(LIBS_snapshot) -lseccomp
 
 $(O)/bench_snapshot: $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildcard workers/snapshot/*.c workers/snapshot/*/*.c)))

@@ -64,8 +64,11 @@ static int serve(int listener) {
 	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (loop_new(&loop_options, &f.loop) < 0 || loop_enable(f.loop, NULL, 0) < 0 || fake_init(&f.fake, f.loop) < 0)
 		return 2;
-	f.grpc =
-	    (struct grpc_server){ .loop = f.loop, .metadata = f.fake.api, .services = services, .next_request = 1 };
+	f.grpc = (struct grpc_server){ .loop = f.loop,
+				       .metadata = f.fake.api,
+				       .endpoint = &fake_endpoint,
+				       .services = services,
+				       .next_request = 1 };
 	const struct server_options options = { .loop = f.loop, .events = &grpc_events, .owner = &f.grpc };
 	if (server_new(&options, &f.server) < 0 || server_listen(f.server, listener) < 0 ||
 	    loop_poll(f.loop, fd, POLLIN, terminated, &f, &signals) < 0)

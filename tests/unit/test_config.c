@@ -30,13 +30,14 @@ static bool refused(const char *text, const char *place, const char *about) {
 static void test_values(void) {
 	struct config c;
 	tap_check(load("", &c) == 0 && strcmp(c.boot.state_root, "/var/lib/bulkhead") == 0, "defaults");
-	tap_check(strcmp(c.boot.socket, "/run/bulkhead/bulkhead.sock") == 0, "the socket lies in run_root");
+	tap_check(strcmp(c.boot.endpoints[0].socket, "/run/bulkhead/bulkhead.sock") == 0,
+		  "the socket lies in run_root");
 	int r = load("# a comment\n\n  run_root=/tmp/x # another\nlog_level\t=  debug\nmax_concurrent_downloads = 7\n"
 		     "certs_dir = /etc/a#b\n",
 		     &c);
 	tap_check(r == 0, "comments, blanks and spaces");
 	tap_check(strcmp(c.boot.run_root, "/tmp/x") == 0, "a path, without the comment after it");
-	tap_check(strcmp(c.boot.socket, "/tmp/x/bulkhead.sock") == 0, "the socket follows run_root");
+	tap_check(strcmp(c.boot.endpoints[0].socket, "/tmp/x/bulkhead.sock") == 0, "the socket follows run_root");
 	tap_check(c.boot.log_level == LOG_DEBUG && c.boot.max_concurrent_downloads == 7, "a level and a number");
 	tap_check(strcmp(c.boot.certs_dir, "/etc/a#b") == 0, "a # within a word belongs to it");
 	tap_check(load("run_root = /a\nrun_root = /b", &c) == 0 && strcmp(c.boot.run_root, "/b") == 0,
@@ -59,7 +60,7 @@ static void test_refusals(void) {
 	char text[600];
 	snprintf(text, sizeof(text), "a = b\nrun_root = /%0300d\n", 1);
 	tap_check(refused(text + 6, ":1", "longer"), "a path that doesn't fit");
-	snprintf(text, sizeof(text), "socket = /%0120d\n", 1);
+	snprintf(text, sizeof(text), "endpoint.cri.socket = /%0120d\n", 1);
 	tap_check(refused(text, ":1", "107"), "a socket path that the kernel can't take");
 	snprintf(text, sizeof(text), "run_root = /%0120d\n", 1);
 	tap_check(refused(text, "", "") || strstr(fault.text, "too long for a socket"), "a run_root too long for it");
@@ -73,7 +74,7 @@ static void test_refusals(void) {
 
 static void test_options(void) {
 	struct config c;
-	const char *options[] = { "log_level=warn", "socket=/a/x.sock:/b/y.sock" };
+	const char *options[] = { "log_level=warn", "endpoint.cri.socket=/a/x.sock" };
 	struct config_source source = { .file = path, .file_required = true, .options = options, .n_options = 2 };
 	load("log_level = debug\n", &c);
 	tap_check(config_load(&source, &c, &fault) == 0 && c.boot.log_level == LOG_WARN, "--set wins over the file");
@@ -96,18 +97,75 @@ static void test_reload(void) {
 static void test_runtimes(void) {
 	struct config c;
 	tap_check(load("runtime.runc = /usr/sbin/runc\nruntime.a-1 = /a\nruntime.runc = /b/runc\n", &c) == 0 &&
-			  c.boot.n_runtimes == 2 && strcmp(c.boot.runtimes[0].name, "runc") == 0 &&
-			  strcmp(c.boot.runtimes[0].path, "/b/runc") == 0 && strcmp(c.boot.runtimes[1].name, "a-1") == 0,
+		      c.boot.n_runtimes == 2 && strcmp(c.boot.runtimes[0].name, "runc") == 0 &&
+		      strcmp(c.boot.runtimes[0].path, "/b/runc") == 0 && strcmp(c.boot.runtimes[1].name, "a-1") == 0,
 		  "runtimes by name, the last word counts");
 	tap_check(load("runtime.x = runc\n", &c) < 0 && load("runtime.x = /a/../b\n", &c) < 0,
 		  "a runtime's program is an absolute path");
 	tap_check(load("runtime. = /a\n", &c) < 0 && load("runtime.native = /a\n", &c) < 0 &&
-			  load("runtime.A = /a\n", &c) < 0 && load("runtime.a- = /a\n", &c) < 0,
+		      load("runtime.A = /a\n", &c) < 0 && load("runtime.a- = /a\n", &c) < 0,
 		  "a runtime's name is a label, and not the native one's");
-	tap_check(load("runtime.a=/a\nruntime.b=/a\nruntime.c=/a\nruntime.d=/a\nruntime.e=/a\nruntime.f=/a\nruntime.g=/a\n"
-		       "runtime.h=/a\nruntime.i=/a\n",
-		       &c) < 0,
-		  "a ninth runtime is refused");
+	tap_check(
+	    load("runtime.a=/a\nruntime.b=/a\nruntime.c=/a\nruntime.d=/a\nruntime.e=/a\nruntime.f=/a\nruntime.g=/a\n"
+		 "runtime.h=/a\nruntime.i=/a\n",
+		 &c) < 0,
+	    "a ninth runtime is refused");
+}
+
+#define ENDPOINT(name, socket) "endpoint." name ".socket = " socket "\nendpoint." name ".services = cri\n"
+
+static void test_endpoints(void) {
+	struct config c, d;
+	tap_check(load("", &c) == 0 && c.boot.n_endpoints == 1 && strcmp(c.boot.endpoints[0].name, "cri") == 0 &&
+		      c.boot.endpoints[0].access == ACCESS_FULL && c.listeners[0].mode == 0660,
+		  "by itself there is the CRI's, and none that would serve nothing");
+	tap_check(load("endpoint.ro.services = cri  health\nendpoint.ro.access = read-only\nendpoint.ro.uids = 0 1000\n"
+		       "endpoint.ro.mode = 0666\nendpoint.ro.owner = nobody\nendpoint.ro.group = 7\n",
+		       &c) == 0 &&
+		      c.boot.n_endpoints == 2,
+		  "a second one");
+	const struct boot_endpoint *e = &c.boot.endpoints[1];
+	tap_check(strcmp(e->socket, "/run/bulkhead/ro.sock") == 0 && e->access == ACCESS_READ_ONLY &&
+		      e->services == (GROUP_BIT(CRI) | GROUP_BIT(HEALTH)) && c.listeners[1].mode == 0666 &&
+		      strcmp(c.listeners[1].owner, "nobody") == 0 && strcmp(c.listeners[1].group, "7") == 0,
+		  "its socket is named as it is, and it has what was said");
+	tap_check(endpoint_admits(e, 0) && endpoint_admits(e, 1000) && !endpoint_admits(e, 1001) &&
+		      endpoint_admits(&c.boot.endpoints[0], 1001),
+		  "it admits the uids that are named; one that names none admits all");
+	tap_check(load("endpoint.cri.uids = 5\nendpoint.cri.uids =\n", &c) == 0 && c.boot.endpoints[0].n_uids == 0,
+		  "an empty list takes them back");
+	load("", &d);
+	load("endpoint.cri.mode = 0600\n", &c);
+	tap_check(config_reload(&d, &c) != NULL && d.listeners[0].mode == 0660, "a reload changes none of it");
+	load("\n\nendpoint.cri.mode = 0660\n", &c);
+	tap_check(config_reload(&d, &c) == NULL, "nor minds where a line stands");
+}
+
+static void test_endpoint_refusals(void) {
+	tap_check(refused(ENDPOINT("a", "/x") "\n" ENDPOINT("b", "/x"), ":4", "same socket"), "a socket twice");
+	tap_check(refused(ENDPOINT("a", "/run/bulkhead/bulkhead.sock"), ":1", "same socket"),
+		  "one that another has by itself");
+	tap_check(refused("endpoint.a.services = cri dri\n", ":1", "\"dri\""), "an unknown service group");
+	tap_check(refused("\nendpoint.a.mode = 0999\n", ":2", "octal"), "a mode that isn't octal");
+	tap_check(refused("endpoint.a.mode = 01777\n", ":1", "0777"), "a mode beyond all");
+	tap_check(refused("endpoint.a.mode =\n", ":1", "octal"), "no mode");
+	tap_check(refused("endpoint.a.access = some\n", ":1", "read-only"), "an unknown access");
+	tap_check(refused("endpoint.a.access = none\n", ":1", "read-only"), "no access");
+	tap_check(refused("endpoint.a.uids = 0 -1\n", ":1", "uids are numbers"), "a negative uid");
+	tap_check(refused("endpoint.a.uids = root\n", ":1", "uids are numbers"), "a uid by name");
+	tap_check(refused("endpoint.a.uids = 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n", ":1", "more than 16"),
+		  "a seventeenth uid");
+	tap_check(refused("endpoint.a.socket = run/x\n", ":1", "absolute"), "a relative socket");
+	tap_check(refused("endpoint.a.owner =\n", ":1", "a name"), "an empty owner");
+	tap_check(refused("endpoint.a.colour = red\n", ":1", "endpoint.a.colour"), "an unknown field");
+	tap_check(refused("endpoint.a = red\n", ":1", "unknown key"), "no field");
+	tap_check(refused("endpoint.A.mode = 0600\n", ":1", "can't name an endpoint"), "a name that isn't a label");
+	tap_check(refused("endpoint.a.mode = 0600\n", ":1", "would serve nothing"), "an endpoint without services");
+	tap_check(refused("endpoint.a.services = health\n", ":1", "would serve nothing"), "one with health only");
+	tap_check(refused(ENDPOINT("a", "/a") ENDPOINT("b", "/b") ENDPOINT("c", "/c") ENDPOINT("d", "/d")
+			      ENDPOINT("e", "/e") ENDPOINT("f", "/f") ENDPOINT("g", "/g"),
+			  ":13", "more than 8"),
+		  "a ninth endpoint");
 }
 
 /* What packaging/bulkhead.conf says is true: its keys exist, and what is
@@ -128,7 +186,7 @@ static void test_packaged(void) {
 			keys++;
 		}
 	load("", &defaults);
-	tap_check(load(text, &packaged) == 0 && keys == 19, "it names all %u keys", keys);
+	tap_check(load(text, &packaged) == 0 && keys == 24, "it names all %u keys", keys);
 	tap_check(config_reload(&defaults, &packaged) == NULL &&
 		      memcmp(&defaults.boot, &packaged.boot, sizeof(defaults.boot)) == 0 &&
 		      defaults.worker_timeout_s == packaged.worker_timeout_s &&
@@ -146,6 +204,8 @@ int main(void) {
 	test_options();
 	test_reload();
 	test_runtimes();
+	test_endpoints();
+	test_endpoint_refusals();
 	test_packaged();
 	unlink(path);
 	return tap_done();

@@ -1,1 +1,1 @@
-OBJ_test_config := $(O)/supervisor/config.o
+OBJ_test_config := $(patsubst %,$(O)/supervisor/%.o,config endpoint)

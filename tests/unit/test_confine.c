@@ -8,6 +8,7 @@
  */
 #include "base/clock.h"
 #include "base/fd.h"
+#include "msg/typed.h"
 #include "supervisor/privileges.h"
 #include "tap.h"
 #include "workers/skeleton/confine.h"
@@ -211,6 +212,8 @@ static const struct {
 
 /* --- applying a row --- */
 
+static struct loop *own_loop; /* of the confined process */
+
 static int confined(enum role role, int (*run)(void)) {
 	static struct boot_privileges p;
 	struct fault fault;
@@ -223,6 +226,7 @@ static int confined(enum role role, int (*run)(void)) {
 		fprintf(stderr, "# %s: %s\n", role_name(role), fault.text);
 		_exit(254);
 	}
+	own_loop = loop;
 	_exit(run());
 }
 
@@ -315,6 +319,90 @@ static const struct {
 	{ ROLE_TASK, "make a local socket", unix_socket },
 	{ ROLE_STREAM, "set a terminal's size", resize_terminal },
 };
+
+/* --- a read-only endpoint's API worker in somebody else's hands --- */
+
+static struct link_ends api_ends;
+
+static void answer_came(void *ctx, const struct msg_answer *a) {
+	*(enum fault_code *)ctx = a->fault ? a->fault->code : FAULT_NONE;
+}
+
+/* It sends what it likes: its own end of the link asks it nothing. */
+static int start_container(void) {
+	const struct link_options options = {
+		.loop = own_loop, .self = ROLE_API, .peer = ROLE_METADATA, .access = ACCESS_FULL
+	};
+	struct link *link;
+	enum fault_code code = FAULT_UNKNOWN;
+	Runtime__V1__StartContainerRequest q = RUNTIME__V1__START_CONTAINER_REQUEST__INIT;
+	if (link_new(&options, &link) < 0 || link_attach_ring(link, &api_ends) < 0)
+		return EIO;
+	cri_start_container_send(link, NULL, &q, NULL, 0, answer_came, &code);
+	for (int i = 0; i < 20 && code == FAULT_UNKNOWN; i++)
+		loop_turn(own_loop, 10 * NS_PER_MS);
+	return code == FAULT_NONE ? 0 : EPERM;
+}
+
+struct judge {
+	int started, violations;
+};
+
+static void on_cri_start_container(struct judge *j, struct msg_request *r,
+				   const Runtime__V1__StartContainerRequest *m) {
+	Runtime__V1__StartContainerResponse reply = RUNTIME__V1__START_CONTAINER_RESPONSE__INIT;
+	j->started++;
+	cri_start_container_reply(r, &reply, NULL, 0);
+}
+HANDLER_DEFINE(struct judge, cri_start_container)
+
+static void judged(void *worker, struct link *l, bool violation, const char *text) {
+	((struct judge *)worker)->violations += violation;
+}
+
+static struct judge judge_of(enum link_access access) {
+	static const struct link_handler handlers[] = { HANDLER(cri_start_container), { 0 } };
+	struct judge j = { 0 };
+	struct link_ends ends;
+	struct loop *loop;
+	struct link *link;
+	struct link_options options = { .self = ROLE_METADATA,
+					.peer = ROLE_API,
+					.access = access,
+					.endpoint = "look",
+					.handlers = handlers,
+					.worker = &j,
+					.on_down = judged };
+	if (link_ends_new(&ends, &api_ends) < 0)
+		abort();
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0)
+		confined(ROLE_API, start_container);
+	link_ends_close(&api_ends);
+	if (loop_new(NULL, &loop) < 0 || loop_enable(loop, NULL, 0) < 0)
+		abort();
+	options.loop = loop;
+	if (link_new(&options, &link) < 0 || link_attach_ring(link, &ends) < 0)
+		abort();
+	for (int i = 0; i < 200 && j.started + j.violations == 0; i++)
+		loop_turn(loop, 10 * NS_PER_MS);
+	loop_turn(loop, 10 * NS_PER_MS);
+	waitpid(pid, NULL, 0);
+	link_free(link);
+	loop_free(loop);
+	return j;
+}
+
+static void test_taken_over(void) {
+	struct judge j = judge_of(ACCESS_READ_ONLY);
+	tap_check(j.started == 0 && j.violations == 1,
+		  "a read-only API worker that was taken over can't start a container, and is found out");
+	j = judge_of(ACCESS_METRICS);
+	tap_check(j.started == 0 && j.violations == 1, "nor can one for metrics");
+	j = judge_of(ACCESS_FULL);
+	tap_check(j.started == 1 && j.violations == 0, "one with full access starts it: the attack is a real one");
+}
 
 /* --- io_uring's own restriction: the same ring, an opcode that isn't in the row --- */
 
@@ -425,6 +513,7 @@ int main(void) {
 		tap_check(got == 0, "%s can %s: %s", role_name(grants[i].role), grants[i].name,
 			  got < 0 ? "not tried" : strerrordesc_np(got));
 	}
+	test_taken_over();
 	tap_check(forbidden_opcode() == 0, "the api worker's ring has no opcode that opens or connects");
 	tap_check(fsync_on_api_ring() == EACCES, "an opcode that isn't in the row is refused by the ring");
 	tear_down();

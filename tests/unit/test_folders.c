@@ -122,28 +122,33 @@ static void test_lock(const struct config *c) {
 }
 
 static void test_listener(struct config *c) {
-	char path[BOOT_PATH_MAX];
+	char *path = c->boot.endpoints[0].socket;
 	int fd = -1, second = -1;
-	tap_check(listener_path(c, 0, path) == 0 && strcmp(path, below("run/bulkhead.sock")) == 0 &&
-		      listener_path(c, 1, path) == -ENOENT,
-		  "one socket by default");
-	listener_path(c, 0, path);
-	tap_check(listener_open(c, path, &fd, &fault) == 0 && is("run/bulkhead.sock", 0660, 0), "it is root's, 0660");
+	tap_check(c->boot.n_endpoints == 1 && strcmp(path, below("run/bulkhead.sock")) == 0, "one socket by default");
+	tap_check(listener_open(c, 0, &fd, &fault) == 0 && is("run/bulkhead.sock", 0660, 0), "it is root's, 0660");
 	close(fd);
-	tap_check(listener_open(c, path, &fd, &fault) == 0, "one that a dead daemon left is replaced");
+	tap_check(listener_open(c, 0, &fd, &fault) == 0, "one that a dead daemon left is replaced");
 	close(fd);
-	tap_check(listener_open(c, below("x/y.sock"), &fd, &fault) == 0, "elsewhere, with the folder");
-	tap_check(listener_open(c, below("x/y.sock"), &second, &fault) < 0 && strstr(fault.text, "another process"),
+	snprintf(path, BOOT_SOCKET_MAX, "%s", below("x/y.sock"));
+	tap_check(listener_open(c, 0, &fd, &fault) == 0, "elsewhere, with the folder");
+	tap_check(listener_open(c, 0, &second, &fault) < 0 && strstr(fault.text, "another process"),
 		  "where somebody listens it isn't taken away");
 	close(fd);
-	tap_check(listener_open(c, below("outside"), &second, &fault) < 0 && strstr(fault.text, "not a socket"),
-		  "nor is a file");
-	configure(c, "socket_group=no-such-group");
-	tap_check(listener_open(c, path, &fd, &fault) < 0 && strstr(fault.text, "no-such-group"), "an unknown group");
-	configure(c, "socket_group=4242");
+	snprintf(path, BOOT_SOCKET_MAX, "%s", below("outside"));
+	tap_check(listener_open(c, 0, &second, &fault) < 0 && strstr(fault.text, "not a socket"), "nor is a file");
+	configure(c, "endpoint.cri.group=no-such-group");
+	tap_check(listener_open(c, 0, &fd, &fault) < 0 && strstr(fault.text, "no-such-group"), "an unknown group");
+	configure(c, "endpoint.cri.owner=no-such-user");
+	tap_check(listener_open(c, 0, &fd, &fault) < 0 && strstr(fault.text, "no-such-user"), "an unknown user");
+	configure(c, "endpoint.cri.group=4242");
 	struct stat st;
-	tap_check(listener_open(c, path, &fd, &fault) == 0 && stat(path, &st) == 0 && st.st_gid == 4242,
+	tap_check(listener_open(c, 0, &fd, &fault) == 0 && stat(path, &st) == 0 && st.st_gid == 4242,
 		  "a group by number");
+	close(fd);
+	configure(c, "endpoint.cri.mode=0606");
+	c->listeners[0].owner[0] = '7';
+	c->listeners[0].owner[1] = '\0';
+	tap_check(listener_open(c, 0, &fd, &fault) == 0 && is("run/bulkhead.sock", 0606, 7), "an owner and a mode");
 	close(fd);
 }
 

@@ -131,8 +131,11 @@ static void open_all(struct fixture *f) {
 	*f = (struct fixture){ .budget = { .limit = (size_t)256 << 20 } };
 	if (loop_new(&options, &f->loop) < 0 || loop_enable(f->loop, NULL, 0) < 0 || fake_init(&f->fake, f->loop) < 0)
 		abort();
-	f->grpc =
-	    (struct grpc_server){ .loop = f->loop, .metadata = f->fake.api, .services = services, .next_request = 7 };
+	f->grpc = (struct grpc_server){ .loop = f->loop,
+					.metadata = f->fake.api,
+					.endpoint = &fake_endpoint,
+					.services = services,
+					.next_request = 7 };
 	session_open(f);
 }
 
@@ -478,7 +481,10 @@ static void test_tables(void) {
 	static char text[65536];
 	size_t size = page ? fread(text, 1, sizeof(text) - 1, page) : 0;
 	text[size] = '\0';
+	const struct grpc_server server = { .services = services, .endpoint = &fake_endpoint };
+	uint32_t groups = 0;
 	for (const struct grpc_service *s = services; s->name; s++) {
+		groups |= 1u << s->group;
 		for (const struct grpc_method *m = s->methods; m->name; m++) {
 			const ProtobufCMethodDescriptor *d =
 			    protobuf_c_service_descriptor_get_method_by_name(s->api, m->name);
@@ -493,10 +499,11 @@ static void test_tables(void) {
 			char path[128], entry[128];
 			snprintf(path, sizeof(path), "/%s/%s", s->name, s->api->methods[i].name);
 			snprintf(entry, sizeof(entry), "\n| %s |", s->api->methods[i].name);
-			bool there = grpc_resolve(services, path, &t, &fault) == 0;
+			bool there = grpc_resolve(&server, path, &t, &fault) == 0;
 			described &= there == !page_names(text, s->name, entry);
 		}
 	}
+	tap_check(groups == GROUPS_SERVED, "the groups that a configuration may rely on are those with services");
 	tap_check(named, "every method is one of its service");
 	tap_check(types, "every method's types are its message's types");
 	if (page)

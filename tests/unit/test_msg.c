@@ -7,6 +7,7 @@
 #include "tap.h"
 
 #include <fcntl.h>
+#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -299,6 +300,140 @@ static void test_violations(struct loop *l) {
 		"cut payload");
 }
 
+/* --- access: a link of an endpoint that may not do everything --- */
+
+static void on_any(void *worker, struct msg_request *r, const ProtobufCMessage *m) {
+	((struct side *)worker)->requests++;
+	msg_failf(r, FAULT_ABORTED, "%s has come", r->row->name);
+}
+
+/* Everything that an API worker may say at all. */
+static const struct link_handler *api_handlers(void) {
+	static struct link_handler all[256];
+	size_t n = 0;
+	for (const struct msg_row *r = msg_rows; r->name && n + 1 < ARRAY_SIZE(all); r++)
+		if (r->from == ROLE_API)
+			all[n++] = (struct link_handler){ .number = r->number, .handle = on_any };
+	return all;
+}
+
+/* claims: what the sender believes, or has been made to believe. */
+static void endpoint_new(struct loop *l, enum link_access claims, enum link_access access, struct side *api,
+			 struct side *metadata) {
+	struct link_ends x, y;
+	*api = *metadata = (struct side){ .loop = l };
+	const struct link_options a = { .loop = l,
+					.self = ROLE_API,
+					.peer = ROLE_METADATA,
+					.access = claims,
+					.endpoint = "look",
+					.worker = api,
+					.on_down = on_down };
+	const struct link_options m = { .loop = l,
+					.self = ROLE_METADATA,
+					.peer = ROLE_API,
+					.access = access,
+					.endpoint = "look",
+					.worker = metadata,
+					.on_down = on_down,
+					.handlers = api_handlers() };
+	if (link_new(&a, &api->link) < 0 || link_new(&m, &metadata->link) < 0 || link_ends_new(&x, &y) < 0 ||
+	    link_attach_ring(api->link, &x) < 0 || link_attach_ring(metadata->link, &y) < 0)
+		abort();
+}
+
+static void row_done(void *ctx, const struct msg_answer *a) {
+	struct result *r = ctx;
+	r->calls++;
+	r->code = a->fault ? a->fault->code : FAULT_NONE;
+	snprintf(r->text, sizeof(r->text), "%s", a->fault ? a->fault->text : "");
+}
+
+static struct result say(struct loop *l, struct side *api, const struct msg_row *row) {
+	_Alignas(max_align_t) uint8_t memory[4096] = { 0 };
+	const int fds[MSG_FDS_MAX] = { 0 };
+	struct result r = { 0 };
+	if (row->request->sizeof_message > sizeof(memory))
+		abort();
+	protobuf_c_message_init(row->request, memory);
+	struct msg_call *c =
+	    msg_send(api->link, row->number, NULL, (ProtobufCMessage *)memory, fds, row->request_fds, row_done, &r);
+	turns(l, 6);
+	if (r.calls == 0)
+		msg_cancel(c);
+	return r;
+}
+
+/* Each row over each link, said by a worker that knows what it may say, and by
+ * one that somebody has taken over. */
+static void test_access(struct loop *l, enum link_access access) {
+	bool honest = true, taken_over = true;
+	for (const struct msg_row *row = msg_rows; row->name; row++) {
+		struct side api, metadata;
+		if (row->from != ROLE_API)
+			continue;
+		bool carried = row->access <= access;
+		endpoint_new(l, access, access, &api, &metadata);
+		struct result r = say(l, &api, row);
+		honest &= r.calls == 1 && r.code == (carried ? FAULT_ABORTED : FAULT_PERMISSION_DENIED) &&
+			  metadata.requests == carried && metadata.down == 0;
+		sides_free(&api, &metadata);
+		endpoint_new(l, ACCESS_FULL, access, &api, &metadata);
+		say(l, &api, row);
+		taken_over &= metadata.requests == carried && metadata.violation == !carried;
+		sides_free(&api, &metadata);
+		turns(l, 2);
+	}
+	tap_check(honest, "%s access: a call that isn't carried fails where it is made", link_access_name(access));
+	tap_check(taken_over, "%s access: whoever sends it all the same has broken the protocol",
+		  link_access_name(access));
+}
+
+static void test_access_words(struct loop *l) {
+	struct side api, metadata;
+	endpoint_new(l, ACCESS_READ_ONLY, ACCESS_READ_ONLY, &api, &metadata);
+	struct result r = say(l, &api, msg_row_find(MSG_cri_start_container));
+	tap_check(strcmp(r.text, "endpoint \"look\" is read-only: cri_start_container isn't served") == 0,
+		  "it says why");
+	sides_free(&api, &metadata);
+	endpoint_new(l, ACCESS_FULL, ACCESS_READ_ONLY, &api, &metadata);
+	say(l, &api, msg_row_find(MSG_cri_start_container));
+	tap_check(metadata.requests == 0 && metadata.violation && strstr(metadata.down_text, "cri_start_container"),
+		  "a read-only API worker that was taken over starts no container");
+	sides_free(&api, &metadata);
+	turns(l, 2);
+}
+
+/* What each kind of endpoint is for; a row that lost its flag, or got one that
+ * it shouldn't have, is seen here. */
+static void test_access_classes(void) {
+	static const struct {
+		uint16_t number;
+		enum link_access access;
+	} known[] = {
+		{ MSG_cri_list_pod_sandbox_metrics, ACCESS_METRICS },
+		{ MSG_cri_list_container_stats, ACCESS_METRICS },
+		{ MSG_cri_list_containers, ACCESS_READ_ONLY },
+		{ MSG_cri_container_status, ACCESS_READ_ONLY },
+		{ MSG_events, ACCESS_READ_ONLY },
+		{ MSG_cri_start_container, ACCESS_FULL },
+		{ MSG_cri_run_pod_sandbox, ACCESS_FULL },
+		{ MSG_cri_exec, ACCESS_FULL },
+		{ MSG_cri_attach, ACCESS_FULL },
+		{ MSG_cri_port_forward, ACCESS_FULL },
+		{ MSG_cri_exec_sync, ACCESS_FULL },
+		{ MSG_call_exec, ACCESS_FULL },
+		{ MSG_call_exec_wait, ACCESS_FULL },
+		{ MSG_cri_pull_image, ACCESS_FULL },
+		{ MSG_admin_pull, ACCESS_FULL },
+		{ MSG_task_start, ACCESS_NONE },
+	};
+	bool right = true;
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		right &= msg_row_find(known[i].number)->access == known[i].access;
+	tap_check(right, "streams, commands and changes need full access; lists and events reading; numbers metrics");
+}
+
 static void test_ring_lies(void) {
 	int rw[2], ro[2];
 	struct ring a, b;
@@ -355,6 +490,10 @@ int main(void) {
 		sides_free(&a, &b);
 	}
 	test_violations(l);
+	test_access_classes();
+	for (enum link_access access = ACCESS_METRICS; access < ACCESS_COUNT; access++)
+		test_access(l, access);
+	test_access_words(l);
 	test_ring_lies();
 	loop_free(l);
 	return tap_done();

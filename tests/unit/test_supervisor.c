@@ -305,9 +305,10 @@ static void test_stop(pid_t d) {
 
 /* Two endpoints, each with a worker of its own. */
 static void test_endpoints(void) {
-	char sockets[400];
-	snprintf(sockets, sizeof(sockets), "socket = %s/run/bulkhead.sock:%s/second.sock\n", base, base);
-	configure(sockets);
+	char second[400];
+	snprintf(second, sizeof(second), "endpoint.second.socket = %s/second.sock\nendpoint.second.services = cri\n",
+		 base);
+	configure(second);
 	pid_t d = daemon_start();
 	tap_check(ask("ok"), "the first of two endpoints answers");
 	endpoint = "second.sock";

@@ -54,6 +54,15 @@ static void machine(void) {
 	    "set the sysctl net.ipv4.ip_forward to 1 (done by the first pod with a bridge)");
 }
 
+static void endpoint_says(const Bulkhead__V1__InspectReply__Endpoint *e) {
+	printf("ok   endpoint %s: %s access on %s to", e->name, e->access, e->socket);
+	for (size_t i = 0; i < e->n_services; i++)
+		printf(" %s", e->services[i]);
+	for (size_t i = 0; i < e->n_uids; i++)
+		printf("%s %u", i == 0 ? ", for uid" : "", e->uids[i]);
+	putchar('\n');
+}
+
 static void daemon_says(struct cli *c) {
 	Runtime__V1__StatusRequest r = RUNTIME__V1__STATUS_REQUEST__INIT;
 	ProtobufCMessage *m = NULL;
@@ -73,6 +82,8 @@ static void daemon_says(struct cli *c) {
 		    &fault) < 0)
 		return;
 	const Bulkhead__V1__InspectReply *in = (Bulkhead__V1__InspectReply *)m;
+	for (size_t i = 0; i < in->n_endpoints; i++)
+		endpoint_says(in->endpoints[i]);
 	printf("ok   %u pods, %u containers, %u images\n", in->sandboxes, in->containers, in->images);
 	for (size_t i = 0; i < in->n_set_aside; i++)
 		say(false, in->set_aside[i]->key, in->set_aside[i]->reason);

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "workers/api/fields.h"
 #include "workers/api/frame.h"
+#include "workers/api/policy.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -70,19 +71,20 @@ static void log_line(const struct grpc_call *c, const char *path, const char *er
 	enum log_level level = c->code != FAULT_NONE || changes ? LOG_INFO : LOG_DEBUG;
 	if (!log_enabled(level))
 		return;
-	char request[20], ms[24], method[160];
+	const struct credentials *peer = http2_peer(c->stream);
+	char request[20], ms[24], method[160], pid[12], uid[12], gid[12];
 	snprintf(request, sizeof(request), "%" PRIx64, c->context.request);
 	snprintf(ms, sizeof(ms), "%.3f", (double)(clock_mono() - c->begun) / (double)NS_PER_MS);
+	snprintf(pid, sizeof(pid), "%d", (int)peer->pid);
+	snprintf(uid, sizeof(uid), "%u", peer->uid);
+	snprintf(gid, sizeof(gid), "%u", peer->gid);
 	if (c->target.method)
 		snprintf(method, sizeof(method), "/%s/%s", c->target.service->name, c->target.method->name);
 	else
 		snprintf(method, sizeof(method), "%s", path ? path : "");
-	if (error)
-		log_event(level, "request", "req", request, "method", method, "code", fault_code_name(c->code), "ms",
-			  ms, "error", error, NULL);
-	else
-		log_event(level, "request", "req", request, "method", method, "code", fault_code_name(c->code), "ms",
-			  ms, NULL);
+	/* The pairs end at the first NULL. */
+	log_event(level, "request", "req", request, "method", method, "code", fault_code_name(c->code), "ms", ms, "pid",
+		  pid, "uid", uid, "gid", gid, error ? "error" : NULL, error, NULL);
 }
 
 /* No more work is done for the call; its stream may still be sending. */
@@ -319,7 +321,9 @@ static void begin(struct grpc_call *c, const struct head *head) {
 		refuse(c, "405");
 	} else if (!field_is_grpc(head_get(head, "content-type"))) {
 		refuse(c, "415");
-	} else if (grpc_resolve(c->server->services, path, &c->target, &fault) < 0) {
+	} else if (policy_client(c->server->endpoint, http2_peer(c->stream), &fault) < 0 ||
+		   grpc_resolve(c->server, path, &c->target, &fault) < 0 ||
+		   policy_method(c->server->endpoint, c->target.method, &fault) < 0) {
 		finish(c, path, &fault);
 	} else {
 		c->row = c->target.method->number ? msg_row_find(c->target.method->number) : NULL;

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "workers/api/http2.h"
+#include "boot/endpoint.h"
 #include "loop/loop.h"
 #include "msg/msg.h"
 
@@ -62,12 +63,15 @@ struct grpc_method {
 	void (*answer)(struct grpc_call *c, const ProtobufCMessage *request);
 	const struct grpc_duplex *duplex;
 	const struct grpc_translator *translator; /* NULL: the row has the client's own types */
-	bool changes;				  /* something: its log line is for everybody */
-	bool latest; /* each reply of the stream replaces the ones before: a slow client may miss some */
-	bool list;   /* the stream's replies are parts of a list: it ends by itself, however much is unread */
+	/* What an endpoint needs for a method that isn't one row; 0: full. */
+	enum link_access access;
+	bool changes; /* something: its log line is for everybody */
+	bool latest;  /* each reply of the stream replaces the ones before: a slow client may miss some */
+	bool list;    /* the stream's replies are parts of a list: it ends by itself, however much is unread */
 };
 
 struct grpc_service {
+	enum service_group group;
 	const char *name;    /* "runtime.v1.RuntimeService", as in the path */
 	const char *version; /* "v1" */
 	const ProtobufCServiceDescriptor *api;
@@ -77,6 +81,7 @@ struct grpc_service {
 struct grpc_server {
 	struct loop *loop;
 	struct link *metadata;
+	const struct boot_endpoint *endpoint;
 	const struct grpc_service *services; /* ends with name NULL */
 	uint64_t next_request;		     /* ids: random upper half, then counting */
 };
@@ -100,11 +105,14 @@ void grpc_finish(struct grpc_call *c);
 const struct grpc_service *grpc_call_service(const struct grpc_call *c);
 const struct grpc_server *grpc_call_server(const struct grpc_call *c);
 
-/* What a path means. NULL and a fault (UNIMPLEMENTED) when it isn't served. */
+/* NULL when the endpoint has none of that name. */
+const struct grpc_service *grpc_service_find(const struct grpc_server *server, const char *name, size_t size);
+
+/* What a path means at an endpoint, or UNIMPLEMENTED. */
 struct grpc_target {
 	const struct grpc_service *service;
 	const struct grpc_method *method;
 	const ProtobufCMethodDescriptor *types;
 };
-int grpc_resolve(const struct grpc_service *services, const char *path, struct grpc_target *ret_target,
+int grpc_resolve(const struct grpc_server *server, const char *path, struct grpc_target *ret_target,
 		 struct fault *fault);

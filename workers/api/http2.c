@@ -421,6 +421,10 @@ int http2_send(struct http2_stream *s, struct buffer *data) {
 	return 0;
 }
 
+const struct credentials *http2_peer(const struct http2_stream *s) {
+	return &s->session->options.peer;
+}
+
 size_t http2_unsent(const struct http2_stream *s) {
 	return s->body.size - s->body_sent;
 }

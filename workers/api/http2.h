@@ -19,6 +19,7 @@
 #include "base/buffer.h"
 #include "workers/api/budget.h"
 #include "workers/api/head.h"
+#include "workers/api/credentials.h"
 
 struct http2_session;
 struct http2_stream;
@@ -51,6 +52,7 @@ struct http2_options {
 	void (*wants_output)(void *ctx);
 	void *ctx;
 	struct budget *budget; /* of all connections */
+	struct credentials peer;
 };
 
 int http2_session_new(const struct http2_options *options, struct http2_session **ret_session) NODISCARD;
@@ -78,6 +80,7 @@ int http2_respond(struct http2_stream *s, const struct http2_field *fields, size
 /* Appends to the response's body; data is taken even on error. -ENOBUFS when
  * the client has left too much unread. */
 int http2_send(struct http2_stream *s, struct buffer *data) NODISCARD;
+const struct credentials *http2_peer(const struct http2_stream *s);
 /* What of the body the client's windows haven't let through yet. */
 size_t http2_unsent(const struct http2_stream *s);
 /* The body is complete: the trailers follow it. */

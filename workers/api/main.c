@@ -44,6 +44,7 @@ static int api_serve(struct worker *w) {
 	api->grpc.loop = w->loop;
 	api->grpc.metadata = worker_link(w, ROLE_METADATA, 0);
 	api->grpc.services = services;
+	api->grpc.endpoint = worker_endpoint(w, ROLE_API, w->boot->instance);
 	const struct server_options options = { .loop = w->loop, .events = &grpc_events, .owner = &api->grpc };
 	return server_new(&options, &api->server);
 }

@@ -5,9 +5,10 @@
 
 #include <string.h>
 
-static const struct grpc_service *find_service(const struct grpc_service *services, const char *name, size_t size) {
-	for (const struct grpc_service *s = services; s->name; s++)
-		if (strncmp(s->name, name, size) == 0 && s->name[size] == '\0')
+const struct grpc_service *grpc_service_find(const struct grpc_server *server, const char *name, size_t size) {
+	for (const struct grpc_service *s = server->services; s->name; s++)
+		if ((server->endpoint->services & (1u << s->group)) && strncmp(s->name, name, size) == 0 &&
+		    s->name[size] == '\0')
 			return s;
 	return NULL;
 }
@@ -19,7 +20,7 @@ static const struct grpc_method *find_method(const struct grpc_service *s, const
 	return NULL;
 }
 
-int grpc_resolve(const struct grpc_service *services, const char *path, struct grpc_target *ret_target,
+int grpc_resolve(const struct grpc_server *server, const char *path, struct grpc_target *ret_target,
 		 struct fault *fault) {
 	const char *slash = path[0] == '/' ? strchr(path + 1, '/') : NULL;
 	if (!slash || strchr(slash + 1, '/'))
@@ -27,9 +28,10 @@ int grpc_resolve(const struct grpc_service *services, const char *path, struct g
 				 path);
 	const char *name = slash + 1;
 	int size = (int)(slash - path - 1);
-	const struct grpc_service *s = find_service(services, path + 1, (size_t)size);
+	const struct grpc_service *s = grpc_service_find(server, path + 1, (size_t)size);
 	if (!s)
-		return fault_set(fault, FAULT_UNIMPLEMENTED, "unknown service %.*s", MIN(size, 200), path + 1);
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "unknown service %.*s at endpoint \"%s\"", MIN(size, 200),
+				 path + 1, server->endpoint->name);
 	const ProtobufCMethodDescriptor *types = protobuf_c_service_descriptor_get_method_by_name(s->api, name);
 	if (!types)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "unknown method %.200s of service %s", name, s->name);

@@ -22,6 +22,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 
 #define LISTENERS_MAX 8
 #define CLIENTS_MAX 512
@@ -170,6 +171,15 @@ static void client_received(void *ctx, const uint8_t *data, ssize_t n) {
 	client_settle(c);
 }
 
+static int peer_read(int fd, struct credentials *ret_peer) {
+	struct ucred cred;
+	socklen_t size = sizeof(cred);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) < 0)
+		return -errno;
+	*ret_peer = (struct credentials){ .pid = cred.pid, .uid = cred.uid, .gid = cred.gid };
+	return 0;
+}
+
 static int client_new(struct server *s, int fd_taken) {
 	int fd CLEANUP_FD = fd_taken;
 	struct client *c = calloc(1, sizeof(*c));
@@ -182,7 +192,9 @@ static int client_new(struct server *s, int fd_taken) {
 		.ctx = c,
 		.budget = &s->budget,
 	};
-	int r = http2_session_new(&options, &c->session);
+	int r = peer_read(fd, &options.peer);
+	if (r == 0)
+		r = http2_session_new(&options, &c->session);
 	if (r == 0)
 		r = loop_recv(s->options.loop, fd, client_received, c, &c->receive);
 	if (r < 0) {

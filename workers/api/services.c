@@ -15,15 +15,13 @@ static const struct grpc_method admin_methods[] = {
  * by its name in the table. */
 static void on_check(struct grpc_call *c, const ProtobufCMessage *m) {
 	const Grpc__Health__V1__HealthCheckRequest *request = (const Grpc__Health__V1__HealthCheckRequest *)m;
-	const struct grpc_service *s = services;
-	while (s->name && strcmp(s->name, request->service) != 0)
-		s++;
-	if (!s->name && request->service[0] != '\0') {
+	const struct grpc_server *server = grpc_call_server(c);
+	if (request->service[0] != '\0' && !grpc_service_find(server, request->service, strlen(request->service))) {
 		grpc_failf(c, FAULT_NOT_FOUND, "unknown service \"%.200s\"", request->service);
 		return;
 	}
 	Grpc__Health__V1__HealthCheckResponse reply = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
-	reply.status = link_attached(grpc_call_server(c)->metadata)
+	reply.status = link_attached(server->metadata)
 			   ? GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING
 			   : GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;
 	grpc_reply(c, &reply.base);
@@ -37,48 +35,56 @@ static const struct grpc_method health_methods[] = {
 /* v1alpha2 is v1 under its older name: the same bytes on the wire. */
 const struct grpc_service services[] = {
 	{
+	    .group = GROUP_CRI,
 	    .name = "runtime.v1.RuntimeService",
 	    .version = "v1",
 	    .api = &runtime__v1__runtime_service__descriptor,
 	    .methods = cri_runtime_methods,
 	},
 	{
+	    .group = GROUP_CRI,
 	    .name = "runtime.v1.ImageService",
 	    .version = "v1",
 	    .api = &runtime__v1__image_service__descriptor,
 	    .methods = cri_image_methods,
 	},
 	{
+	    .group = GROUP_CRI_V1ALPHA2,
 	    .name = "runtime.v1alpha2.RuntimeService",
 	    .version = "v1alpha2",
 	    .api = &runtime__v1__runtime_service__descriptor,
 	    .methods = cri_runtime_methods,
 	},
 	{
+	    .group = GROUP_CRI_V1ALPHA2,
 	    .name = "runtime.v1alpha2.ImageService",
 	    .version = "v1alpha2",
 	    .api = &runtime__v1__image_service__descriptor,
 	    .methods = cri_image_methods,
 	},
 	{
+	    .group = GROUP_CRI_SEED,
 	    .name = "runtime.RuntimeService",
 	    .version = "v1alpha1",
 	    .api = &runtime__runtime_service__descriptor,
 	    .methods = seed_runtime_methods,
 	},
 	{
+	    .group = GROUP_CRI_SEED,
 	    .name = "runtime.ImageService",
 	    .version = "v1alpha1",
 	    .api = &runtime__image_service__descriptor,
 	    .methods = seed_image_methods,
 	},
 	{
+	    .group = GROUP_ADMIN,
 	    .name = "bulkhead.v1.Admin",
 	    .version = "v1",
 	    .api = &bulkhead__v1__admin__descriptor,
 	    .methods = admin_methods,
 	},
 	{
+	    .group = GROUP_HEALTH,
 	    .name = "grpc.health.v1.Health",
 	    .version = "v1",
 	    .api = &grpc__health__v1__health__descriptor,

@@ -44,7 +44,7 @@ static int metadata_prepare(struct worker *w) {
 static int metadata_serve(struct worker *w) {
 	struct metadata *m = w->state;
 	struct fault fault;
-	m->peers[ROLE_METADATA] = (struct peer){ .pid = getpid(), .starts = w->boot->restarts + 1 };
+	m->peers[ROLE_METADATA][0] = (struct peer){ .pid = getpid(), .starts = w->boot->restarts + 1 };
 	m->image = worker_link(w, ROLE_IMAGE, 0);
 	m->snapshot = worker_link(w, ROLE_SNAPSHOT, 0);
 	m->task = worker_link(w, ROLE_TASK, 0);
@@ -57,8 +57,8 @@ static int metadata_serve(struct worker *w) {
 
 static void metadata_up(struct worker *w, enum role peer, unsigned instance) {
 	struct metadata *m = w->state;
-	m->peers[peer].pid = worker_peer_pid(w, peer, instance);
-	m->peers[peer].starts++;
+	m->peers[peer][instance].pid = worker_peer_pid(w, peer, instance);
+	m->peers[peer][instance].starts++;
 	metadata_link_up(m, peer);
 }
 

@@ -21,11 +21,11 @@ struct metadata {
 	struct loop *loop;
 	const struct boot_config *config;
 	struct link *image, *snapshot, *task, *stream;
-	/* As far as this process has seen them, by role; its own too. */
+	/* As far as this process has seen them, by role and instance; its own too. */
 	struct peer {
 		pid_t pid;
 		unsigned starts;
-	} peers[ROLE_COUNT];
+	} peers[ROLE_COUNT][BOOT_ENDPOINTS_MAX];
 	char boot_id[BOOT_ID_SIZE]; /* of the kernel; empty when unreadable */
 
 	struct store *store;

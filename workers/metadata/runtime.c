@@ -207,16 +207,46 @@ void cri_update_runtime_config(struct metadata *m, struct msg_request *r, const 
 /* --- Inspect ---------------------------------------------------------------- */
 
 static void inspect_workers(const struct metadata *m, struct arena *a, Bulkhead__V1__InspectReply *reply) {
-	reply->workers = arena_zalloc(a, ROLE_COUNT * sizeof(*reply->workers));
-	for (int role = 0; reply->workers && role < ROLE_COUNT; role++) {
+	const unsigned n = ROLE_COUNT * BOOT_ENDPOINTS_MAX;
+	reply->workers = arena_zalloc(a, n * sizeof(*reply->workers));
+	for (unsigned i = 0; reply->workers && i < n; i++) {
+		unsigned role = i / BOOT_ENDPOINTS_MAX, instance = i % BOOT_ENDPOINTS_MAX;
+		const struct peer *peer = &m->peers[role][instance];
 		Bulkhead__V1__InspectReply__Worker *v =
-		    VIEW_NEW(a, Bulkhead__V1__InspectReply__Worker, BULKHEAD__V1__INSPECT_REPLY__WORKER__INIT);
-		if (!v || m->peers[role].starts == 0)
+		    peer->starts == 0
+			? NULL
+			: VIEW_NEW(a, Bulkhead__V1__InspectReply__Worker, BULKHEAD__V1__INSPECT_REPLY__WORKER__INIT);
+		if (!v)
 			continue;
 		v->name = (char *)(uintptr_t)role_name((enum role)role);
-		v->pid = m->peers[role].pid;
-		v->restarts = m->peers[role].starts - 1;
+		v->endpoint = (char *)(uintptr_t)(role == ROLE_API ? m->config->endpoints[instance].name : "");
+		v->pid = peer->pid;
+		v->restarts = peer->starts - 1;
 		reply->workers[reply->n_workers++] = v;
+	}
+}
+
+static void inspect_services(Bulkhead__V1__InspectReply__Endpoint *v, uint32_t services) {
+	for (enum service_group g = 0; g < GROUP_COUNT; g++)
+		if (services & GROUPS_SERVED & (1u << g))
+			v->services[v->n_services++] = (char *)(uintptr_t)service_group_name(g);
+}
+
+static void inspect_endpoints(const struct metadata *m, struct arena *a, Bulkhead__V1__InspectReply *reply) {
+	reply->endpoints = arena_zalloc(a, BOOT_ENDPOINTS_MAX * sizeof(*reply->endpoints));
+	for (uint32_t i = 0; reply->endpoints && i < m->config->n_endpoints; i++) {
+		const struct boot_endpoint *e = &m->config->endpoints[i];
+		Bulkhead__V1__InspectReply__Endpoint *v =
+		    VIEW_NEW(a, Bulkhead__V1__InspectReply__Endpoint, BULKHEAD__V1__INSPECT_REPLY__ENDPOINT__INIT);
+		if (!v || !(v->services = arena_alloc(a, GROUP_COUNT * sizeof(*v->services))))
+			return;
+		v->name = (char *)(uintptr_t)e->name;
+		v->socket = (char *)(uintptr_t)e->socket;
+		v->access = (char *)(uintptr_t)link_access_name((enum link_access)e->access);
+		inspect_services(v, e->services);
+		v->uids = (uint32_t *)(uintptr_t)e->uids;
+		v->n_uids = e->n_uids;
+		reply->endpoints[reply->n_endpoints++] = v;
 	}
 }
 
@@ -224,6 +254,7 @@ void admin_inspect(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	Bulkhead__V1__InspectReply a = BULKHEAD__V1__INSPECT_REPLY__INIT;
 	const struct aside *aside = store_aside(m->store);
 	inspect_workers(m, &r->arena, &a);
+	inspect_endpoints(m, &r->arena, &a);
 	a.sandboxes = (uint32_t)m->model.sandbox_ids.n_nodes;
 	a.containers = (uint32_t)m->model.container_ids.n_nodes;
 	a.images = (uint32_t)m->model.image_ids.n_nodes;

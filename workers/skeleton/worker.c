@@ -61,14 +61,29 @@ static void link_ended(void *state, struct link *l, bool violation, const char *
 		}
 }
 
+const struct boot_endpoint *worker_endpoint(const struct worker *w, enum role role, unsigned instance) {
+	if (role != ROLE_API || instance >= w->boot->config.n_endpoints)
+		return NULL;
+	return &w->boot->config.endpoints[instance];
+}
+
+/* What of it both ends of a link know, each from its own boot block. */
+static const struct boot_endpoint *endpoint_of_link(const struct worker *w, enum role peer, unsigned instance) {
+	enum role self_role = w->private->class->role;
+	return peer == ROLE_API ? worker_endpoint(w, peer, instance) : worker_endpoint(w, self_role, w->boot->instance);
+}
+
 struct link *worker_link(struct worker *w, enum role peer, unsigned instance) {
 	struct worker_link_slot *slot = &w->private->links[peer][instance];
 	if (slot->link)
 		return slot->link;
+	const struct boot_endpoint *endpoint = endpoint_of_link(w, peer, instance);
 	struct link_options options = {
 		.loop = w->loop,
 		.self = w->private->class->role,
 		.peer = peer,
+		.access = endpoint ? (enum link_access)endpoint->access : ACCESS_NONE,
+		.endpoint = endpoint ? endpoint->name : NULL,
 		.handlers = w->private->class->handlers,
 		.worker = w->state,
 		.on_down = link_ended,
@@ -157,6 +172,16 @@ static int phases(struct worker *w) {
 	return r;
 }
 
+/* "api/cri[812]" in the log. */
+static void name_set(const struct worker *w) {
+	static char name[BOOT_ENDPOINT_NAME_MAX + 16];
+	const struct boot_endpoint *e = worker_endpoint(w, (enum role)w->boot->role, w->boot->instance);
+	if (!e)
+		return;
+	snprintf(name, sizeof(name), "%s/%s", role_name((enum role)w->boot->role), e->name);
+	log_init(name, LOG_INFO);
+}
+
 int worker_main(const struct worker_class *class, int argc, char **argv) {
 	static struct worker_private private;
 	static struct worker worker = { .private = &private };
@@ -164,6 +189,7 @@ int worker_main(const struct worker_class *class, int argc, char **argv) {
 	if (boot(class, &worker.boot) < 0)
 		return 2;
 	worker.config = worker.boot->config;
+	name_set(&worker);
 	log_set_level((enum log_level)worker.config.log_level);
 	signal(SIGPIPE, SIG_IGN);
 	/* The C library looks for the time zone once, even for UTC in the log:

@@ -20,7 +20,7 @@
 #include "loop/loop.h"
 #include "msg/msg.h"
 
-#define WORKER_INSTANCES_MAX 8
+#define WORKER_INSTANCES_MAX BOOT_ENDPOINTS_MAX
 
 struct worker {
 	struct loop *loop;
@@ -55,3 +55,6 @@ struct link *worker_link(struct worker *w, enum role peer, unsigned instance);
 /* The peer's pid on the host; 0 while it is away. */
 pid_t worker_peer_pid(const struct worker *w, enum role peer, unsigned instance);
 void worker_exit(struct worker *w, int status);
+/* The endpoint that an API worker is, or that the API worker of that instance
+ * is to its peer; NULL for the others. */
+const struct boot_endpoint *worker_endpoint(const struct worker *w, enum role role, unsigned instance);

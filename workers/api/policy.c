@@ -1,0 +1,26 @@
+#include "workers/api/policy.h"
+
+int policy_client(const struct boot_endpoint *e, const struct credentials *client, struct fault *fault) {
+	if (endpoint_admits(e, client->uid))
+		return 0;
+	return fault_set(fault, FAULT_PERMISSION_DENIED, "uid %u may not use endpoint \"%s\" (see endpoint.%s.uids)",
+			 client->uid, e->name, e->name);
+}
+
+/* A method that is a row needs what its row needs. What is answered in here
+ * asks nobody, so anybody may. The others say it themselves; one that forgets
+ * to isn't for everybody. */
+static enum link_access least_access(const struct grpc_method *m) {
+	if (m->number)
+		return msg_row_find(m->number)->access;
+	if (m->answer)
+		return ACCESS_NONE;
+	return m->access ? m->access : ACCESS_FULL;
+}
+
+int policy_method(const struct boot_endpoint *e, const struct grpc_method *m, struct fault *fault) {
+	if (least_access(m) <= (enum link_access)e->access)
+		return 0;
+	return fault_set(fault, FAULT_PERMISSION_DENIED, "endpoint \"%s\" %s: %s isn't served", e->name,
+			 link_access_phrase((enum link_access)e->access), m->name);
+}
