@@ -44,7 +44,7 @@ JEMALLOC := $(if $(filter asan,$(VARIANT)),,-ljemalloc)
 # liburing's shared object of Debian 12 lacks io_uring_register_restrictions.
 LIBS     := -lprotobuf-c -l:liburing.a -lcap
 LIBS_supervisor := -lseccomp
-LIBS_api      := -lnghttp2 -lpcre2-8
+LIBS_api      := -lnghttp2 -lpcre2-8 -ljson-c
 LIBS_metadata := -ltdb
 LIBS_image    := -lcurl -lcrypto -ljson-c
 LIBS_snapshot := -lisal -lzstd -l:libcrypto.a
