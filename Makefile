@@ -29,7 +29,9 @@ BUILD   := $(MAKE) --no-print-directory -j$(shell nproc)
 # --- what is built ---------------------------------------------------------
 
 PROTOS   := $(wildcard proto/*/*.proto)
-PROTO_C  := $(PROTOS:proto/%.proto=$(O)/proto/%.pb-c.c)
+# Google's own messages, that others' APIs use, come with Debian's libprotobuf-dev.
+GOOGLE   := any duration empty field_mask timestamp
+PROTO_C  := $(PROTOS:proto/%.proto=$(O)/proto/%.pb-c.c) $(GOOGLE:%=$(O)/proto/google/protobuf/%.pb-c.c)
 PROTO_O  := $(PROTO_C:.c=.o)
 IPC_O    := $(patsubst %.c,$(O)/%.o,$(wildcard ipc/*/*.c))
 SKEL_O   := $(patsubst %.c,$(O)/%.o,$(wildcard workers/skeleton/*.c))
@@ -87,12 +89,16 @@ $(LIBIPC): $(IPC_O) $(PROTO_O)
 
 $(O)/proto/%.pb-c.c $(O)/proto/%.pb-c.h: proto/%.proto
 	@mkdir -p $(dir $@)
-	$(Q)protoc-c -Iproto --c_out=$(O)/proto $*.proto
+	$(Q)protoc-c -Iproto -I/usr/include --c_out=$(O)/proto $*.proto
+
+$(O)/proto/google/%.pb-c.c $(O)/proto/google/%.pb-c.h: /usr/include/google/%.proto
+	@mkdir -p $(dir $@)
+	$(Q)protoc-c -I/usr/include --c_out=$(O)/proto google/$*.proto
 .PRECIOUS: $(O)/proto/%.pb-c.c $(O)/proto/%.pb-c.h
 
-$(O)/proto/%.pb-c.o: $(O)/proto/%.pb-c.c
+$(O)/proto/%.pb-c.o: $(O)/proto/%.pb-c.c | $(PROTO_C)
 	@echo "  CC   $<"
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # protobuf-c names types and descriptors differently; this maps one to the other.
 DESCRIPTORS := $(O)/proto/descriptors.h
