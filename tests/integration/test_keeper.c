@@ -265,6 +265,38 @@ static void test_failures(struct lab_pod *p) {
 	lab_spec_free(spec);
 }
 
+/* A hook that were passed over in silence would leave out what somebody asked for. Rows go by the fields' numbers. */
+static void test_hooks(struct lab_pod *p) {
+	const char *args[] = { "/bin/true", NULL };
+	Grpc__Hook hook = GRPC__HOOK__INIT, *list[] = { &hook };
+	hook.path = "/bin/true";
+	for (int i = 0; i < 6; i++) {
+		Grpc__Hooks hooks = GRPC__HOOKS__INIT;
+		const struct {
+			size_t *n;
+			Grpc__Hook ***list;
+		} kinds[] = {
+			{ &hooks.n_prestart, &hooks.prestart },
+			{ &hooks.n_poststart, &hooks.poststart },
+			{ &hooks.n_poststop, &hooks.poststop },
+			{ &hooks.n_createruntime, &hooks.createruntime },
+			{ &hooks.n_createcontainer, &hooks.createcontainer },
+			{ &hooks.n_startcontainer, &hooks.startcontainer },
+		};
+		*kinds[i].n = 1;
+		*kinds[i].list = list;
+		struct lab_answer a;
+		Grpc__Spec *spec = lab_spec(args);
+		spec->hooks = &hooks;
+		create(p, "hooked", spec, CONTAINER, true, &a);
+		tap_check(a.code == FAULT_UNIMPLEMENTED && strstr(a.text, "hooks"), "%s hooks are refused",
+			  grpc__hooks__descriptor.fields[i].name);
+		lab_answer_deinit(&a);
+		spec->hooks = NULL;
+		lab_spec_free(spec);
+	}
+}
+
 /* --- what it looks like inside --- */
 
 static void test_isolation(struct lab_pod *p) {
@@ -781,6 +813,7 @@ int main(void) {
 	tap_check(host_mounts() == mounts, "the host's mount table doesn't change");
 	test_life(p);
 	test_failures(p);
+	test_hooks(p);
 	test_isolation(p);
 	test_privileged(p);
 	test_seccomp(p);

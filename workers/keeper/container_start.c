@@ -120,6 +120,11 @@ static int namespace_check(const Grpc__LinuxNamespace *n, struct fault *fault) {
 			 n->path[0] ? " at " : "", n->path);
 }
 
+static bool has_hooks(const Grpc__Hooks *h) {
+	return h && (h->n_prestart || h->n_createruntime || h->n_createcontainer || h->n_startcontainer ||
+		     h->n_poststart || h->n_poststop);
+}
+
 static int create_check(const struct keeper *k, const Bulkhead__TaskCreateRequest *t, struct fault *fault) {
 	if (!t || !t->spec || !t->spec->process)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the container has no process to run");
@@ -138,7 +143,7 @@ static int create_check(const struct keeper *k, const Bulkhead__TaskCreateReques
 		if (r < 0)
 			return r;
 	}
-	if (t->spec->hooks && (t->spec->hooks->n_prestart || t->spec->hooks->n_poststart || t->spec->hooks->n_poststop))
+	if (has_hooks(t->spec->hooks))
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "hooks of the runtime specification are not supported");
 	return 0;
 }
