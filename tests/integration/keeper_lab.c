@@ -228,6 +228,71 @@ int lab_pod_connect(struct lab_pod *p) {
 	return link_attach_socket(p->link, fd);
 }
 
+bool lab_pod_setup(struct lab_pod *p, const char *hostname) {
+	Bulkhead__PodSetupRequest m = BULKHEAD__POD_SETUP_REQUEST__INIT;
+	Bulkhead__SandboxStartRequest s = BULKHEAD__SANDBOX_START_REQUEST__INIT;
+	struct lab_answer a;
+	s.id = p->id;
+	s.hostname = (char *)hostname;
+	m.sandbox = &s;
+	m.run_dir = p->run_dir;
+	LAB_CALL(p, pod_setup, &m, NULL, 0, &a);
+	if (a.code)
+		printf("# pod_setup: %s\n", a.text);
+	int code = a.code;
+	lab_answer_deinit(&a);
+	return code == 0;
+}
+
+pid_t lab_run(struct lab_pod *p, const char *id, const char *script, Bulkhead__NamespaceMode pid, bool start) {
+	const char *args[] = { "/bin/sh", "-c", script, NULL };
+	Bulkhead__ContainerCreateRequest m = BULKHEAD__CONTAINER_CREATE_REQUEST__INIT;
+	Bulkhead__TaskCreateRequest t = BULKHEAD__TASK_CREATE_REQUEST__INIT;
+	Grpc__Spec *spec = lab_spec(args);
+	struct lab_answer a;
+	char log[256];
+	snprintf(log, sizeof(log), "%s/logs/%s.log", p->lab->dir, id);
+	t.container_id = (char *)id;
+	t.spec = spec;
+	t.log_path = log;
+	t.pid_mode = pid;
+	t.start = start;
+	m.task = &t;
+	int root = lab_root();
+	LAB_CALL(p, container_create, &m, &root, 1, &a);
+	close(root);
+	if (a.code)
+		printf("# create %s: %s\n", id, a.text);
+	pid_t result = a.reply ? ((Bulkhead__ContainerCreateReply *)a.reply)->created->pid : -1;
+	lab_answer_deinit(&a);
+	lab_spec_free(spec);
+	return result;
+}
+
+int lab_key(struct lab_pod *p, lab_send_fn send, const char *id) {
+	Bulkhead__TaskKey m = BULKHEAD__TASK_KEY__INIT;
+	struct lab_answer a;
+	m.container_id = (char *)id;
+	lab_call(p->lab, p->link, send, &m, NULL, 0, 20, &a);
+	int code = a.code;
+	if (code)
+		printf("# %s: %s\n", id, a.text);
+	lab_answer_deinit(&a);
+	return code;
+}
+
+bool lab_pod_teardown(struct lab_pod *p) {
+	Bulkhead__SandboxStopRequest m = BULKHEAD__SANDBOX_STOP_REQUEST__INIT;
+	struct lab_answer a;
+	m.id = p->id;
+	LAB_CALL(p, pod_teardown, &m, NULL, 0, &a);
+	if (a.code)
+		printf("# teardown: %s\n", a.text);
+	int code = a.code;
+	lab_answer_deinit(&a);
+	return code == 0;
+}
+
 bool lab_pod_free(struct lab_pod *p) {
 	bool empty = rmdir(p->run_dir) == 0;
 	link_free(p->link);

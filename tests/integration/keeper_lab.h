@@ -66,6 +66,14 @@ void lab_call_start(struct link *link, lab_send_fn send, const void *m, const in
 		    struct lab_answer *a);
 #define LAB_CALL(pod, name, m, fds, n, a) lab_call((pod)->lab, (pod)->link, (lab_send_fn)name##_send, m, fds, n, 20, a)
 
+/* A pod with the host's network. */
+bool lab_pod_setup(struct lab_pod *p, const char *hostname);
+bool lab_pod_teardown(struct lab_pod *p);
+/* A container with that shell command; its first process, or -1. */
+pid_t lab_run(struct lab_pod *p, const char *id, const char *script, Bulkhead__NamespaceMode pid, bool start);
+/* A call that says no more than which container; the fault's code. */
+int lab_key(struct lab_pod *p, lab_send_fn send, const char *id);
+
 /* A detached root: a tmpfs with busybox, users and a few traps. */
 int lab_root(void);
 

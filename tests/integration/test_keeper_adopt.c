@@ -20,22 +20,6 @@
 #define CONTAINER BULKHEAD__NAMESPACE_MODE__CONTAINER
 #define POD BULKHEAD__NAMESPACE_MODE__POD
 
-static bool setup(struct lab_pod *p) {
-	Bulkhead__PodSetupRequest m = BULKHEAD__POD_SETUP_REQUEST__INIT;
-	Bulkhead__SandboxStartRequest s = BULKHEAD__SANDBOX_START_REQUEST__INIT;
-	struct lab_answer a;
-	s.id = p->id;
-	s.hostname = (char *)"adopted";
-	m.sandbox = &s;
-	m.run_dir = p->run_dir;
-	LAB_CALL(p, pod_setup, &m, NULL, 0, &a);
-	if (a.code)
-		printf("# pod_setup: %s\n", a.text);
-	int code = a.code;
-	lab_answer_deinit(&a);
-	return code == 0;
-}
-
 static bool take_vault(struct lab_pod *p) {
 	Bulkhead__Empty m = BULKHEAD__EMPTY__INIT;
 	struct lab_answer a;
@@ -43,43 +27,6 @@ static bool take_vault(struct lab_pod *p) {
 	fd_replace(&p->vault, take_fd(&a.fd));
 	lab_answer_deinit(&a);
 	return p->vault >= 0;
-}
-
-static pid_t create(struct lab_pod *p, const char *id, const char *script, Bulkhead__NamespaceMode pid, bool start) {
-	const char *args[] = { "/bin/sh", "-c", script, NULL };
-	Bulkhead__ContainerCreateRequest m = BULKHEAD__CONTAINER_CREATE_REQUEST__INIT;
-	Bulkhead__TaskCreateRequest t = BULKHEAD__TASK_CREATE_REQUEST__INIT;
-	Grpc__Spec *spec = lab_spec(args);
-	struct lab_answer a;
-	char log[256];
-	snprintf(log, sizeof(log), "%s/logs/%s.log", p->lab->dir, id);
-	t.container_id = (char *)id;
-	t.spec = spec;
-	t.log_path = log;
-	t.pid_mode = pid;
-	t.start = start;
-	m.task = &t;
-	int root = lab_root();
-	LAB_CALL(p, container_create, &m, &root, 1, &a);
-	close(root);
-	if (a.code)
-		printf("# create %s: %s\n", id, a.text);
-	pid_t result = a.reply ? ((Bulkhead__ContainerCreateReply *)a.reply)->created->pid : -1;
-	lab_answer_deinit(&a);
-	lab_spec_free(spec);
-	return result;
-}
-
-static int key_call(struct lab_pod *p, lab_send_fn send, const char *id) {
-	Bulkhead__TaskKey m = BULKHEAD__TASK_KEY__INIT;
-	struct lab_answer a;
-	m.container_id = (char *)id;
-	lab_call(p->lab, p->link, send, &m, NULL, 0, 20, &a);
-	int code = a.code;
-	if (code)
-		printf("# %s: %s\n", id, a.text);
-	lab_answer_deinit(&a);
-	return code;
 }
 
 static bool is_down(void *pod) {
@@ -162,18 +109,6 @@ static Bulkhead__TaskInfo *task(const struct lab_answer *a, const char *id) {
 	return NULL;
 }
 
-static bool teardown(struct lab_pod *p) {
-	Bulkhead__SandboxStopRequest m = BULKHEAD__SANDBOX_STOP_REQUEST__INIT;
-	struct lab_answer a;
-	m.id = p->id;
-	LAB_CALL(p, pod_teardown, &m, NULL, 0, &a);
-	if (a.code)
-		printf("# teardown: %s\n", a.text);
-	int code = a.code;
-	lab_answer_deinit(&a);
-	return code == 0;
-}
-
 /* Numbers without a gap, whole lines only. */
 static bool counted(struct lab *l, const char *id, unsigned at_least) {
 	char path[200], line[512];
@@ -213,12 +148,12 @@ static void test_adopt(struct lab *l) {
 	struct lab_pod *p = lab_pod_new(l);
 	struct lab_answer a;
 	bool codes = kernel_keeps_exits();
-	tap_check(setup(p) && take_vault(p), "a pod is set up, its vault taken");
-	pid_t counter = create(p, "counter", COUNT, CONTAINER, true);
-	pid_t dies = create(p, "dies", "sleep 0.6; exit 33", CONTAINER, true);
-	create(p, "later", "sleep 2; exit 44", POD, true);
-	create(p, "waits", "echo woken; exit 55", CONTAINER, false);
-	create(p, "ended", "exit 66", CONTAINER, true);
+	tap_check(lab_pod_setup(p, "adopted") && take_vault(p), "a pod is set up, its vault taken");
+	pid_t counter = lab_run(p, "counter", COUNT, CONTAINER, true);
+	pid_t dies = lab_run(p, "dies", "sleep 0.6; exit 33", CONTAINER, true);
+	lab_run(p, "later", "sleep 2; exit 44", POD, true);
+	lab_run(p, "waits", "echo woken; exit 55", CONTAINER, false);
+	lab_run(p, "ended", "exit 66", CONTAINER, true);
 	tap_check(exit_code(p, "ended") == 66, "one has ended before");
 	lab_pause(l, 0.2);
 	kill_keeper(p);
@@ -234,7 +169,7 @@ static void test_adopt(struct lab *l) {
 	int code = exit_code(p, "dies");
 	tap_check(code == (codes ? 33 : 255), "the one that ended meanwhile is known with its code (%d)", code);
 	tap_check(strcmp(out(p, "counter", "hostname"), "adopted") == 0, "commands can be executed in the adopted");
-	tap_check(key_call(p, (lab_send_fn)container_start_send, "waits") == 0, "what was only created can be started");
+	tap_check(lab_key(p, (lab_send_fn)container_start_send, "waits") == 0, "what was only created can be started");
 	code = exit_code(p, "waits");
 	tap_check(code == (codes ? 55 : 255), "and ends (%d)", code);
 	tap_check(strstr(lab_file("%s/logs/waits.log", l->dir), "F woken") != NULL, "with a log");
@@ -244,12 +179,12 @@ static void test_adopt(struct lab *l) {
 	kill_keeper(p);
 	tap_check(adopt(p, &a), "and killed and adopted again");
 	lab_answer_deinit(&a);
-	pid_t more = create(p, "more", "sleep 1000", POD, true);
+	pid_t more = lab_run(p, "more", "sleep 1000", POD, true);
 	tap_check(more > 0, "new containers can be created");
 	lab_pause(l, 0.2);
-	tap_check(key_call(p, (lab_send_fn)container_delete_send, "counter") == 0, "an adopted one can be deleted");
+	tap_check(lab_key(p, (lab_send_fn)container_delete_send, "counter") == 0, "an adopted one can be deleted");
 	tap_check(counted(l, "counter", 200), "not a line of its log was lost or cut");
-	tap_check(teardown(p), "the pod is taken down");
+	tap_check(lab_pod_teardown(p), "the pod is taken down");
 	tap_check(lab_cgroups(p->id) == 0 && kill(more, 0) < 0, "nothing is left of it");
 	tap_check(lab_pod_free(p), "its folder is empty");
 }
@@ -257,14 +192,14 @@ static void test_adopt(struct lab *l) {
 static void test_vault(struct lab *l) {
 	struct lab_pod *p = lab_pod_new(l);
 	struct lab_answer a;
-	tap_check(setup(p) && take_vault(p), "another pod");
-	pid_t stays = create(p, "stays", COUNT, CONTAINER, true);
+	tap_check(lab_pod_setup(p, "adopted") && take_vault(p), "another pod");
+	pid_t stays = lab_run(p, "stays", COUNT, CONTAINER, true);
 	unsigned good = 0;
 	for (int i = 0; i < 90; i++) {
 		char id[16];
 		snprintf(id, sizeof(id), "c%d", i);
-		good += create(p, id, "exit 0", CONTAINER, true) > 0 &&
-			key_call(p, (lab_send_fn)container_delete_send, id) == 0;
+		good += lab_run(p, id, "exit 0", CONTAINER, true) > 0 &&
+			lab_key(p, (lab_send_fn)container_delete_send, id) == 0;
 	}
 	tap_check(good == 90, "many containers come and go (%u)", good);
 	kill_keeper(p);
@@ -273,7 +208,7 @@ static void test_vault(struct lab *l) {
 	tap_check(info && info->n_tasks == 1, "and nothing else");
 	lab_answer_deinit(&a);
 	tap_check(kill(stays, 0) == 0 && counted(l, "stays", 20), "the container didn't notice");
-	tap_check(teardown(p), "it is taken down");
+	tap_check(lab_pod_teardown(p), "it is taken down");
 	tap_check(lab_pod_free(p), "its folder is empty");
 }
 
@@ -282,8 +217,8 @@ static void test_lost(struct lab *l) {
 	struct lab_pod *p = lab_pod_new(l);
 	struct lab_answer a;
 	int pair[2];
-	tap_check(setup(p), "a pod whose vault is lost");
-	create(p, "lost", "exec sleep 1000", CONTAINER, true);
+	tap_check(lab_pod_setup(p, "adopted"), "a pod whose vault is lost");
+	lab_run(p, "lost", "exec sleep 1000", CONTAINER, true);
 	lab_pause(l, 0.1);
 	kill_keeper(p);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -292,7 +227,7 @@ static void test_lost(struct lab *l) {
 	p->vault = pair[0];
 	tap_check(adopt(p, &a) && task(&a, "lost"), "its container is found by what the state says");
 	lab_answer_deinit(&a);
-	tap_check(teardown(p) && lab_cgroups(p->id) == 0, "and is taken down");
+	tap_check(lab_pod_teardown(p) && lab_cgroups(p->id) == 0, "and is taken down");
 	tap_check(lab_pod_free(p), "its folder is empty");
 }
 
@@ -302,9 +237,9 @@ static void test_fresh(struct lab *l) {
 	Bulkhead__KeeperForkRequest f = BULKHEAD__KEEPER_FORK_REQUEST__INIT;
 	struct lab_answer a;
 	int pair[2];
-	tap_check(setup(p), "a pod whose keeper is killed before it is stopped");
-	pid_t one = create(p, "one", "sleep 1000", CONTAINER, true);
-	pid_t two = create(p, "two", "(setsid sleep 888 &) ; sleep 1000", POD, true);
+	tap_check(lab_pod_setup(p, "adopted"), "a pod whose keeper is killed before it is stopped");
+	pid_t one = lab_run(p, "one", "sleep 1000", CONTAINER, true);
+	pid_t two = lab_run(p, "two", "(setsid sleep 888 &) ; sleep 1000", POD, true);
 	kill_keeper(p);
 	f.sandbox_id = p->id;
 	f.run_dir = p->run_dir;
@@ -314,7 +249,7 @@ static void test_fresh(struct lab *l) {
 	lab_call(l, l->zygote, (lab_send_fn)keeper_fork_send, &f, &pair[1], 1, 5, &a);
 	close(pair[1]);
 	lab_answer_deinit(&a);
-	tap_check(teardown(p), "a fresh one takes it down");
+	tap_check(lab_pod_teardown(p), "a fresh one takes it down");
 	lab_pause(l, 0.1);
 	tap_check(kill(one, 0) < 0 && kill(two, 0) < 0 && errno == ESRCH, "its containers are gone");
 	tap_check(lab_cgroups(p->id) == 0 && !lab_exists("%s/state.0", p->run_dir), "and all else");

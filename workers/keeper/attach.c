@@ -217,6 +217,7 @@ void on_keeper_attach(struct keeper *k, struct msg_request *r, const Bulkhead__A
 	CLEANUP_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int e = null < 0 ? fault_errno(&fault, errno, "open /dev/null") : attach(c, m, ends, &fault);
 	if (e < 0) {
+		container_fault(c, 0, &fault);
 		msg_fail(r, &fault);
 	} else {
 		int input = c->terminal ? log_fd(c->log, LOG_STDOUT) : m->stdin ? c->stdin_fd : -1;

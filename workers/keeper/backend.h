@@ -44,6 +44,9 @@ const struct backend *backend_of(const struct keeper *k);
 int container_streams(struct container *c, const Bulkhead__TaskCreateRequest *t, int stdio[3], struct fault *fault);
 int container_group(struct container *c, const Grpc__Spec *spec, struct fault *fault);
 int container_sysctls(const struct container *c, const Grpc__Spec *spec, struct fault *fault);
+/* Whose pid namespace it joins; *ret_target stays as it is when it's nobody's. */
+int container_pid_target(const struct container *c, const Bulkhead__TaskCreateRequest *t,
+			 const struct container **ret_target, struct fault *fault);
 bool container_strict_groups(const Grpc__Spec *spec);
 bool spec_has_namespace(const Grpc__Spec *spec, const char *type);
 

@@ -2,7 +2,9 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "workers/keeper/proc.h"
 
+#include <poll.h>
 #include <string.h>
 
 #define WARNINGS_MAX 32
@@ -79,6 +81,23 @@ struct container *container_of_request(struct keeper *k, struct msg_request *r, 
 	if (!c)
 		msg_failf(r, FAULT_NOT_FOUND, "no container \"%.80s\" in pod sandbox \"%.80s\"", id, k->id);
 	return c;
+}
+
+bool container_leaving(const struct container *c) {
+	struct pollfd end = { .fd = c->pidfd, .events = POLLIN };
+	uint64_t flags;
+	if (c->state == CONTAINER_EXITED || poll(&end, 1, 0) > 0)
+		return true;
+	/* It lets go of its namespaces first, and is gone only when all others
+	 * in its pid namespace are. */
+	return proc_stat(c->pid, PROC_STAT_FLAGS, &flags) < 0 || flags & PROC_EXITING;
+}
+
+int container_fault(const struct container *c, int r, struct fault *fault) {
+	if (!container_leaving(c))
+		return r;
+	fault->code = FAULT_FAILED_PRECONDITION;
+	return fault_prefix(fault, r, "container \"%.80s\" isn't running any more", c->id);
 }
 
 bool container_shares_pids(const struct container *c) {

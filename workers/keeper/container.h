@@ -77,6 +77,12 @@ void container_free(struct container *c);
 void container_warn(void *container, const char *text);
 /* Fails the request and returns NULL when there is no such container. */
 struct container *container_of_request(struct keeper *k, struct msg_request *r, const char *id);
+/* Its first process has ended or is about to, whether the keeper has heard of
+ * it or not: nothing can enter it any more. */
+bool container_leaving(const struct container *c);
+/* What fails for a container that ends meanwhile fails because of that, however
+ * the kernel has put it. Returns r. */
+int container_fault(const struct container *c, int r, struct fault *fault);
 /* May others live on when its first process has ended? */
 bool container_shares_pids(const struct container *c);
 void container_exit(const struct container *c, Bulkhead__TaskExit *ret_exit);

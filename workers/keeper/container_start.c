@@ -211,6 +211,19 @@ int container_group(struct container *c, const Grpc__Spec *spec, struct fault *f
 	return r < 0 ? r : cgroup_unified(&c->cgroup, spec, container_warn, c, fault);
 }
 
+int container_pid_target(const struct container *c, const Bulkhead__TaskCreateRequest *t,
+			 const struct container **ret_target, struct fault *fault) {
+	if (c->pid_mode != BULKHEAD__NAMESPACE_MODE__TARGET)
+		return 0;
+	const struct container *target = container_find(c->keeper, t->target_container_id);
+	if (!target || (target->state != CONTAINER_RUNNING && target->state != CONTAINER_CREATED))
+		return fault_set(fault, FAULT_FAILED_PRECONDITION,
+				 "the target container \"%s\" of the pid namespace does not run",
+				 t->target_container_id);
+	*ret_target = target;
+	return 0;
+}
+
 static int pid_namespace(struct container *c, const Bulkhead__TaskCreateRequest *t, struct spawn *s,
 			 struct fault *fault) {
 	s->pid_namespace_of = -1;
@@ -221,15 +234,11 @@ static int pid_namespace(struct container *c, const Bulkhead__TaskCreateRequest 
 		s->pid_namespace_of = c->keeper->pod.init;
 		return r;
 	}
-	if (c->pid_mode == BULKHEAD__NAMESPACE_MODE__TARGET) {
-		struct container *target = container_find(c->keeper, t->target_container_id);
-		if (!target || (target->state != CONTAINER_RUNNING && target->state != CONTAINER_CREATED))
-			return fault_set(fault, FAULT_FAILED_PRECONDITION,
-					 "the target container \"%s\" of the pid namespace does not run",
-					 t->target_container_id);
+	const struct container *target = NULL;
+	int r = container_pid_target(c, t, &target, fault);
+	if (target)
 		s->pid_namespace_of = target->pidfd;
-	}
-	return 0;
+	return r;
 }
 
 static int remember(struct container *c, const Bulkhead__ContainerCreateRequest *m) {
@@ -323,13 +332,13 @@ static void started(struct container *c) {
 }
 
 static void go(struct container *c) {
-	struct fault fault;
-	c->state = CONTAINER_STARTING;
-	int r = process_go(c->status);
-	if (r < 0) {
-		fault_errno(&fault, r, "start container \"%s\"", c->id);
-		abort_with(c, &fault);
+	if (process_go(c->status) < 0) {
+		/* Nobody listens: it has ended, and how is what its end will
+		 * say. That of its status isn't a program's beginning. */
+		container_status_drain(c);
+		container_kill_now(c);
 	}
+	c->state = CONTAINER_STARTING;
 }
 
 static void exit_ready(void *ctx, uint32_t events);
@@ -494,6 +503,13 @@ static void pending_set(struct container *c, struct msg_request *r) {
 	r->cancelled_ctx = c;
 }
 
+/* The container whose pid namespace it was to join may be why. */
+static void target_fault(const struct keeper *k, const Bulkhead__TaskCreateRequest *t, struct fault *fault) {
+	const struct container *target = container_find(k, t->target_container_id);
+	if (t->pid_mode == BULKHEAD__NAMESPACE_MODE__TARGET && target)
+		container_fault(target, 0, fault);
+}
+
 void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m) {
 	struct fault fault = { 0 };
 	struct container *c = NULL;
@@ -511,6 +527,7 @@ void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead
 	if (e == 0)
 		e = backend_of(k)->create(c, r, m, &fault);
 	if (e < 0) {
+		target_fault(k, m->task, &fault);
 		container_free(c);
 		msg_fail(r, &fault);
 		return;

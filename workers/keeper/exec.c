@@ -214,6 +214,7 @@ static void exec_reply(struct exec *e, struct msg_request *r, uint32_t code) {
 	Bulkhead__ExecSyncReply reply = BULKHEAD__EXEC_SYNC_REPLY__INIT;
 	r->cancelled = NULL;
 	if (e->failed) {
+		container_fault(e->container, 0, &e->fault);
 		msg_fail(r, &e->fault);
 		return;
 	}
@@ -447,6 +448,7 @@ void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__Kee
 			fd_close(plan.stdio[i]);
 		if (e)
 			exec_free(e);
+		container_fault(c, 0, &fault);
 		msg_fail(r, &fault);
 		return;
 	}

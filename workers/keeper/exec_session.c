@@ -100,6 +100,7 @@ void session_started(struct exec *e) {
 		return;
 	}
 	e->unwanted = true;
+	container_fault(e->container, 0, &e->fault);
 	msg_fail(r, &e->fault);
 }
 
@@ -186,6 +187,7 @@ void on_keeper_exec_open(struct keeper *k, struct msg_request *r, const Bulkhead
 	if ((e ? session_spawn(e, r, m, &fault) : fault_errno(&fault, ENOMEM, "execute")) < 0) {
 		if (e)
 			exec_free(e);
+		container_fault(c, 0, &fault);
 		msg_fail(r, &fault);
 		return;
 	}

@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "workers/keeper/cgroup_update.h"
+#include "workers/keeper/proc.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -44,24 +45,12 @@ static void count_descriptors(struct census *s, pid_t pid) {
 	closedir(d);
 }
 
-/* The number of threads is the 18th field of stat after the name in brackets. */
-static uint64_t count_threads(pid_t pid) {
-	char path[32];
-	CLEANUP_FREE char *text = NULL;
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fd_read_all(fd, 4096, &text, NULL) < 0)
-		return 0;
-	const char *p = strrchr(text, ')');
-	for (int i = 0; p && i < 18; i++)
-		p = strchr(p + 1, ' ');
-	return p ? strtoull(p, NULL, 10) : 0;
-}
-
 static void count_process(void *ctx, pid_t pid) {
 	struct census *s = ctx;
+	uint64_t threads;
 	s->processes++;
-	s->threads += count_threads(pid);
+	if (proc_stat(pid, PROC_STAT_THREADS, &threads) == 0)
+		s->threads += threads;
 	count_descriptors(s, pid);
 }
 

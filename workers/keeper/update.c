@@ -68,7 +68,7 @@ static int update_container(struct keeper *k, const Bulkhead__TaskUpdateRequest 
 	int r = update_group(&c->cgroup, m, u, &undo, fault);
 	if (r < 0)
 		cgroup_undo(&undo, &c->cgroup);
-	return r;
+	return r < 0 ? container_fault(c, r, fault) : 0;
 }
 
 void on_container_update(struct keeper *k, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m) {

@@ -68,26 +68,20 @@ static int pid_namespace(struct container *c, const Bulkhead__TaskCreateRequest 
 		*ret_pid = c->keeper->pod.init_pid;
 		return r;
 	}
-	if (c->pid_mode == BULKHEAD__NAMESPACE_MODE__TARGET) {
-		const struct container *target = container_find(c->keeper, t->target_container_id);
-		if (!target || (target->state != CONTAINER_RUNNING && target->state != CONTAINER_CREATED))
-			return fault_set(fault, FAULT_FAILED_PRECONDITION,
-					 "the target container \"%s\" of the pid namespace does not run",
-					 t->target_container_id);
+	const struct container *target = NULL;
+	int r = container_pid_target(c, t, &target, fault);
+	if (target)
 		*ret_pid = target->pid;
-	}
-	return 0;
+	return r;
 }
 
 static int oci_create(struct container *c, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m,
 		      struct fault *fault) {
 	struct keeper *k = c->keeper;
 	struct oci_place place;
-	struct oci_birth b = { .place = &place,
-			       .container = c,
-			       .root = r->fds[0],
-			       .shm = k->pod.shm,
-			       .stdio = { -1, -1, -1 } };
+	struct oci_birth b = {
+		.place = &place, .container = c, .root = r->fds[0], .shm = k->pod.shm, .stdio = { -1, -1, -1 }
+	};
 	if (k->pod.userns.fd >= 0)
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
 				 "only the native runtime handler runs pods with a user namespace");
@@ -106,8 +100,8 @@ static int oci_create(struct container *c, struct msg_request *r, const Bulkhead
 	if (e == 0)
 		e = pid_namespace(c, m->task, &b.pid_namespace, fault);
 	if (e == 0)
-		e = maker_spawn(&b, oci_make_container, group_to_be_born_in(&c->cgroup), &c->status, &c->pid,
-				&c->pidfd, fault);
+		e = maker_spawn(&b, oci_make_container, group_to_be_born_in(&c->cgroup), &c->status, &c->pid, &c->pidfd,
+				fault);
 	for (int i = 0; i < 3; i++)
 		fd_close(b.stdio[i]);
 	return e;
@@ -169,7 +163,8 @@ static void runtime_delete(const struct oci_place *p) {
 	if (access(path, F_OK) < 0)
 		return;
 	if (oci_run(p, "delete.log", none, args, &fault) < 0)
-		log_event(LOG_WARN, "a runtime can't delete its container", "container", p->id, "why", fault.text, NULL);
+		log_event(LOG_WARN, "a runtime can't delete its container", "container", p->id, "why", fault.text,
+			  NULL);
 }
 
 static void errand_begin(void) {
@@ -322,8 +317,7 @@ int oci_attach(struct keeper *k, const char *program, struct fault *fault) {
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0 || sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return fault_errno(fault, errno, "be the parent of what a runtime makes");
 	k->children = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	int r = k->children < 0 ? -errno
-				: loop_poll(k->loop, k->children, POLLIN, child_ended, k, &k->children_source);
+	int r = k->children < 0 ? -errno : loop_poll(k->loop, k->children, POLLIN, child_ended, k, &k->children_source);
 	return r < 0 ? fault_errno(fault, r, "wait for what a runtime makes") : 0;
 }
 
