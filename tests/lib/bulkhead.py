@@ -3,6 +3,7 @@ kernel's truth. Debian's python3-grpcio is the client; its stubs are made from p
 
 import ctypes
 import glob
+import importlib
 import json
 import os
 import re
@@ -85,38 +86,46 @@ def sanitizer_collect(log_path):
 
 # --- the gRPC client ---
 
+def imported(names):
+    """The .proto files of names and all that they import, but for Google's, which grpc_tools has."""
+    todo, found = list(names), []
+    while todo:
+        name = todo.pop()
+        if name in found or name.startswith("google/"):
+            continue
+        found.append(name)
+        source = os.path.join(TOP, "proto", name)
+        if os.path.exists(source):
+            with open(source) as f:
+                todo += re.findall(r'^import "(.*)";', f.read(), re.M)
+    return sorted(found)
+
+
+def stubs_of(*names):
+    """What protoc makes of files of proto/: for each its messages and its stubs, one after the other. A process may
+    load either today's API or its seed, not both: some of their messages share full names."""
+    out = os.path.join(BUILD, "python")
+    files = imported(names)
+    sources = [s for s in (os.path.join(TOP, "proto", n) for n in files) if os.path.exists(s)]
+    made = [os.path.join(out, n.replace("-", "_").replace(".proto", "_pb2_grpc.py")) for n in files]
+    if not all(map(os.path.exists, made)) or min(map(os.path.getmtime, made)) < max(map(os.path.getmtime, sources)):
+        os.makedirs(out, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I" + os.path.join(TOP, "proto"), "-I/usr/include",
+                        "--python_out=" + out, "--grpc_python_out=" + out] + files, check=True)
+    if out not in sys.path:
+        sys.path.insert(0, out)
+    modules = [n.replace("/", ".").replace(".proto", kind) for n in names for kind in ("_pb2", "_pb2_grpc")]
+    return [importlib.import_module(m) for m in modules]
+
+
 def stubs():
     """Modules made by protoc from proto/: runtime, admin."""
-    out = os.path.join(BUILD, "python")
-    names = ["cri/runtime.proto", "internal/admin.proto"]
-    sources = [os.path.join(TOP, "proto", n) for n in names]
-    made = os.path.join(out, "internal", "admin_pb2_grpc.py")
-    if not os.path.exists(made) or os.path.getmtime(made) < max(os.path.getmtime(s) for s in sources):
-        os.makedirs(out, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I" + os.path.join(TOP, "proto"),
-                        "--python_out=" + out, "--grpc_python_out=" + out] + names, check=True)
-    sys.path.insert(0, out)
-    import cri.runtime_pb2 as runtime
-    import cri.runtime_pb2_grpc as runtime_grpc
-    import internal.admin_pb2 as admin
-    import internal.admin_pb2_grpc as admin_grpc
-    return runtime, runtime_grpc, admin, admin_grpc
+    return stubs_of("cri/runtime.proto", "internal/admin.proto")
 
 
 def seed_stubs():
     """Modules made by protoc from proto/cri_seed. Their descriptors' file has another name than that of the CRI."""
-    out = os.path.join(BUILD, "python")
-    source = os.path.join(TOP, "proto", "cri_seed", "runtime.proto")
-    made = os.path.join(out, "cri_seed", "runtime_pb2_grpc.py")
-    if not os.path.exists(made) or os.path.getmtime(made) < os.path.getmtime(source):
-        os.makedirs(out, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-I" + os.path.join(TOP, "proto"),
-                        "--python_out=" + out, "--grpc_python_out=" + out, "cri_seed/runtime.proto"], check=True)
-    if out not in sys.path:
-        sys.path.insert(0, out)
-    import cri_seed.runtime_pb2 as seed
-    import cri_seed.runtime_pb2_grpc as seed_grpc
-    return seed, seed_grpc
+    return stubs_of("cri_seed/runtime.proto")
 
 
 class Client:
