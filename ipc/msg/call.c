@@ -108,7 +108,11 @@ static void call_begin(struct msg_call *c, const ProtobufCMessage *request, cons
 		return;
 	}
 	size_t size = protobuf_c_message_get_packed_size(request);
-	if (size > c->row->limit || n_fds != c->row->request_fds) {
+	if (!msg_row_fds(c->row, n_fds)) {
+		call_fail(c, FAULT_INTERNAL, "%s: %zu descriptors aren't what goes with it", c->row->name, n_fds);
+		return;
+	}
+	if (size > c->row->limit) {
 		call_fail(c, FAULT_RESOURCE_EXHAUSTED, "%s: a request of %zu bytes exceeds the limit of %zu",
 			  c->row->name, size, c->row->limit);
 		return;

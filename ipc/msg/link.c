@@ -111,8 +111,9 @@ void link_receive(struct link *l, const struct frame *f, const uint8_t *payload,
 	bool asks = f->kind == FRAME_REQUEST || f->kind == FRAME_CANCEL;
 	enum role from = asks ? l->options.peer : l->options.self;
 	enum role to = asks ? l->options.self : l->options.peer;
-	size_t expected = f->kind == FRAME_REQUEST ? row->request_fds : f->kind == FRAME_REPLY ? row->reply_fds : 0;
-	if (row->from != from || row->to != to || n_fds != expected) {
+	bool fds_good = f->kind == FRAME_REQUEST ? msg_row_fds(row, n_fds)
+						 : n_fds == (f->kind == FRAME_REPLY ? row->reply_fds : 0);
+	if (row->from != from || row->to != to || !fds_good) {
 		link_lost(l, true, "the %s worker may not send %s (kind %u, %zu descriptors)",
 			  role_name(l->options.peer), row->name, f->kind, n_fds);
 		return;

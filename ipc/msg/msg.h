@@ -21,7 +21,8 @@
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
 
-#define MSG_FDS_MAX 4
+/* With any message, whatever its row says. */
+#define MSG_FDS_MAX 64
 
 /* What rides with a request through every process. */
 struct msg_context {
@@ -37,12 +38,14 @@ struct msg_row {
 	const ProtobufCMessageDescriptor *request, *reply; /* reply NULL: none is sent */
 	size_t limit;
 	uint8_t request_fds, reply_fds;
-	bool resend, stream;
+	bool resend, stream, more_fds;
 	enum link_access access; /* that a link needs to carry it */
 };
 
 /* NULL when there is no such row. */
 const struct msg_row *msg_row_find(uint16_t number);
+/* May a request come with so many descriptors? */
+bool msg_row_fds(const struct msg_row *row, size_t n_fds);
 /* All rows: for (r = msg_rows; r->name; r++) */
 extern const struct msg_row msg_rows[];
 
@@ -56,7 +59,6 @@ struct msg_request {
 	const struct msg_row *row;
 	struct msg_context context;
 	struct arena arena;
-	int fds[MSG_FDS_MAX]; /* owned by the request; take_fd what you keep */
 	/* Called once when the caller has given up (cancelled, deadline passed,
 	 * link dead); the answer is still owed and goes nowhere. May be NULL. */
 	void (*cancelled)(struct msg_request *r, void *ctx);
@@ -65,7 +67,13 @@ struct msg_request {
 	uint64_t id;
 	struct msg_request *next, **prev;
 	bool abandoned;
+	/* What came with it, owned by the request: take_fd what you keep. */
+	size_t n_fds;
+	int fds[]; /* and -1 */
 };
+
+/* Closes its descriptors before its answer does. */
+void msg_close_fds(struct msg_request *r);
 
 /* Ends the request with an error; code FAULT_NONE is a bug. */
 void msg_fail(struct msg_request *r, const struct fault *fault);

@@ -6,6 +6,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+void msg_close_fds(struct msg_request *r) {
+	for (size_t i = 0; i < r->n_fds; i++)
+		fd_replace(&r->fds[i], -1);
+}
+
 static void request_free(struct msg_request *r) {
 	if (r->prev) {
 		*r->prev = r->next;
@@ -13,22 +18,24 @@ static void request_free(struct msg_request *r) {
 			r->next->prev = r->prev;
 		r->link->n_requests--;
 	}
-	for (size_t i = 0; i < MSG_FDS_MAX; i++)
-		fd_close(r->fds[i]);
+	msg_close_fds(r);
 	arena_deinit(&r->arena);
 	free(r);
 }
 
-static struct msg_request *request_new(struct link *l, const struct msg_row *row, const struct frame *f) {
-	struct msg_request *r = calloc(1, sizeof(*r));
+static struct msg_request *request_new(struct link *l, const struct msg_row *row, const struct frame *f, int *fds,
+				       size_t n_fds) {
+	struct msg_request *r = calloc(1, sizeof(*r) + (n_fds + 1) * sizeof(*fds));
 	if (!r)
 		return NULL;
 	r->link = l;
 	r->row = row;
 	r->id = f->id;
 	r->context = (struct msg_context){ f->deadline, { f->trace[0], f->trace[1] }, f->request };
-	for (size_t i = 0; i < MSG_FDS_MAX; i++)
-		r->fds[i] = -1;
+	r->n_fds = n_fds;
+	for (size_t i = 0; i < n_fds; i++)
+		r->fds[i] = take_fd(&fds[i]);
+	r->fds[n_fds] = -1;
 	/* Decoded, a message of tiny parts is larger than its bytes. */
 	arena_init(&r->arena, (size_t)1024 * 1024 + 24 * (size_t)f->size);
 	r->next = l->requests;
@@ -49,13 +56,11 @@ static const struct link_handler *handler_find(const struct link *l, uint16_t nu
 
 void request_arrived(struct link *l, const struct msg_row *row, const struct frame *f, const uint8_t *payload, int *fds,
 		     size_t n_fds) {
-	struct msg_request *r = request_new(l, row, f);
+	struct msg_request *r = request_new(l, row, f, fds, n_fds);
 	if (!r) {
 		link_lost(l, false, "%s: out of memory", row->name);
 		return;
 	}
-	for (size_t i = 0; i < n_fds; i++)
-		r->fds[i] = take_fd(&fds[i]);
 	const struct link_handler *h = handler_find(l, row->number);
 	if (l->n_requests > OPEN_REQUESTS_MAX) {
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s: %d requests are open already, try again later", row->name,

@@ -3,7 +3,7 @@
 
 #include "descriptors.h"
 
-enum { RESEND = 1, STREAM = 2, READ = 4, METRICS = 8 };
+enum { RESEND = 1, STREAM = 2, READ = 4, METRICS = 8, MORE_FDS = 16 };
 
 #define LEAST_ACCESS(from, flags)              \
 	((from) != ROLE_API ? ACCESS_NONE      \
@@ -30,12 +30,17 @@ const struct msg_row msg_rows[] = {
 		.reply_fds = pfds,                          \
 		.resend = ((flags)&RESEND) != 0,            \
 		.stream = ((flags)&STREAM) != 0,            \
+		.more_fds = ((flags)&MORE_FDS) != 0,        \
 		.access = LEAST_ACCESS(ROLE_##f, flags),    \
 	},
 #include "msg/messages.def"
 #undef MSG
 	{ 0 },
 };
+
+bool msg_row_fds(const struct msg_row *row, size_t n_fds) {
+	return n_fds == row->request_fds || (row->more_fds && n_fds > row->request_fds && n_fds <= MSG_FDS_MAX);
+}
 
 const struct msg_row *msg_row_find(uint16_t number) {
 	/* The table is short and in order of numbers. */

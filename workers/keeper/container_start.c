@@ -66,7 +66,7 @@ static int birth_before(void *ctx, struct fault *fault) {
 static void birth_close(const struct birth *b) {
 	int keep[6 + ROOTFS_FDS_MAX] = { b->become.status,   b->rootfs.root,	 b->rootfs.shm,
 					 b->become.stdio[0], b->become.stdio[1], b->become.stdio[2] };
-	become_close_others(keep, 6 + (b->rootfs.jobs ? rootfs_fds(&b->rootfs, keep + 6) : 0));
+	become_close_others(keep, 6 + rootfs_fds(&b->rootfs, keep + 6));
 }
 
 static void birth_body(void *ctx) {
@@ -275,6 +275,8 @@ int native_create(struct container *c, struct msg_request *r, const Bulkhead__Co
 		.cgroup_namespace = spec_has_namespace(spec, "cgroup"),
 		.rootfs = { .spec = spec,
 			    .root = r->fds[0],
+			    .volumes = r->fds + 1,
+			    .n_volumes = r->n_fds - 1,
 			    .shm = k->pod.shm,
 			    .run_dir = k->run_dir,
 			    .cgroup = &c->cgroup,
@@ -532,7 +534,7 @@ void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead
 		msg_fail(r, &fault);
 		return;
 	}
-	fd_replace(&r->fds[0], -1);
+	msg_close_fds(r);
 	pending_set(c, r);
 	e = container_watch(c);
 	if (e < 0) {

@@ -187,6 +187,16 @@ static int job_idmap(const struct rootfs *r, const struct mount_job *j, struct f
 		     : 0;
 }
 
+int rootfs_volume(const Grpc__Mount *m, const int *volumes, size_t n, int *ret_tree, struct fault *fault) {
+	char *end;
+	unsigned long number = strtoul(m->source, &end, 10);
+	if (*end || number == 0 || number > n)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "mount \"%s\": there is no descriptor \"%s\" for it",
+				 m->destination, m->source);
+	*ret_tree = volumes[number - 1];
+	return 0;
+}
+
 /* Opens what belongs to the host, before propagation is cut: a shared mount
  * ("Bidirectional") must be cloned while it still is one. */
 static int job_prepare(const struct rootfs *r, struct mount_job *j, struct fault *fault) {
@@ -198,6 +208,8 @@ static int job_prepare(const struct rootfs *r, struct mount_job *j, struct fault
 		e = pod_shm_clone(r, &j->tree);
 		return e < 0 ? fault_errno(fault, e, "mount \"/dev/shm\" of the pod") : 0;
 	}
+	if (strcmp(j->m->type, "image") == 0)
+		return rootfs_volume(j->m, r->volumes, r->n_volumes, &j->tree, fault);
 	if (!is_bind(j))
 		return 0;
 	if (j->o.n_data > 0)
@@ -372,10 +384,12 @@ int rootfs_prepare(struct rootfs *r, struct fault *fault) {
 
 size_t rootfs_fds(const struct rootfs *r, int *ret_fds) {
 	size_t n = 0;
-	for (size_t i = 0; i < r->n_jobs; i++)
+	for (size_t i = 0; !r->jobs && i < r->n_volumes; i++)
+		ret_fds[n++] = r->volumes[i];
+	for (size_t i = 0; r->jobs && i < r->n_jobs; i++)
 		if (r->jobs[i].tree >= 0)
 			ret_fds[n++] = r->jobs[i].tree;
-	for (size_t i = 0; i < ROOTFS_POD_FILES; i++)
+	for (size_t i = 0; r->jobs && i < ROOTFS_POD_FILES; i++)
 		if (r->pod_files[i] >= 0)
 			ret_fds[n++] = r->pod_files[i];
 	return n;

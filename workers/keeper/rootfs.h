@@ -23,7 +23,9 @@ struct mount_job;
 
 struct rootfs {
 	const Grpc__Spec *spec;
-	int root;	     /* the detached root mount */
+	int root;	    /* the detached root mount */
+	const int *volumes; /* detached mounts for those of type "image" */
+	size_t n_volumes;
 	int shm;	     /* the pod's shared memory, a detached mount; -1: the host's */
 	const char *run_dir; /* holds hosts, resolv.conf and hostname */
 	const struct cgroup *cgroup;
@@ -40,7 +42,7 @@ struct rootfs {
 
 /* Opens what belongs to the host, with the rights that takes. */
 int rootfs_prepare(struct rootfs *r, struct fault *fault);
-/* The descriptors that it holds then; ret_fds has room for ROOTFS_FDS_MAX. */
+/* The descriptors that it needs from then on, or before; ret_fds has room for ROOTFS_FDS_MAX. */
 #define ROOTFS_MOUNTS_MAX 1024
 #define ROOTFS_FDS_MAX (ROOTFS_MOUNTS_MAX + 1 + ROOTFS_POD_FILES)
 size_t rootfs_fds(const struct rootfs *r, int *ret_fds);
@@ -61,6 +63,9 @@ int rootfs_new_fs(const char *type, const char *source, const struct mount_optio
 int rootfs_idmap(const struct rootfs *r, int tree);
 /* A detached copy of what is mounted at path of the host. */
 int rootfs_clone(const char *path, bool recursive, int *ret_tree);
+/* The descriptor, counted from 1, that the source of a mount of type "image"
+ * names. */
+int rootfs_volume(const Grpc__Mount *m, const int *volumes, size_t n, int *ret_tree, struct fault *fault);
 bool rootfs_is_directory(int fd);
 
 /* A terminal of the devpts at /dev/pts inside root; box: its size, or NULL. */

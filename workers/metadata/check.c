@@ -32,6 +32,16 @@ int check_path(const char *what, const char *path, struct fault *fault) {
 	return check_text(what, path, fault);
 }
 
+int check_relative_path(const char *what, const char *path, struct fault *fault) {
+	if (path[0] == '/' || has_dotdot(path))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s \"%.256s\" must be relative, without \"..\"", what,
+				 path);
+	if (strlen(path) >= 4096)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s \"%.64s...\" is longer than a path can be", what,
+				 path);
+	return check_text(what, path, fault);
+}
+
 /* --- sysctls ---------------------------------------------------------------- */
 
 enum sysctl_space { SPACE_NET, SPACE_IPC };
@@ -212,13 +222,6 @@ int check_sandbox_config(const Runtime__V1__PodSandboxConfig *c, struct fault *f
 
 /* --- containers ------------------------------------------------------------- */
 
-static int check_log_path(const char *path, struct fault *fault) {
-	if (path[0] == '/' || has_dotdot(path))
-		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "log path \"%.256s\" must be relative to the log directory, without \"..\"", path);
-	return check_text("the log path", path, fault);
-}
-
 /* "vendor/class=name" */
 static int check_cdi(const char *name, struct fault *fault) {
 	const char *slash = strchr(name, '/'), *is = strchr(name, '=');
@@ -238,7 +241,7 @@ int check_container_config(const Runtime__V1__ContainerConfig *c, struct fault *
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the request names no image");
 	int r = check_name("the container's name", c->metadata->name, true, fault);
 	if (r == 0)
-		r = check_log_path(c->log_path, fault);
+		r = check_relative_path("log path", c->log_path, fault);
 	for (size_t i = 0; r == 0 && i < c->n_cdi_devices; i++)
 		r = check_cdi(c->cdi_devices[i]->name, fault);
 	return r;

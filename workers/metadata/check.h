@@ -14,6 +14,7 @@
 int check_text(const char *what, const char *text, struct fault *fault) NODISCARD;
 /* Absolute, without ".." and control characters. */
 int check_path(const char *what, const char *path, struct fault *fault) NODISCARD;
+int check_relative_path(const char *what, const char *path, struct fault *fault) NODISCARD;
 /* host_network, host_ipc: the pod shares them, so what belongs to them is the host's. */
 int check_sysctl(const char *name, const char *value, bool host_network, bool host_ipc, struct fault *fault) NODISCARD;
 

@@ -7,6 +7,7 @@ struct container_op {
 	struct op op;
 	struct container *c;
 	char id[KEY_SIZE];
+	size_t volume; /* the next one that create looks at */
 };
 
 /* r joins it; NULL when out of memory, r is answered then. */

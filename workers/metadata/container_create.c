@@ -1,5 +1,6 @@
 /*
- * CreateContainer: snapshot_prepare -> record.
+ * CreateContainer: snapshot_prepare -> snapshot_mount of each volume, to see that
+ * it can be made -> record.
  *
  * A container that is being made has its name in the model from the first
  * moment, so that the same request joins it, and no created_at, so that nobody
@@ -11,10 +12,12 @@
 #include "base/log.h"
 #include "workers/metadata/check.h"
 #include "workers/metadata/container.h"
+#include "workers/metadata/image.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/spec/spec.h"
 #include "workers/metadata/sweep.h"
 #include "workers/metadata/userns.h"
+#include "workers/metadata/volume.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -88,6 +91,34 @@ static void create_prepare(struct op *op) {
 	arena_deinit(&a);
 }
 
+static void create_look(struct op *op);
+
+/* The mount goes with the answer: the start makes its own. */
+static void create_looked(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	struct container_op *co = container_of(op, struct container_op, op);
+	if (!answer->fault) {
+		co->volume++;
+		create_look(op);
+		return;
+	}
+	struct fault fault = *answer->fault;
+	volume_prefix(co->c->record, co->volume, &fault);
+	op_fail_below(op, &fault);
+}
+
+static void create_look(struct op *op) {
+	struct container_op *co = container_of(op, struct container_op, op);
+	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
+	if (co->volume == co->c->record->n_volumes) {
+		op_next(op);
+		return;
+	}
+	volume_request(co->c->record, co->volume, &q);
+	struct msg_context context = op_context(op, SNAPSHOT_TIMEOUT_NS);
+	snapshot_mount_send(op->m->snapshot, &context, &q, NULL, 0, create_looked, op);
+}
+
 /* The container leaves with its snapshot. */
 static void create_undo(struct op *op) {
 	struct container *c = container_of_op(op);
@@ -114,6 +145,7 @@ static void create_record(struct op *op) {
 
 static const struct op_step create_steps[] = {
 	{ .name = "prepare its snapshot", .run = create_prepare, .undo = create_undo },
+	{ .name = "look at its volumes", .run = create_look },
 	{ .name = "record", .run = create_record },
 	{ .name = NULL },
 };
@@ -153,10 +185,10 @@ static void create_again(struct container *c, struct msg_request *r, const Proto
  * the image later. */
 static int take_image(struct metadata *m, const Runtime__V1__ContainerConfig *config, Bulkhead__ContainerRecord *record,
 		      struct fault *fault) {
-	struct image *i = model_find_image(&m->model, config->image->image);
-	if (!i || i->broken)
-		return fault_set(fault, FAULT_NOT_FOUND, "image \"%.256s\": not found: pull it first",
-				 config->image->image);
+	struct image *i;
+	int r = image_find(m, config->image->image, &i, fault);
+	if (r < 0)
+		return r;
 	record->image_id = i->record->id;
 	record->image_ref = i->record->n_digests ? i->record->digests[0] : i->record->id;
 	record->image_config = i->record->image_config;
@@ -165,22 +197,32 @@ static int take_image(struct metadata *m, const Runtime__V1__ContainerConfig *co
 	return 0;
 }
 
-static int create_make(struct metadata *m, struct sandbox *s, const Runtime__V1__CreateContainerRequest *q,
-		       struct container **ret_container, struct fault *fault) {
+static int create_record_of(struct metadata *m, const struct sandbox *s, const Runtime__V1__CreateContainerRequest *q,
+			    struct container **ret_container, struct fault *fault) {
 	Bulkhead__ContainerRecord record = BULKHEAD__CONTAINER_RECORD__INIT;
-	Runtime__V1__ContainerConfig config = *q->config;
-	Grpc__Spec *spec;
+	struct arena a;
 	char id[ID_SIZE];
-	int r = take_image(m, q->config, &record, fault);
-	if (r < 0)
-		return r;
 	id_random(id);
 	record.id = id;
 	record.sandbox_id = s->record->id;
-	record.config = &config;
-	struct container *c = model_add_container(&m->model, &record);
-	if (!c)
-		return fault_errno(fault, errno, "keep its record");
+	record.config = q->config;
+	arena_init(&a, 0);
+	int r = take_image(m, q->config, &record, fault);
+	if (r == 0)
+		r = volumes_take(m, &record, &a, fault);
+	if (r == 0 && !(*ret_container = model_add_container(&m->model, &record)))
+		r = fault_errno(fault, errno, "keep its record");
+	arena_deinit(&a);
+	return r;
+}
+
+static int create_make(struct metadata *m, struct sandbox *s, const Runtime__V1__CreateContainerRequest *q,
+		       struct container **ret_container, struct fault *fault) {
+	Grpc__Spec *spec;
+	struct container *c;
+	int r = create_record_of(m, s, q, &c, fault);
+	if (r < 0)
+		return r;
 	/* Whatever can't run is refused now, not at its start. */
 	struct arena a;
 	arena_init(&a, 0);

@@ -1,5 +1,6 @@
 /*
- * StartContainer: snapshot_mount -> task_create (which executes) -> record.
+ * StartContainer: task_userns where the pod has one -> snapshot_mount of the root
+ * and of each volume -> task_create (which executes) -> record.
  *
  * When the answer of task_create is lost with the task worker, its successor
  * tells how far it came: a process that was started is taken over, so that
@@ -14,56 +15,106 @@
 #include "workers/metadata/reconcile.h"
 #include "workers/metadata/spec/spec.h"
 #include "workers/metadata/userns.h"
+#include "workers/metadata/volume.h"
 
 struct start_op {
 	struct container_op co; /* first */
-	int root;		/* the detached mount, until it is given away */
+	int userns;		/* of the pod; -1 */
+	/* The detached mounts that task_create takes: the root, then the volumes. */
+	int mounts[1 + VOLUMES_MAX];
+	size_t n_mounts;
 };
 
-static void start_mounted(void *ctx, const struct msg_answer *answer) {
-	struct op *op = ctx;
-	struct start_op *so = container_of(op, struct start_op, co.op);
-	if (answer->fault) {
-		op_fail_below(op, answer->fault);
-		return;
-	}
-	fd_replace(&so->root, take_fd(&answer->fds[0]));
-	op_next(op);
+static void start_close(struct start_op *so) {
+	while (so->n_mounts > 0)
+		fd_close(so->mounts[--so->n_mounts]);
+	fd_replace(&so->userns, -1);
 }
 
-static void start_mount_request(const struct container *c, Bulkhead__SnapshotMountRequest *q) {
-	q->key = c->record->id;
-	q->n_parents = c->record->n_layers;
-	q->parents = c->record->layers;
-}
-
-/* Owners of the files are those of the pod's user namespace. */
-static void start_mapped(void *ctx, const struct msg_answer *answer) {
+static void start_userns_known(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
-	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
 	if (answer->fault) {
 		op_fail_with(op, answer->fault);
 		return;
 	}
-	start_mount_request(container_of_op(op), &q);
+	container_of(op, struct start_op, co.op)->userns = take_fd(&answer->fds[0]);
+	op_next(op);
+}
+
+static void start_userns(struct op *op) {
+	struct container *c = container_of_op(op);
+	/* What an earlier try left behind has been deleted, its end with it. */
+	c->record->exit = NULL;
+	start_close(container_of(op, struct start_op, co.op));
+	if (!userns_of(c->sandbox->record->config)) {
+		op_next(op);
+		return;
+	}
+	Bulkhead__Key q = BULKHEAD__KEY__INIT;
+	q.id = c->record->sandbox_id;
 	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
-	snapshot_mount_mapped_send(op->m->snapshot, &context, &q, answer->fds, 1, start_mounted, op);
+	task_userns_send(op->m->task, &context, &q, NULL, 0, start_userns_known, op);
+}
+
+/* Owners of the files are those of the pod's user namespace. */
+static void start_mount_send(struct op *op, const Bulkhead__SnapshotMountRequest *q, msg_done_fn done) {
+	const int *userns = &container_of(op, struct start_op, co.op)->userns;
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	if (*userns >= 0)
+		snapshot_mount_mapped_send(op->m->snapshot, &context, q, userns, 1, done, op);
+	else
+		snapshot_mount_send(op->m->snapshot, &context, q, NULL, 0, done, op);
+}
+
+static void start_keep_mount(struct start_op *so, const struct msg_answer *answer) {
+	so->mounts[so->n_mounts++] = take_fd(&answer->fds[0]);
+}
+
+static void start_mounted(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault) {
+		op_fail_below(op, answer->fault);
+		return;
+	}
+	start_keep_mount(container_of(op, struct start_op, co.op), answer);
+	op_next(op);
 }
 
 static void start_mount(struct op *op) {
-	struct container *c = container_of_op(op);
-	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
-	/* What an earlier try left behind has been deleted, its end with it. */
-	c->record->exit = NULL;
-	if (userns_of(c->sandbox->record->config)) {
-		Bulkhead__Key q = BULKHEAD__KEY__INIT;
-		q.id = c->record->sandbox_id;
-		task_userns_send(op->m->task, &context, &q, NULL, 0, start_mapped, op);
+	const struct container *c = container_of_op(op);
+	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
+	q.key = c->record->id;
+	q.n_parents = c->record->n_layers;
+	q.parents = c->record->layers;
+	start_mount_send(op, &q, start_mounted);
+}
+
+static void start_mount_volumes(struct op *op);
+
+static void start_volume_mounted(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	struct start_op *so = container_of(op, struct start_op, co.op);
+	if (answer->fault) {
+		struct fault fault = *answer->fault;
+		volume_prefix(so->co.c->record, so->n_mounts - 1, &fault);
+		op_fail_below(op, &fault);
 		return;
 	}
+	start_keep_mount(so, answer);
+	start_mount_volumes(op);
+}
+
+/* One after the other. */
+static void start_mount_volumes(struct op *op) {
+	const struct start_op *so = container_of(op, struct start_op, co.op);
+	const Bulkhead__ContainerRecord *r = so->co.c->record;
 	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
-	start_mount_request(c, &q);
-	snapshot_mount_send(op->m->snapshot, &context, &q, NULL, 0, start_mounted, op);
+	if (so->n_mounts == 1 + r->n_volumes) {
+		op_next(op);
+		return;
+	}
+	volume_request(r, so->n_mounts - 1, &q);
+	start_mount_send(op, &q, start_volume_mounted);
 }
 
 static void start_deleted(void *ctx, const struct msg_answer *answer) {
@@ -157,10 +208,10 @@ static void start_create(struct op *op) {
 	}
 	q.stop_signal = spec_stop_signal(c->record);
 	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
-	task_create_send(op->m->task, &context, &q, &so->root, 1, start_created, op);
+	task_create_send(op->m->task, &context, &q, so->mounts, so->n_mounts, start_created, op);
 	arena_deinit(&a);
 	/* The message has its own by now. */
-	fd_replace(&so->root, -1);
+	start_close(so);
 }
 
 static void start_commit(struct op *op) {
@@ -174,7 +225,9 @@ static void start_undo(struct op *op) {
 }
 
 static const struct op_step start_steps[] = {
-	{ .name = "mount its root", .run = start_mount, .undo = start_undo },
+	{ .name = "find its user namespace", .run = start_userns, .undo = start_undo },
+	{ .name = "mount its root", .run = start_mount },
+	{ .name = "mount its volumes", .run = start_mount_volumes },
 	{ .name = "create its process", .run = start_create },
 	{ .name = "record", .run = start_commit },
 	{ .name = NULL },
@@ -187,7 +240,7 @@ static void start_answer(struct op *op, struct msg_request *r) {
 
 static void start_free(struct op *op) {
 	struct start_op *so = container_of(op, struct start_op, co.op);
-	fd_close(so->root);
+	start_close(so);
 	free(so);
 }
 
@@ -206,7 +259,7 @@ static void start_begin(struct metadata *m, struct container *c, struct msg_requ
 	}
 	op_init(&so->co.op, &start_class, m, &c->op, c->record->config->metadata->name, r);
 	so->co.c = c;
-	so->root = -1;
+	so->userns = -1;
 	op_join(&so->co.op, r);
 	op_start(&so->co.op);
 }

@@ -56,6 +56,13 @@ static void mark(struct metadata *m, char *const *chain_ids, size_t n) {
 	}
 }
 
+static void mark_container(struct metadata *m, const struct container *c) {
+	const Bulkhead__ContainerRecord *r = c->record;
+	mark(m, r->layers, r->n_layers);
+	for (size_t i = 0; i < r->n_volumes; i++)
+		mark(m, r->volumes[i]->layers, r->volumes[i]->n_layers);
+}
+
 static void mark_all(struct metadata *m) {
 	int64_t now = clock_mono(), next = 0;
 	list_for_each (n, &m->model.layers) {
@@ -68,14 +75,10 @@ static void mark_all(struct metadata *m) {
 		const struct image *i = list_entry(n, struct image, node);
 		mark(m, i->record->layers, i->record->n_layers);
 	}
-	list_for_each (n, &m->model.containers) {
-		const struct container *c = list_entry(n, struct container, node);
-		mark(m, c->record->layers, c->record->n_layers);
-	}
-	list_for_each (n, &m->model.dying) {
-		const struct container *c = list_entry(n, struct container, node);
-		mark(m, c->record->layers, c->record->n_layers);
-	}
+	list_for_each (n, &m->model.containers)
+		mark_container(m, list_entry(n, struct container, node));
+	list_for_each (n, &m->model.dying)
+		mark_container(m, list_entry(n, struct container, node));
 	pulls_mark_layers(m);
 }
 

@@ -30,6 +30,14 @@ void layer_key(const char *chain_id, char ret_key[IMAGE_KEY_SIZE]) {
 	snprintf(ret_key, IMAGE_KEY_SIZE, "l/%s", chain_id);
 }
 
+int image_find(struct metadata *m, const char *name, struct image **ret_image, struct fault *fault) {
+	struct image *i = model_find_image(&m->model, name);
+	if (!i || i->broken)
+		return fault_set(fault, FAULT_NOT_FOUND, "image \"%.256s\": not found: pull it first", name);
+	*ret_image = i;
+	return 0;
+}
+
 int image_save(struct metadata *m, struct image *i) {
 	char key[IMAGE_KEY_SIZE];
 	image_key(i->record->id, key);

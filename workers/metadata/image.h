@@ -7,5 +7,8 @@
 void image_key(const char *id, char ret_key[IMAGE_KEY_SIZE]);
 void layer_key(const char *chain_id, char ret_key[IMAGE_KEY_SIZE]);
 
+/* What a container is made from: NOT_FOUND unless it is here, whole. */
+int image_find(struct metadata *m, const char *name, struct image **ret_image, struct fault *fault) NODISCARD;
+
 int image_save(struct metadata *m, struct image *i) NODISCARD;
 int layer_save(struct metadata *m, struct layer *l) NODISCARD;

@@ -107,9 +107,16 @@ static char *container_name(struct arena *a, const char *sandbox_id, const Runti
 	return arena_printf(a, "%s" US "%s" US "%u", sandbox_id, n->name, n->attempt);
 }
 
+static bool volumes_valid(const Bulkhead__ContainerRecord *r) {
+	for (size_t i = 0; i < r->n_volumes; i++)
+		if (r->volumes[i]->mount >= r->config->n_mounts || !r->config->mounts[r->volumes[i]->mount]->image)
+			return false;
+	return true;
+}
+
 struct container *model_add_container(struct model *m, const Bulkhead__ContainerRecord *r) {
 	struct map_node *in = map_find(&m->sandbox_ids, r->sandbox_id);
-	if (!id_valid(r->id) || !in || !r->config || !r->config->metadata) {
+	if (!id_valid(r->id) || !in || !r->config || !r->config->metadata || !volumes_valid(r)) {
 		errno = EINVAL;
 		return NULL;
 	}

@@ -170,6 +170,29 @@ static void view_exit(const struct container *c, Runtime__V1__ContainerStatus *v
 	v->message = c->record->message;
 }
 
+/* The client's own, with the digest of what is mounted where that's an image. */
+static Runtime__V1__Mount **view_mounts(struct arena *a, const Bulkhead__ContainerRecord *r) {
+	const Runtime__V1__ContainerConfig *config = r->config;
+	if (r->n_volumes == 0)
+		return config->mounts;
+	Runtime__V1__Mount **list = arena_alloc(a, config->n_mounts * sizeof(*list));
+	if (!list)
+		return NULL;
+	memcpy(list, config->mounts, config->n_mounts * sizeof(*list));
+	for (size_t i = 0; i < r->n_volumes; i++) {
+		Runtime__V1__Mount **slot = &list[r->volumes[i]->mount], *m = arena_alloc(a, sizeof(*m));
+		Runtime__V1__ImageSpec *image = arena_alloc(a, sizeof(*image));
+		if (!m || !image)
+			return NULL;
+		*m = **slot;
+		*image = *m->image;
+		image->image_ref = r->volumes[i]->image_id;
+		m->image = image;
+		*slot = m;
+	}
+	return list;
+}
+
 Runtime__V1__ContainerStatus *view_container_status(struct metadata *m, struct arena *a, const struct container *c) {
 	Runtime__V1__ContainerStatus *v =
 	    VIEW_NEW(a, Runtime__V1__ContainerStatus, RUNTIME__V1__CONTAINER_STATUS__INIT);
@@ -189,15 +212,15 @@ Runtime__V1__ContainerStatus *view_container_status(struct metadata *m, struct a
 	ENTRIES(v->labels, config->labels);
 	v->n_annotations = config->n_annotations;
 	ENTRIES(v->annotations, config->annotations);
-	v->n_mounts = config->n_mounts;
-	v->mounts = config->mounts;
+	v->mounts = view_mounts(a, c->record);
+	v->n_mounts = v->mounts ? config->n_mounts : 0;
 	char *log = spec_log_path(a, c->sandbox->record, c->record);
 	if (log)
 		v->log_path = log;
 	v->resources = view_resources(a, c);
 	v->user = view_user(a, c);
 	v->stop_signal = signal_to_cri(spec_stop_signal(c->record));
-	return v->image ? v : NULL;
+	return v->image && (v->mounts || !config->n_mounts) ? v : NULL;
 }
 
 /* --- images ----------------------------------------------------------------- */

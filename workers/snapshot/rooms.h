@@ -6,6 +6,7 @@
  *     <short name>/layer   its chain id and size
  *     .staging/            layers being unpacked; gone after a restart
  *     .empty/1, .empty/2   stand below a single layer: overlayfs wants two
+ *     .mapped, .mount, .view   where mounts are for a moment, in the worker's namespace
  *     .trash/
  *   <state root>/snapshots/
  *     <key>/fs, <key>/work a container's writable part

@@ -5,6 +5,7 @@
  */
 #include "workers/snapshot/copies.h"
 #include "workers/snapshot/idmap.h"
+#include "workers/snapshot/subpath.h"
 
 #include "base/fd.h"
 
@@ -17,11 +18,21 @@ static int userns_of(const struct msg_request *r) {
 	return r->row->request_fds ? r->fds[0] : -1;
 }
 
-static void mount_reply(struct msg_request *r, int fd) {
+/* Takes the whole mount. */
+static void mount_reply(struct msg_request *r, const Bulkhead__SnapshotMountRequest *m, int whole) {
 	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
+	CLEANUP_FD int fd = whole;
+	struct fault fault;
+	int part;
+	if (*m->sub_path) {
+		if (subpath_mount(fd, m->sub_path, &part, &fault) < 0) {
+			msg_fail(r, &fault);
+			return;
+		}
+		fd_replace(&fd, part);
+	}
 	/* Both rows answer with the same. */
 	snapshot_mount_reply(r, &reply, &fd, 1);
-	fd_close(fd);
 }
 
 /* --- overlay --- */
@@ -46,8 +57,9 @@ static const char **lowers_of(struct msg_request *r, const struct layer *const *
 	return lowers;
 }
 
-static void overlay_do(struct snapshot_worker *s, struct msg_request *r, const struct snapshot *snapshot,
-		       const struct layer *const *layers, size_t n) {
+static void overlay_do(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m,
+		       const struct snapshot *snapshot, const struct layer *const *layers) {
+	size_t n = m->n_parents;
 	char upper[128], work[128];
 	struct fault fault;
 	size_t n_lowers;
@@ -68,7 +80,7 @@ static void overlay_do(struct snapshot_worker *s, struct msg_request *r, const s
 	if (userns_of(r) >= 0)
 		idmap_detach();
 	if (e == 0) {
-		mount_reply(r, fd);
+		mount_reply(r, m, fd);
 		return;
 	}
 	fault_prefix(&fault, e, "mount snapshot \"%s\"", snapshot ? snapshot->key : n ? layers[0]->chain : "");
@@ -80,17 +92,19 @@ static void overlay_do(struct snapshot_worker *s, struct msg_request *r, const s
 struct viewing {
 	struct snapshot_worker *worker;
 	struct msg_request *request; /* whose arena holds this */
+	const Bulkhead__SnapshotMountRequest *message;
 	const char *name;
 };
 
-static void copy_do(struct msg_request *r, int room, const char *name, bool read_only) {
+static void copy_do(struct msg_request *r, const Bulkhead__SnapshotMountRequest *m, int room, const char *name,
+		    bool read_only) {
 	struct fault fault;
 	int fd;
 	int e = copy_mount(room, name, read_only, &fd, &fault);
 	if (e == 0 && userns_of(r) >= 0 && (e = idmap_mount(fd, userns_of(r), &fault)) < 0)
 		fd_close(fd);
 	if (e == 0) {
-		mount_reply(r, fd);
+		mount_reply(r, m, fd);
 		return;
 	}
 	fault_prefix(&fault, 0, "mount snapshot \"%s\"", name);
@@ -102,7 +116,7 @@ static void view_made(void *ctx, const struct fault *fault) {
 	struct viewing *v = ctx;
 	int views = v->worker->rooms.snapshots_views;
 	if (!fault || faccessat(views, v->name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-		copy_do(v->request, views, v->name, true);
+		copy_do(v->request, v->message, views, v->name, true);
 		return;
 	}
 	struct fault f = *fault;
@@ -112,18 +126,20 @@ static void view_made(void *ctx, const struct fault *fault) {
 
 /* A view lives as long as its topmost layer. Views of two stacks with the same
  * topmost layer are the same: a chain id names the whole chain. */
-static void view_do(struct snapshot_worker *s, struct msg_request *r, const struct layer *const *layers, size_t n) {
+static void view_do(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m,
+		    const struct layer *const *layers) {
+	size_t n = m->n_parents;
 	const char *name = n ? layers[0]->name : "none";
 	int views = s->rooms.snapshots_views;
 	if (faccessat(views, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-		copy_do(r, views, name, true);
+		copy_do(r, m, views, name, true);
 		return;
 	}
 	struct viewing *v = arena_zalloc(&r->arena, sizeof(*v));
 	char *copy = v ? arena_strdup(&r->arena, name) : NULL;
 	int e = -ENOMEM;
 	if (copy) {
-		*v = (struct viewing){ .worker = s, .request = r, .name = copy };
+		*v = (struct viewing){ .worker = s, .request = r, .message = m, .name = copy };
 		e = copy_start(s, r, views, copy, layers, n, view_made, v);
 	}
 	if (e < 0) {
@@ -136,6 +152,10 @@ static void view_do(struct snapshot_worker *s, struct msg_request *r, const stru
 void snapshot_mount_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m) {
 	const struct layer **layers;
 	const struct snapshot *snapshot = NULL;
+	if (*m->key && *m->sub_path) {
+		msg_failf(r, FAULT_INVALID_ARGUMENT, "mount snapshot \"%.80s\": a sub path is of a view", m->key);
+		return;
+	}
 	if (*m->key) {
 		snapshot = snapshot_find(s, m->key);
 		if (!snapshot || snapshot->copying) {
@@ -146,9 +166,9 @@ void snapshot_mount_start(struct snapshot_worker *s, struct msg_request *r, cons
 	if (layers_resolve(s, r, m->parents, m->n_parents, &layers) < 0)
 		return;
 	if (s->overlay.usable)
-		overlay_do(s, r, snapshot, layers, m->n_parents);
+		overlay_do(s, r, m, snapshot, layers);
 	else if (snapshot)
-		copy_do(r, s->rooms.snapshots, snapshot->key, false);
+		copy_do(r, m, s->rooms.snapshots, snapshot->key, false);
 	else
-		view_do(s, r, layers, m->n_parents);
+		view_do(s, r, m, layers);
 }

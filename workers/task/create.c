@@ -90,9 +90,9 @@ static void create(struct creation *n, struct sandbox *s, const Bulkhead__HostFi
 		c.seccomp_flags = program->flags;
 	}
 	struct msg_context context = context_within(&r->context, KEEPER_LIMIT);
-	container_create_send(s->link, &context, &c, r->fds, 1, create_done, r);
-	/* Our copy would keep the root mounted after the container's end. */
-	fd_replace(&r->fds[0], -1);
+	container_create_send(s->link, &context, &c, r->fds, r->n_fds, create_done, r);
+	/* Our copies would keep them mounted after the container's end. */
+	msg_close_fds(r);
 }
 
 static void profile_done(void *ctx, const struct msg_answer *a) {

@@ -4,7 +4,7 @@
  * Left out is what the keeper has done by itself: host name, sysctls, limits of
  * the control group. Namespaces that the specification doesn't name are the
  * pod's, and the runtime is executed in them. /dev/shm is the pod's, and lies in
- * the bundle. Client's strings go through json_text only.
+ * the bundle, as volumes from images do. Client's strings go through json_text only.
  */
 #include "workers/keeper/oci/oci.h"
 
@@ -25,7 +25,8 @@ static void texts(struct json *j, const char *key, char *const *list, size_t n) 
 /* --- mounts --- */
 
 static bool is_shm(const Grpc__Mount *m) {
-	return strcmp(m->destination, "/dev/shm") == 0 && strcmp(m->type, "tmpfs") == 0 && strcmp(m->source, "shm") == 0;
+	return strcmp(m->destination, "/dev/shm") == 0 && strcmp(m->type, "tmpfs") == 0 &&
+	       strcmp(m->source, "shm") == 0;
 }
 
 static void bind(struct json *j, const char *destination, const char *source, bool readonly) {
@@ -43,8 +44,10 @@ static void bind(struct json *j, const char *destination, const char *source, bo
 }
 
 /* Options for the keeper are none of the runtime's. */
-static int options(struct json *j, const Grpc__Mount *m, struct fault *fault) {
+static int options(struct json *j, const Grpc__Mount *m, bool image, struct fault *fault) {
 	json_open(j, "options", '[');
+	if (image)
+		json_text(j, NULL, "rbind");
 	for (size_t i = 0; i < m->n_options; i++) {
 		if (strcmp(m->options[i], "x-make-source") == 0)
 			continue;
@@ -58,17 +61,19 @@ static int options(struct json *j, const Grpc__Mount *m, struct fault *fault) {
 }
 
 static int mount(struct json *j, const struct oci_config *c, const Grpc__Mount *m, struct fault *fault) {
-	char shm[PATH_MAX + 8];
+	char shm[PATH_MAX + 8], volume[PATH_MAX + 32];
 	if (is_shm(m)) {
 		snprintf(shm, sizeof(shm), "%s/shm", c->place->bundle);
 		bind(j, m->destination, shm, false);
 		return 0;
 	}
+	bool image = strcmp(m->type, "image") == 0;
+	snprintf(volume, sizeof(volume), "%s/" OCI_IMAGE_NAME, c->place->bundle, m->source);
 	json_open(j, NULL, '{');
 	json_text(j, "destination", m->destination);
-	json_text(j, "type", m->type);
-	json_text(j, "source", m->source);
-	int r = options(j, m, fault);
+	json_text(j, "type", image ? "bind" : m->type);
+	json_text(j, "source", image ? volume : m->source);
+	int r = options(j, m, image, fault);
 	json_close(j, '}');
 	return r;
 }

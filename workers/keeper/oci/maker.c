@@ -37,16 +37,18 @@
 /* Of one birth. */
 struct maker {
 	const struct oci_birth *birth;
-	int bundle;    /* the folder */
-	int console;   /* listening; -1: no terminal */
+	int bundle;  /* the folder */
+	int console; /* listening; -1: no terminal */
 	char console_path[64];
 	struct user_ids user;
 };
 
 static void birth_begin(const struct oci_birth *b) {
-	const int keep[] = { b->status, b->root, b->shm, b->stdio[0], b->stdio[1], b->stdio[2] };
+	int keep[6 + MSG_FDS_MAX] = { b->status, b->root, b->shm, b->stdio[0], b->stdio[1], b->stdio[2] };
 	sigset_t none;
-	become_close_others(keep, ARRAY_SIZE(keep));
+	for (size_t i = 0; i < b->n_volumes; i++)
+		keep[6 + i] = b->volumes[i];
+	become_close_others(keep, 6 + b->n_volumes);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
@@ -83,6 +85,29 @@ static int attach(const struct maker *m, int tree, const char *name, struct faul
 	return 0;
 }
 
+/* A folder or an empty file, as the volume is one. */
+static int volume_attach(const struct maker *m, const Grpc__Mount *mount, struct fault *fault) {
+	const struct oci_birth *b = m->birth;
+	char name[32];
+	int tree, r = rootfs_volume(mount, b->volumes, b->n_volumes, &tree, fault);
+	if (r < 0)
+		return r;
+	snprintf(name, sizeof(name), OCI_IMAGE_NAME, mount->source);
+	r = rootfs_is_directory(tree) ? mkdirat(m->bundle, name, 0755) : mknodat(m->bundle, name, S_IFREG | 0600, 0);
+	if (r < 0 && errno != EEXIST)
+		return fault_errno(fault, errno, "make \"%s\" in \"%s\"", name, b->place->bundle);
+	return attach(m, tree, name, fault);
+}
+
+static int volumes_attach(const struct maker *m, struct fault *fault) {
+	const Grpc__Spec *spec = m->birth->spec;
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < spec->n_mounts; i++)
+		if (strcmp(spec->mounts[i]->type, "image") == 0)
+			r = volume_attach(m, spec->mounts[i], fault);
+	return r;
+}
+
 static bool wants_shm(const Grpc__Spec *spec) {
 	for (size_t i = 0; i < spec->n_mounts; i++)
 		if (strcmp(spec->mounts[i]->destination, "/dev/shm") == 0 &&
@@ -111,7 +136,8 @@ static int mounts_make(struct maker *m, struct fault *fault) {
 	const struct oci_birth *b = m->birth;
 	CLEANUP_FD int tree = -1;
 	int r = mount_cut_off(b->place->bundle, fault);
-	if (r == 0 && (mkdirat(m->bundle, "rootfs", 0755) < 0 || mkdirat(m->bundle, "shm", 0755) < 0) && errno != EEXIST)
+	if (r == 0 && (mkdirat(m->bundle, "rootfs", 0755) < 0 || mkdirat(m->bundle, "shm", 0755) < 0) &&
+	    errno != EEXIST)
 		r = fault_errno(fault, errno, "make folders in \"%s\"", b->place->bundle);
 	if (r == 0)
 		r = attach(m, b->root, "rootfs", fault);
@@ -119,6 +145,8 @@ static int mounts_make(struct maker *m, struct fault *fault) {
 		r = b->shm < 0 ? rootfs_clone("/dev/shm", false, &tree) : shm_clone(b->shm, &tree);
 		r = r < 0 ? fault_errno(fault, r, "mount \"/dev/shm\" of the pod") : attach(m, tree, "shm", fault);
 	}
+	if (r == 0)
+		r = volumes_attach(m, fault);
 	return r < 0 ? r : sources_make(b->spec, fault);
 }
 

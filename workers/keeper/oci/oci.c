@@ -79,9 +79,13 @@ static int oci_create(struct container *c, struct msg_request *r, const Bulkhead
 		      struct fault *fault) {
 	struct keeper *k = c->keeper;
 	struct oci_place place;
-	struct oci_birth b = {
-		.place = &place, .container = c, .root = r->fds[0], .shm = k->pod.shm, .stdio = { -1, -1, -1 }
-	};
+	struct oci_birth b = { .place = &place,
+			       .container = c,
+			       .root = r->fds[0],
+			       .volumes = r->fds + 1,
+			       .n_volumes = r->n_fds - 1,
+			       .shm = k->pod.shm,
+			       .stdio = { -1, -1, -1 } };
 	if (k->pod.userns.fd >= 0)
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
 				 "only the native runtime handler runs pods with a user namespace");

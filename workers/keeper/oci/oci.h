@@ -14,6 +14,7 @@
  *   oci/<container>/          its bundle: config.json, logs, pid files
  *   oci/<container>/rootfs/   where its root is attached, in the mount namespace
  *                             of the maker alone: elsewhere it's an empty folder
+ *   oci/<container>/image-N   the same for its volumes from images
  *
  * Whose child is what: a maker is the keeper's child and runs the runtime as
  * its own. The runtime leaves the container's first process to the keeper, which
@@ -47,8 +48,10 @@ struct oci_birth {
 	const Grpc__Process *process;
 	const struct user_ids *user; /* NULL: resolve in the root */
 	const char *name;	     /* of an exec's files; NULL for a container */
-	pid_t pid_namespace; /* of this process; 0: as the spec says */
+	pid_t pid_namespace;	     /* of this process; 0: as the spec says */
 	int root, shm;
+	const int *volumes; /* detached mounts */
+	size_t n_volumes;
 	int stdio[3];
 	int status;
 	bool strict_groups;
@@ -67,6 +70,9 @@ int oci_run(const struct oci_place *p, const char *log, const int stdio[3], cons
 
 /* --- config.c, process.c --- */
 
+/* Beside config.json, where a mount of type "image" finds its tree. */
+#define OCI_IMAGE_NAME "image-%s"
+
 struct buffer;
 struct json;
 
@@ -75,10 +81,10 @@ struct oci_config {
 	const Grpc__Process *process;
 	const struct user_ids *user;
 	const struct oci_place *place;
-	const char *run_dir;   /* the pod's: hosts and so on */
-	const char *cgroup;    /* the path */
-	pid_t pid_namespace;   /* of this process; 0: its own or the host's, as the spec says */
-	int status;	       /* for warnings */
+	const char *run_dir; /* the pod's: hosts and so on */
+	const char *cgroup;  /* the path */
+	pid_t pid_namespace; /* of this process; 0: its own or the host's, as the spec says */
+	int status;	     /* for warnings */
 };
 
 int oci_config_write(const struct oci_config *c, struct buffer *to, struct fault *fault);

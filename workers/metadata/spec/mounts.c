@@ -3,6 +3,10 @@
  * client's mounts. A mount of the client's takes the place of one of ours at
  * the same destination; all come sorted so that a folder precedes what is
  * mounted in it.
+ *
+ * A volume from an image is a mount of type "image" without a path; its source
+ * is the number of the descriptor that comes with the message, which the root's
+ * is 0 of.
  */
 #include "workers/metadata/spec/parts.h"
 
@@ -152,13 +156,11 @@ static bool mapped(const Runtime__V1__Mount *m) {
 	return m->n_uidmappings || m->n_gidmappings;
 }
 
+/* What holds for any mount of the client's. */
 static int check_mount(struct builder *b, const Runtime__V1__Mount *m) {
 	int r = check_path("mount point", m->container_path, b->fault);
 	if (r < 0)
 		return r;
-	if (m->image)
-		return fault_set(b->fault, FAULT_UNIMPLEMENTED,
-				 "mount \"%.256s\": volumes from images aren't supported", m->container_path);
 	const Runtime__V1__UserNamespace *u = userns_of(b->pod);
 	if (mapped(m) && (!u || !userns_same_map(m->uidmappings, m->n_uidmappings, u->uids, u->n_uids) ||
 			  !userns_same_map(m->gidmappings, m->n_gidmappings, u->gids, u->n_gids)))
@@ -173,20 +175,27 @@ static int check_mount(struct builder *b, const Runtime__V1__Mount *m) {
 	if (m->recursive_read_only && !m->readonly)
 		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
 				 "mount \"%.256s\": recursive_read_only needs readonly", m->container_path);
+	return 0;
+}
+
+static int check_bind(struct builder *b, const Runtime__V1__Mount *m) {
+	if (*m->image_sub_path)
+		return fault_set(b->fault, FAULT_INVALID_ARGUMENT, "mount \"%.256s\": image_sub_path needs an image",
+				 m->container_path);
 	if (m->recursive_read_only && m->propagation != RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_PRIVATE)
 		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
 				 "mount \"%.256s\": recursive_read_only needs private propagation", m->container_path);
 	return check_path("mount source", m->host_path, b->fault);
 }
 
-static int add_client(struct builder *b, const Runtime__V1__Mount *m, const char *destination) {
+static int add_host(struct builder *b, const Runtime__V1__Mount *m, const char *destination) {
 	static const char *const propagation[] = {
 		[RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_PRIVATE] = "rprivate",
 		[RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_HOST_TO_CONTAINER] = "rslave",
 		[RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL] = "rshared",
 	};
 	struct strings o = { 0 };
-	int r = check_mount(b, m);
+	int r = check_bind(b, m);
 	if (r < 0)
 		return r;
 	if ((unsigned)m->propagation >= ARRAY_SIZE(propagation))
@@ -202,6 +211,32 @@ static int add_client(struct builder *b, const Runtime__V1__Mount *m, const char
 	for (size_t i = 0; i < m->n_mount_options; i++)
 		strings_add(b, &o, mount_option(m->mount_options[i]));
 	add(b, destination, "bind", m->host_path, o);
+	return 0;
+}
+
+/* Foreign files get neither devices nor other users' rights into the container. */
+static void add_image(struct builder *b, const Runtime__V1__Mount *m, const char *destination, unsigned number) {
+	static const char *const always[] = { "rprivate", "ro", "nosuid", "nodev" };
+	struct strings o = { 0 };
+	for (size_t i = 0; i < ARRAY_SIZE(always); i++)
+		strings_add(b, &o, always[i]);
+	for (size_t i = 0; i < m->n_mount_options; i++)
+		strings_add(b, &o, m->mount_options[i]);
+	add(b, destination, "image", builder_text(b, "%u", number), o);
+}
+
+static int add_clients(struct builder *b, char *const *destinations) {
+	unsigned images = 0;
+	for (size_t i = 0; i < b->config->n_mounts; i++) {
+		const Runtime__V1__Mount *m = b->config->mounts[i];
+		int r = check_mount(b, m);
+		if (r == 0 && m->image)
+			add_image(b, m, destinations[i], ++images);
+		else if (r == 0)
+			r = add_host(b, m, destinations[i]);
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }
 
@@ -234,11 +269,7 @@ int spec_mounts(struct builder *b) {
 		return fault_errno(b->fault, ENOMEM, "build the mounts");
 	add_standards(b, theirs.v, theirs.n);
 	add_pods(b, theirs.v, theirs.n);
-	for (size_t i = 0; i < c->n_mounts; i++) {
-		int r = add_client(b, c->mounts[i], theirs.v[i]);
-		if (r < 0)
-			return r;
-	}
+	int r = add_clients(b, theirs.v);
 	sort(b->spec->mounts, b->spec->n_mounts);
-	return 0;
+	return r;
 }
