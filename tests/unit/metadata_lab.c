@@ -195,6 +195,12 @@ static void on_snapshot_mount(struct lab *l, struct msg_request *r, const Bulkhe
 	Bulkhead__Empty e = BULKHEAD__EMPTY__INIT;
 	if (arrived(l, r))
 		return;
+	for (size_t i = 0; i < q->n_parents; i++)
+		if (!lab_has(&l->layers, q->parents[i])) {
+			msg_failf(r, FAULT_NOT_FOUND, "no layer %s", q->parents[i]);
+			return;
+		}
+	snprintf(l->sub_path, sizeof(l->sub_path), "%s", q->sub_path);
 	int fd = memfd_create("root", MFD_CLOEXEC);
 	snapshot_mount_reply(r, &e, &fd, 1);
 	close(fd);
@@ -279,6 +285,7 @@ static void on_task_create(struct lab *l, struct msg_request *r, const Bulkhead_
 		snprintf(t->id, sizeof(t->id), "%s", q->container_id);
 		snprintf(t->sandbox, sizeof(t->sandbox), "%s", q->sandbox_id);
 		t->state = BULKHEAD__TASK_STATE__TASK_RUNNING;
+		t->n_mounts = r->n_fds;
 	}
 	if (arrived(l, r))
 		return;
@@ -691,6 +698,11 @@ const char *lab_run(struct lab *l, const char *name, struct fault *fault) {
 }
 
 const char *lab_create(struct lab *l, const char *sandbox, const char *name, struct fault *fault) {
+	return lab_create_with(l, sandbox, name, NULL, 0, fault);
+}
+
+const char *lab_create_with(struct lab *l, const char *sandbox, const char *name, Runtime__V1__Mount **mounts,
+			    size_t n_mounts, struct fault *fault) {
 	static char id[4][80];
 	static unsigned slot;
 	struct lab_call c;
@@ -702,6 +714,8 @@ const char *lab_create(struct lab *l, const char *sandbox, const char *name, str
 	config.metadata = &metadata;
 	image.image = (char *)"busybox";
 	config.image = &image;
+	config.mounts = mounts;
+	config.n_mounts = n_mounts;
 	q.pod_sandbox_id = (char *)(uintptr_t)sandbox;
 	q.config = &config;
 	lab_call(l, MSG_cri_create_container, &q.base, &c);

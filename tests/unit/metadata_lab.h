@@ -20,6 +20,7 @@ struct lab_task {
 	char id[80], sandbox[80];
 	Bulkhead__TaskState state;
 	uint32_t exit_code;
+	size_t n_mounts; /* that came with it: root and volumes */
 };
 
 struct lab_row {
@@ -45,6 +46,7 @@ struct lab {
 	struct lab_task tasks[LAB_ITEMS];
 	size_t n_tasks;
 	bool exit_on_delete; /* task_delete kills, and the end is told first */
+	char sub_path[80];   /* of the last snapshot_mount */
 	char journal[8192];  /* names of the calls, in order */
 
 	/* The image that the fake registry has. */
@@ -86,5 +88,7 @@ void lab_exit(struct lab *l, const char *id, uint32_t code, bool oom, bool silen
 /* Shortcuts: the usual request; "" or an id, and the fault in l's last. */
 const char *lab_run(struct lab *l, const char *name, struct fault *fault);
 const char *lab_create(struct lab *l, const char *sandbox, const char *name, struct fault *fault);
+const char *lab_create_with(struct lab *l, const char *sandbox, const char *name, Runtime__V1__Mount **mounts,
+			    size_t n_mounts, struct fault *fault);
 enum fault_code lab_key(struct lab *l, uint16_t number, const char *id); /* Stop*, Remove*, Start */
 enum fault_code lab_pull(struct lab *l, const char *name, struct fault *fault);

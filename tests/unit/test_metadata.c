@@ -73,6 +73,13 @@ static void fail(uint16_t number, enum fault_code code, int times) {
 	l.row[number].code = code;
 }
 
+/* From the disk, and nobody was told. */
+static void set_gone(const char *layer) {
+	for (size_t i = 0; i < l.layers.n; i++)
+		if (strcmp(l.layers.name[i], layer) == 0)
+			l.layers.name[i][0] = '?';
+}
+
 static void begin(void) {
 	lab_init(&l);
 	if (lab_pull(&l, "busybox", NULL) != FAULT_NONE)
@@ -386,6 +393,130 @@ static void test_exec(void) {
 	end();
 }
 
+/* --- volumes from images ----------------------------------------------------- */
+
+/* An image of one layer beside busybox. */
+static const char *const data_layer = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
+static const char *const data_id = "sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
+
+static struct {
+	Runtime__V1__ImageSpec image;
+	Runtime__V1__Mount host, data, part, *list[3];
+} v;
+
+static void volumes_begin(void) {
+	begin();
+	l.config_digest = data_id;
+	l.diff_ids[0] = data_layer;
+	l.n_layers = 1;
+	lab_pull(&l, "data", NULL);
+	v.image = (Runtime__V1__ImageSpec)RUNTIME__V1__IMAGE_SPEC__INIT;
+	v.image.image = (char *)"data";
+	v.host = v.data = (Runtime__V1__Mount)RUNTIME__V1__MOUNT__INIT;
+	v.host.container_path = v.host.host_path = (char *)"/srv";
+	v.data.image = &v.image;
+	v.data.readonly = true;
+	v.part = v.data;
+	v.data.container_path = (char *)"/data";
+	v.part.container_path = (char *)"/part";
+	v.part.image_sub_path = (char *)"some/part";
+	v.list[0] = &v.data;
+	v.list[1] = &v.host;
+	v.list[2] = &v.part;
+}
+
+static const char *volumes_create(const char *pod, const char *name, struct fault *fault) {
+	return lab_create_with(&l, pod, name, v.list, 3, fault);
+}
+
+static void test_volumes(void) {
+	char pod[80], a[80];
+	struct fault fault;
+	volumes_begin();
+	SET(pod, lab_run(&l, "p", NULL));
+	SET(a, volumes_create(pod, "a", &fault));
+	tap_check(*a && l.row[MSG_snapshot_mount].calls == 2 && strcmp(l.sub_path, "some/part") == 0,
+		  "each volume is looked at when the container is created: %s", fault.text);
+	Runtime__V1__ContainerStatus *s = status_of(a);
+	tap_check(s && s->n_mounts == 3 && strcmp(s->mounts[0]->image->image_ref, data_id) == 0 &&
+		      strcmp(s->mounts[0]->image->image, "data") == 0 && !s->mounts[1]->image &&
+		      strcmp(s->mounts[2]->image->image_ref, data_id) == 0 &&
+		      strcmp(s->mounts[2]->image_sub_path, "some/part") == 0,
+		  "its status tells the digests");
+	remove_image("data");
+	tap_check(!image_of("data") && lab_has(&l.layers, data_layer), "the layers outlive their image");
+	lab_restart(&l);
+	lab_turns(&l, 10);
+	tap_check(lab_has(&l.layers, data_layer), "and a restart");
+	tap_check(lab_key(&l, MSG_cri_start_container, a) == FAULT_NONE && lab_task(&l, a)->n_mounts == 3,
+		  "it starts with its root and two volumes");
+	s = status_of(a);
+	tap_check(s && s->state == RUNNING && strcmp(s->mounts[0]->image->image_ref, data_id) == 0,
+		  "its status still tells them");
+	volumes_create(pod, "b", &fault);
+	tap_check(fault.code == FAULT_NOT_FOUND && strstr(fault.text, "image \"data\"") &&
+		      strstr(fault.text, "\"/data\""),
+		  "a new one finds no such image: %s", fault.text);
+	lab_key(&l, MSG_cri_stop_container, a);
+	lab_key(&l, MSG_cri_remove_container, a);
+	for (int i = 0; i < 200 && lab_has(&l.layers, data_layer); i++)
+		lab_turns(&l, 10);
+	tap_check(!lab_has(&l.layers, data_layer), "the layers go with the container");
+	end();
+}
+
+/* The task worker dies with the mounts in its hands: they are made once more. */
+static void volumes_start_again(const char *id) {
+	struct lab_call c;
+	Runtime__V1__StartContainerRequest q = RUNTIME__V1__START_CONTAINER_REQUEST__INIT;
+	q.container_id = (char *)(uintptr_t)id;
+	l.row[MSG_task_create].hold = true;
+	lab_send(&l, MSG_cri_start_container, &q.base, &c);
+	lab_turns(&l, 10);
+	int mounts = l.row[MSG_snapshot_mount].calls;
+	lab_worker_down(&l, ROLE_TASK);
+	l.row[MSG_task_create].hold = false;
+	l.n_tasks = 0;
+	lab_worker_up(&l, ROLE_TASK);
+	lab_wait(&l, &c);
+	tap_check(!c.fault.code && l.row[MSG_snapshot_mount].calls == mounts + 3 && lab_task(&l, id)->n_mounts == 3,
+		  "a start that died with the task worker makes all mounts anew: %s", c.fault.text);
+	lab_call_end(&c);
+}
+
+/* What stands in a volume's way, at its container's creation and at its start. */
+static void test_volumes_fail(void) {
+	char pod[80], a[80];
+	struct fault fault;
+	volumes_begin();
+	SET(pod, lab_run(&l, "p", NULL));
+	fail(MSG_snapshot_mount, FAULT_INVALID_ARGUMENT, 1);
+	volumes_create(pod, "a", &fault);
+	tap_check(fault.code == FAULT_INVALID_ARGUMENT &&
+		      strstr(fault.text, "ImageVolumeMountFailed: mount \"/data\": image \"data\": the fake refuses"),
+		  "a volume that can't be made refuses the container: %s", fault.text);
+	lab_turns(&l, 10);
+	tap_check(count_containers(NULL) == 0 && l.snapshots.n == 0, "and leaves nothing");
+	v.data.readonly = false;
+	volumes_create(pod, "a", &fault);
+	tap_check(fault.code == FAULT_INVALID_ARGUMENT && strstr(fault.text, "readonly"), "it must be read-only");
+	v.data.readonly = true;
+	v.data.host_path = (char *)"/both";
+	volumes_create(pod, "a", &fault);
+	tap_check(fault.code == FAULT_INVALID_ARGUMENT && strstr(fault.text, "host path"),
+		  "it is a folder or an image");
+	v.data.host_path = (char *)"";
+	SET(a, volumes_create(pod, "a", &fault));
+	volumes_start_again(a);
+	lab_key(&l, MSG_cri_remove_container, a);
+	SET(a, volumes_create(pod, "a", &fault));
+	set_gone(data_layer);
+	tap_check(lab_key(&l, MSG_cri_start_container, a) == FAULT_FAILED_PRECONDITION &&
+		      strstr(status_of(a)->message, "mount \"/data\"") && status_of(a)->state == EXITED,
+		  "a layer that is lost ends the container with a sentence");
+	end();
+}
+
 /* --- failures --------------------------------------------------------------- */
 
 static void test_step_fails(void) {
@@ -621,6 +752,8 @@ int main(void) {
 	test_lists();
 	test_exits();
 	test_exec();
+	test_volumes();
+	test_volumes_fail();
 	test_step_fails();
 	test_retries();
 	test_restart();

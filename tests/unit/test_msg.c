@@ -220,6 +220,80 @@ static void test_descriptors(struct loop *l, struct side *a) {
 	tap_check(good == 200, "200 descriptors each find their message (%d)", good);
 }
 
+/* --- a number of descriptors that the message decides --- */
+
+/* Says how many there are, and that each is the one of its place. */
+static void on_task_create(struct side *s, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
+	Bulkhead__TaskCreateReply reply = BULKHEAD__TASK_CREATE_REPLY__INIT;
+	for (size_t i = 0; i < r->n_fds; i++) {
+		size_t number = 99;
+		if (pread(r->fds[i], &number, sizeof(number), 0) == sizeof(number) && number == i)
+			reply.created_at++;
+	}
+	reply.pid = (int32_t)r->n_fds;
+	msg_close_fds(r);
+	task_create_reply(r, &reply, NULL, 0);
+}
+
+HANDLER_DEFINE(struct side, task_create)
+
+static const struct link_handler task_handlers[] = { HANDLER(task_create), { 0 } };
+
+static void create_done(void *ctx, const struct msg_answer *a) {
+	struct result *r = ctx;
+	r->calls++;
+	r->code = a->fault ? a->fault->code : FAULT_NONE;
+	r->number = a->fault ? 0 : (uint64_t)task_create_answer(a)->pid;
+	r->size = a->fault ? 0 : (size_t)task_create_answer(a)->created_at;
+}
+
+static struct result create_with(struct loop *l, struct side *a, const int *fds, size_t n, size_t payload) {
+	struct result r = { 0 };
+	Bulkhead__TaskCreateRequest m = BULKHEAD__TASK_CREATE_REQUEST__INIT;
+	CLEANUP_FREE char *text = calloc(1, payload + 1);
+	memset(text, 'x', payload);
+	m.log_path = text;
+	task_create_send(a->link, NULL, &m, fds, n, create_done, &r);
+	for (int i = 0; i < 100 && !r.calls; i++)
+		turns(l, 1);
+	return r;
+}
+
+static void test_more_descriptors(struct loop *l, bool by_ring) {
+	struct side a = { .loop = l }, b = a;
+	int fds[MSG_FDS_MAX + 1];
+	struct link_options oa = {
+		.loop = l, .self = ROLE_METADATA, .peer = ROLE_TASK, .worker = &a, .on_down = on_down
+	};
+	struct link_options ob = { .loop = l,
+				   .self = ROLE_TASK,
+				   .peer = ROLE_METADATA,
+				   .worker = &b,
+				   .on_down = on_down,
+				   .handlers = task_handlers };
+	if (link_new(&oa, &a.link) < 0 || link_new(&ob, &b.link) < 0)
+		abort();
+	connect_sides(&a, &b, by_ring);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = memfd_create("numbered", MFD_CLOEXEC);
+		fd_write_all(fds[i], &i, sizeof(i));
+	}
+	static const size_t counts[] = { 1, 2, MSG_FDS_MAX };
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+		struct result r = create_with(l, &a, fds, counts[i], 10);
+		tap_check(r.calls == 1 && r.number == counts[i] && r.size == counts[i],
+			  "%zu descriptors in their order", counts[i]);
+	}
+	struct result r = create_with(l, &a, fds, MSG_FDS_MAX, 100000);
+	tap_check(r.number == MSG_FDS_MAX && r.size == MSG_FDS_MAX, "as many with a payload by descriptor");
+	tap_check(create_with(l, &a, fds, 0, 10).code == FAULT_INTERNAL &&
+		      create_with(l, &a, fds, MSG_FDS_MAX + 1, 10).code == FAULT_INTERNAL && b.down == 0,
+		  "too few and too many aren't sent");
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	sides_free(&a, &b);
+}
+
 static void test_giving_up(struct loop *l, struct side *a, struct side *b) {
 	struct result r = { 0 };
 	msg_cancel(ask(a, "keep", NULL, &r));
@@ -471,6 +545,11 @@ static void test_rows(void) {
 		found = found && msg_row_find(r->number) == r;
 	}
 	tap_check(ascend && found, "rows are in the order of their numbers and found by them");
+	const struct msg_row *more = msg_row_find(MSG_task_create), *one = msg_row_find(MSG_layer_unpack);
+	tap_check(!msg_row_fds(more, 0) && msg_row_fds(more, 1) && msg_row_fds(more, MSG_FDS_MAX) &&
+		      !msg_row_fds(more, MSG_FDS_MAX + 1) && !msg_row_fds(one, 0) && msg_row_fds(one, 1) &&
+		      !msg_row_fds(one, 2),
+		  "how many descriptors a row takes");
 	tap_check(!msg_row_find(0) && !msg_row_find(65535), "what isn't a row isn't found");
 }
 
@@ -488,6 +567,7 @@ int main(void) {
 		test_giving_up(l, &a, &b);
 		test_successor(l, &a, &b, by_ring);
 		sides_free(&a, &b);
+		test_more_descriptors(l, by_ring);
 	}
 	test_violations(l);
 	test_access_classes();

@@ -133,12 +133,17 @@ static struct answer call_prepare(const char *key, char **parents, size_t n) {
 	return call(MSG_snapshot_prepare, &m.base);
 }
 
-static struct answer call_mount(const char *key, char **parents, size_t n) {
+static struct answer call_mount_part(const char *key, char **parents, size_t n, const char *sub_path) {
 	Bulkhead__SnapshotMountRequest m = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
 	m.key = (char *)key;
 	m.parents = parents;
 	m.n_parents = n;
+	m.sub_path = (char *)sub_path;
 	return call(MSG_snapshot_mount, &m.base);
+}
+
+static struct answer call_mount(const char *key, char **parents, size_t n) {
+	return call_mount_part(key, parents, n, "");
 }
 
 /* --- layers --- */
@@ -323,8 +328,10 @@ static unsigned entries(const char *path) {
 
 /* Whether the mount can be attached and run from by another process in a mount
  * namespace of its own, as a keeper does. */
-static bool attaches_elsewhere(int mount_fd) {
+static bool attaches_elsewhere(int mount_fd, const char *file) {
+	char path[64];
 	int status;
+	snprintf(path, sizeof(path), "/mnt/%s", file);
 	pid_t pid = fork();
 	if (pid == 0) {
 		if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
@@ -334,7 +341,7 @@ static bool attaches_elsewhere(int mount_fd) {
 			execl("/mnt/bin/busybox", "busybox", "true", NULL);
 			_exit(2);
 		}
-		_exit(is_there(AT_FDCWD, "/mnt/base") ? 0 : 3);
+		_exit(is_there(AT_FDCWD, path) ? 0 : 3);
 	}
 	waitpid(pid, &status, 0);
 	if (status)
@@ -360,7 +367,12 @@ static void layers_make(void) {
 			       "echo new >opq/new; echo d >var/lib/deep/d; echo c >dir/c",
 			       ".wh.whole dir/.wh.a dir/c opq/.wh..wh..opq opq/new var/lib/deep/d");
 	layers[2] = layer_make(2, "echo linked >target", EVERYTHING);
-	layers[3] = layer_make(3, "mkdir -p whole; echo again >whole/again; ln -s dir to-dir", EVERYTHING);
+	layers[3] =
+	    layer_make(3,
+		       "mkdir -p whole; echo again >whole/again; ln -s dir to-dir; "
+		       "ln -s /var/lib absolute; ln -s ../../../../../../../../var/lib up; ln -s round round; "
+		       "ln -s up/deep/d to-file; mkfifo pipe; mkdir -m 700 mine; chown 5:6 mine; echo m >mine/m",
+		       EVERYTHING);
 	/* The third layer's hard links lose their target: it is in the first. */
 	shell(
 	    "cd %s && rm -rf work && mkdir work && cd work && echo x >target && ln target link1 && ln target link2 && "
@@ -442,7 +454,7 @@ static void test_mounts(const char *what) {
 	struct statvfs flags;
 	tap_check(fstatvfs(a.fd, &flags) == 0 && !(flags.f_flag & (ST_NOSUID | ST_NODEV | ST_NOEXEC | ST_RDONLY)),
 		  "%s: set-id programs, devices and programs work in it", what);
-	tap_check(attaches_elsewhere(a.fd), "%s: it attaches and runs in another mount namespace", what);
+	tap_check(attaches_elsewhere(a.fd, "base"), "%s: it attaches and runs in another mount namespace", what);
 	close(a.fd);
 	a = call_mount("c1", chains, LAYERS);
 	tap_check(ok(&a) && reads(a.fd, "base", "written") && reads(a.fd, "new", "written") && !is_there(a.fd, "dir/b"),
@@ -483,6 +495,60 @@ static void test_mounts(const char *what) {
 	while (entries("snapshots/.trash") && clock_mono() < end)
 		loop_turn(loop, 50 * NS_PER_MS);
 	tap_check(entries("snapshots/.trash") == 0, "%s: the trash gets empty", what);
+}
+
+/* The mount's root, when that is a file. */
+static bool is_file(int root, const char *content) {
+	char path[32];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", root);
+	return reads(AT_FDCWD, path, content);
+}
+
+static void test_sub_paths(const char *what) {
+	static const struct {
+		const char *path, *file, *content; /* file NULL: it is one itself */
+	} good[] = {
+		{ "dir", "b", "b\n" },
+		{ "var/lib/", "deep/d", "d\n" },
+		{ ".", "var/lib/deep/d", "d\n" },
+		{ "to-dir", "c", "c\n" },
+		{ "absolute", "deep/d", "d\n" },
+		{ "up/deep", "d", "d\n" },
+		{ "../../var/lib/deep", "d", "d\n" },
+		{ "mine", "m", "m\n" },
+		{ "target", NULL, "t\n" },
+		{ "to-file", NULL, "d\n" },
+	};
+	static const struct {
+		const char *path, *text;
+	} bad[] = {
+		{ "missing", "has no \"missing\"" },
+		{ "dir/a", "has no \"dir/a\"" }, /* a higher layer takes it away */
+		{ "target/x", "has no" },
+		{ "round", "symbolic links" },
+		{ "pipe", "neither a folder nor" },
+		{ "/proc/self/root", "has no" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		struct answer a = call_mount_part("", chains, LAYERS, good[i].path);
+		tap_check(ok(&a) && (good[i].file ? reads(a.fd, good[i].file, good[i].content)
+						  : is_file(a.fd, good[i].content)),
+			  "%s: the part \"%s\" of a view: %s", what, good[i].path, a.fault.text);
+		if (good[i].file)
+			tap_check(!writes(a.fd, "new") && errno == EROFS && attaches_elsewhere(a.fd, good[i].file),
+				  "%s: it can't be written, and attaches elsewhere", what);
+		fd_close(a.fd);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct answer a = call_mount_part("", chains, LAYERS, bad[i].path);
+		tap_check(a.fault.code == FAULT_INVALID_ARGUMENT && strstr(a.fault.text, bad[i].text),
+			  "%s: no part \"%s\": %s", what, bad[i].path, a.fault.text);
+	}
+	call_prepare("c2", chains, LAYERS);
+	struct answer a = call_mount_part("c2", chains, LAYERS, "dir");
+	tap_check(a.fault.code == FAULT_INVALID_ARGUMENT, "%s: a snapshot is mounted whole", what);
+	call_key(MSG_snapshot_remove, "c2");
+	tap_check(shell("! grep -q '[.]view' /proc/self/mountinfo") == 0, "%s: no view stays attached", what);
 }
 
 static void test_refusals(void) {
@@ -875,8 +941,10 @@ int main(void) {
 	if (!worker.overlay.usable)
 		tap_skip("overlayfs", "this kernel or file system can't");
 	test_layers();
-	if (worker.overlay.usable)
+	if (worker.overlay.usable) {
 		test_mounts("overlay");
+		test_sub_paths("overlay");
+	}
 	test_refusals();
 	test_giving_up();
 	test_nasty_trees();
@@ -885,6 +953,7 @@ int main(void) {
 	test_restart();
 	worker.overlay.usable = false;
 	test_mounts("copies");
+	test_sub_paths("copies");
 	test_removal();
 	worker_stop();
 	if (chdir("/") < 0 || umount2(base, MNT_DETACH) < 0)

@@ -292,10 +292,38 @@ static void test_mounts(void) {
 	b.container_path = (char *)"/ok";
 	a.readonly = false;
 	tap_check(refused(FAULT_INVALID_ARGUMENT, "needs readonly"), "recursive_read_only alone is refused");
-	Runtime__V1__ImageSpec image = RUNTIME__V1__IMAGE_SPEC__INIT;
 	a.readonly = true;
-	a.image = &image;
-	tap_check(refused(FAULT_UNIMPLEMENTED, "from images"), "what isn't there says so");
+	a.image_sub_path = (char *)"part";
+	tap_check(refused(FAULT_INVALID_ARGUMENT, "needs an image"), "a sub path of no image is refused");
+}
+
+/* The numbers count images in the client's order, whatever comes between them. */
+static void test_image_mounts(void) {
+	Runtime__V1__Mount a = RUNTIME__V1__MOUNT__INIT, b = a, c = a, *mounts[] = { &a, &b, &c };
+	Runtime__V1__ImageSpec image = RUNTIME__V1__IMAGE_SPEC__INIT;
+	static char *noexec[] = { "noexec" };
+	reset();
+	a.image = c.image = &image;
+	a.readonly = c.readonly = true;
+	a.container_path = (char *)"/deep/in/there";
+	b.container_path = (char *)"/host";
+	b.host_path = (char *)"/srv";
+	c.container_path = (char *)"/top";
+	c.mount_options = noexec;
+	c.n_mount_options = 1;
+	x.config.mounts = mounts;
+	x.config.n_mounts = 3;
+	build();
+	const Grpc__Mount *first = mount_at("/deep/in/there"), *second = mount_at("/top");
+	tap_check(first && strcmp(first->type, "image") == 0 && strcmp(first->source, "1") == 0 && second &&
+		      strcmp(second->source, "2") == 0,
+		  "a volume from an image names its descriptor");
+	tap_check(strcmp(joined(first->options, first->n_options), "rprivate ro nosuid nodev") == 0,
+		  "it is read-only, without devices and set-id programs");
+	tap_check(has(second->options, second->n_options, "noexec"), "more options can be asked for");
+	tap_check(strcmp(mount_at("/host")->type, "bind") == 0, "a folder of the host is one");
+	a.container_path = (char *)"../up";
+	tap_check(refused(FAULT_INVALID_ARGUMENT, "absolute"), "where it goes is checked as for any mount");
 }
 
 static void test_linux(void) {
@@ -431,6 +459,7 @@ int main(void) {
 	test_user();
 	test_capabilities();
 	test_mounts();
+	test_image_mounts();
 	test_linux();
 	test_resources();
 	test_signals();
