@@ -4,7 +4,8 @@ For every step (pull, run, create, start, exec, stop, remove, stop pod, remove p
 (just before the call, and in the middle of it): the process is killed, the call is made again until it succeeds as the
 kubelet would, the life goes on to its end, and then
 
-  - the pod's container has its exit code and its whole log, written before, during and after the outage,
+  - the pod's container has its exit code and its whole log, written before, during and after the outage, and a volume
+    from an image,
   - a witness pod has run on through all of it, and its log has no gap,
   - the daemon is complete again,
   - mounts, cgroups, links, nft elements, network namespaces, addresses, folders and processes are what they were
@@ -32,6 +33,7 @@ PARTS = [0.15, 0.5, 0.85, 0.3, 0.7, 0.05, 0.6, 0.95, 0.4, 1.1, 0.22]
 # A call is made again for so long. A worker that dies often is restarted with a pause that grows to 5 s.
 PATIENCE = 15.0
 
+VOLUME = "/volume"
 SCRIPT = 'trap "echo bye; exit 3" TERM; echo hello; while :; do sleep 0.05; done'
 BRIEF = "sleep 0.15; echo brief; exit 5"
 TICKER = 'n=0; while :; do echo $n; n=$((n+1)); sleep 0.02; done'
@@ -81,10 +83,10 @@ class Life:
         self.pod = again(lambda: self.client.runtime.RunPodSandbox(
             self.pb.RunPodSandboxRequest(config=self.config), timeout=20)).pod_sandbox_id
 
-    def _create(self, name, script, pid):
+    def _create(self, name, script, pid, mounts=()):
         security = self.pb.LinuxContainerSecurityContext(namespace_options=self.pb.NamespaceOption(pid=pid))
         config = bh.container_config(self.client, name, self.world.image, ["sh", "-c", script],
-                                     log_path="%s-%s.log" % (self.name, name),
+                                     log_path="%s-%s.log" % (self.name, name), mounts=mounts,
                                      linux=self.pb.LinuxContainerConfig(security_context=security))
         return again(lambda: self.client.runtime.CreateContainer(self.pb.CreateContainerRequest(
             pod_sandbox_id=self.pod, config=config, sandbox_config=self.config), timeout=20)).container_id
@@ -94,7 +96,9 @@ class Life:
             self.pb.StartContainerRequest(container_id=container), timeout=20))
 
     def step_create(self):
-        self.container = self._create("main", SCRIPT, self.pb.CONTAINER)
+        volume = self.pb.Mount(container_path=VOLUME, image=self.pb.ImageSpec(image=self.world.image), image_sub_path="etc",
+                               readonly=True)
+        self.container = self._create("main", SCRIPT, self.pb.CONTAINER, [volume])
 
     def step_start(self):
         self._start(self.container)
@@ -106,7 +110,7 @@ class Life:
 
     def step_exec(self):
         r = again(lambda: self.client.runtime.ExecSync(self.pb.ExecSyncRequest(
-            container_id=self.container, cmd=["sh", "-c", "echo out; exit 4"], timeout=10), timeout=15))
+            container_id=self.container, cmd=["sh", "-c", "echo out; test -f %s/passwd && exit 4" % VOLUME], timeout=10), timeout=15))
         if r.exit_code != 4 or r.stdout != b"out\n":
             raise Impatient("exec said %r" % r)
 

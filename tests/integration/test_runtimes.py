@@ -102,7 +102,21 @@ def test_life(d, c, pb, image, handler):
     tty = pod.run("tty", image, ["sh", "-c", "tty; sleep 60"], tty=True, stdin=True, linux=linux(pb))
     tap.check(bh.wait_for(lambda: any("/dev/pts/" in t or "/dev/console" in t for _, _, t in pod.log("tty")), 5), handler + ": a terminal",
               pod.log("tty"))
+    test_image_volumes(c, pb, image, pod, handler)
     pod.remove()
+
+
+def test_image_volumes(c, pb, image, pod, handler):
+    spec = pb.ImageSpec(image=image)
+    mounts = [pb.Mount(container_path="/image", image=spec, image_sub_path="etc", readonly=True),
+              pb.Mount(container_path="/one", image=spec, image_sub_path="etc/group", readonly=True)]
+    id = pod.run("volumes", image, ["sleep", "60"], linux=linux(pb), mounts=mounts)
+    r = pod.exec(id, "sh", "-c", "cmp /image/passwd /etc/passwd && cmp /one /etc/group && ! touch /image/new && "
+                 "grep ' /image ro,nosuid,nodev' /proc/self/mountinfo && grep ' /one ro,nosuid,nodev' /proc/self/mountinfo")
+    tap.check(r.exit_code == 0, handler + ": volumes from images, a folder and a file", r)
+    tap.check(not any("overlay" in line for line in read("/proc/self/mountinfo").splitlines()),
+              handler + ": which the host doesn't see")
+    c.runtime.StopContainer(pb.StopContainerRequest(container_id=id, timeout=0))
 
 
 def test_privileged(d, c, pb, image, handler):

@@ -276,7 +276,7 @@ int native_create(struct container *c, struct msg_request *r, const Bulkhead__Co
 		.rootfs = { .spec = spec,
 			    .root = r->fds[0],
 			    .volumes = r->fds + 1,
-			    .n_volumes = r->n_fds - 1,
+			    .n_volumes = r->n_fds - 1, /* the row has at least the root */
 			    .shm = k->pod.shm,
 			    .run_dir = k->run_dir,
 			    .cgroup = &c->cgroup,
