@@ -1,5 +1,6 @@
 """Statistics, metrics, changed limits, lists in parts and events, against the kernel's own files."""
 
+import json
 import os
 import sys
 import threading
@@ -151,6 +152,7 @@ def test_update(c, pb, pod, id, pid):
     tap.check(e and (read(memory), read(quota)) == before, "a refused v2 file: the same", (e, before, read(memory), read(quota)))
     r = pod.status(id).status.resources.linux
     tap.check(r.memory_limit_in_bytes == 96 << 20 and r.cpu_quota == 50000, "and ContainerStatus agrees with the kernel", r)
+    test_oom_score(c, pb, pod)
     e = bh.error_of(c.runtime.UpdateContainerResources, pb.UpdateContainerResourcesRequest(container_id="nosuch"))
     tap.check(e and e.code().name == "NOT_FOUND", "an unknown container is NOT_FOUND", e)
     made = pod.create("later", pod.image, ["sh", "-c", "sleep 600; true", "marker-later"])
@@ -171,6 +173,47 @@ def test_update(c, pb, pod, id, pid):
     path = cgroup_file(later, "cpu", "cpu.shares", "cpu.weight")
     tap.check(path and pod.id in path, "whose containers are in it for the CPU too", path)
     c.runtime.RemoveContainer(pb.RemoveContainerRequest(container_id=made))
+
+
+def test_oom_score(c, pb, pod):
+    id = pod.run("scored", pod.image, ["sh", "-c", "sleep 601 & (sleep 602; true) & sleep 603; true", "marker-scored"],
+                 linux=pb.LinuxContainerConfig(resources=pb.LinuxContainerResources(oom_score_adj=100)))
+    update = lambda **r: c.runtime.UpdateContainerResources(pb.UpdateContainerResourcesRequest(
+        container_id=id, linux=pb.LinuxContainerResources(**r)))
+    warnings = lambda: [w for w in json.loads(pod.status(id, verbose=True).info["info"])["warnings"] if "oom" in w]
+    group = os.path.dirname(cgroup_file(pid_by("marker-scored"), "memory", "memory.limit_in_bytes", "memory.max"))
+    processes = lambda: [int(p) for p in read(group + "/cgroup.procs").split()]
+    bh.wait_for(lambda: len(processes()) == 5, 5)
+    scores = lambda: {p: int(read("/proc/%d/oom_score_adj" % p)) for p in processes()}
+    before = scores()
+    tap.check(len(before) == 5 and set(before.values()) == {100}, "a container of several processes with an oom score", before)
+    e = bh.error_of(update, oom_score_adj=300, cpuset_cpus="1023")
+    tap.check(e and scores() == before, "an update that fails leaves it", (e, scores()))
+    e = bh.error_of(update, oom_score_adj=1001)
+    tap.check(e and e.code().name == "INVALID_ARGUMENT" and "1001" in e.details() and scores() == before,
+              "one out of range is refused", e)
+    update(oom_score_adj=300)
+    tap.check(set(scores().values()) == {300} and len(scores()) == 5, "an update sets that of all its processes", scores())
+    tap.check(pod.exec(id, "cat", "/proc/self/oom_score_adj").stdout == b"300\n", "and of commands from then on")
+    tap.check(pod.status(id).status.resources.linux.oom_score_adj == 300 and not warnings(), "ContainerStatus shows it")
+    update(oom_score_adj=-900)
+    capable = int([l.split()[1] for l in open("/proc/self/status") if l.startswith("CapEff")][0], 16) >> 24 & 1
+    own = int(read("/proc/self/oom_score_adj"))
+    tap.check(set(scores().values()) == {-900 if capable else own}, "one that isn't permitted goes as low as the daemon's own",
+              (scores(), own))
+    if capable:
+        tap.skip("a warning of a clamped oom score", "CAP_SYS_RESOURCE is there")
+    else:
+        tap.check(len(warnings()) == 1 and "-900" in warnings()[0] and warnings()[0].endswith("it is %d" % own),
+                  "and the verbose status says so", warnings())
+    update(oom_score_adj=400)
+    tap.check(set(scores().values()) == {400} and not warnings(), "until one is set that is", (scores(), warnings()))
+    c.runtime.RemoveContainer(pb.RemoveContainerRequest(container_id=id))
+    ended = pod.run("scored2", pod.image, ["true"])
+    pod.wait(ended)
+    e = bh.error_of(c.runtime.UpdateContainerResources, pb.UpdateContainerResourcesRequest(
+        container_id=ended, linux=pb.LinuxContainerResources(oom_score_adj=5)))
+    tap.check(e is None and pod.status(ended).status.resources.linux.oom_score_adj == 5, "of one that has ended the record alone", e)
 
 
 def test_parts(c, pb, pod):

@@ -10,6 +10,7 @@
 #include "workers/keeper/caps.h"
 #include "workers/keeper/inside.h"
 #include "workers/keeper/limits.h"
+#include "workers/keeper/oom.h"
 #include "workers/keeper/process.h"
 #include "workers/keeper/sys.h"
 
@@ -160,7 +161,7 @@ int become_prepare(const struct become *b, struct fault *fault) {
 	setsid();
 	umask(0022);
 	if (!b->scored)
-		limits_oom_score(b->process->oomscoreadj, b->status);
+		oom_score_become(b->process->oomscoreadj, b->status);
 	return labels_set(b, fault);
 }
 

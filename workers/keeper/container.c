@@ -67,6 +67,9 @@ void container_warn(void *container, const char *text) {
 	struct container *c = container;
 	if (c->n_warnings == WARNINGS_MAX)
 		return;
+	for (size_t i = 0; i < c->n_warnings; i++)
+		if (strcmp(c->warnings[i], text) == 0)
+			return;
 	char **more = realloc(c->warnings, (c->n_warnings + 1) * sizeof(*more));
 	if (!more)
 		return;
@@ -74,6 +77,17 @@ void container_warn(void *container, const char *text) {
 	char *copy = strdup(text);
 	if (copy)
 		c->warnings[c->n_warnings++] = copy;
+}
+
+void container_unwarn(struct container *c, const char *beginning) {
+	size_t kept = 0;
+	for (size_t i = 0; i < c->n_warnings; i++) {
+		if (strncmp(c->warnings[i], beginning, strlen(beginning)) == 0)
+			free(c->warnings[i]);
+		else
+			c->warnings[kept++] = c->warnings[i];
+	}
+	c->n_warnings = kept;
 }
 
 struct container *container_of_request(struct keeper *k, struct msg_request *r, const char *id) {

@@ -74,7 +74,10 @@ struct container *container_find(const struct keeper *k, const char *id);
 int container_new(struct keeper *k, const char *id, struct container **ret_container);
 /* Ends its sources, closes its descriptors; its process must be gone. */
 void container_free(struct container *c);
+/* Once, however often it's said. */
 void container_warn(void *container, const char *text);
+/* What was warned of with that beginning isn't so any more. */
+void container_unwarn(struct container *c, const char *beginning);
 /* Fails the request and returns NULL when there is no such container. */
 struct container *container_of_request(struct keeper *k, struct msg_request *r, const char *id);
 /* Its first process has ended or is about to, whether the keeper has heard of

@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "workers/keeper/devices.h"
 #include "workers/keeper/exitcode.h"
-#include "workers/keeper/limits.h"
+#include "workers/keeper/oom.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
 #include "workers/keeper/sysctl.h"
@@ -57,7 +57,7 @@ int container_sysctls(const struct container *c, const Grpc__Spec *spec, struct 
 /* What takes the host's rights, in a copy of the keeper that has them. */
 static int birth_before(void *ctx, struct fault *fault) {
 	struct birth *b = ctx;
-	limits_oom_score(b->become.process->oomscoreadj, b->become.status);
+	oom_score_become(b->become.process->oomscoreadj, b->become.status);
 	b->become.scored = true;
 	int r = container_sysctls(b->container, b->task->spec, fault);
 	return r < 0 ? r : rootfs_prepare(&b->rootfs, fault);

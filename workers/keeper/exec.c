@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "workers/keeper/limits.h"
+#include "workers/keeper/oom.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
 
@@ -50,7 +50,7 @@ static int terminal_give(struct exec_birth *b, struct fault *fault) {
 /* What takes the host's rights, for a container without them. */
 static int exec_before(void *ctx, struct fault *fault) {
 	struct exec_birth *b = ctx;
-	limits_oom_score(b->become.process->oomscoreadj, b->become.status);
+	oom_score_become(b->become.process->oomscoreadj, b->become.status);
 	b->become.scored = true;
 	return 0;
 }

@@ -86,18 +86,3 @@ int limits_resources(const Grpc__Process *p, int status, struct fault *fault) {
 	}
 	return 0;
 }
-
-void limits_oom_score(int64_t score, int status) {
-	char text[32];
-	CLEANUP_FD int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
-	int n = snprintf(text, sizeof(text), "%" PRId64, score);
-	if (fd >= 0 && write(fd, text, (size_t)n) == n)
-		return;
-	int error = errno;
-	char now[32] = "?";
-	ssize_t size = fd < 0 ? -1 : pread(fd, now, sizeof(now) - 1, 0);
-	if (size > 0)
-		now[strcspn(now, "\n")] = '\0';
-	become_warn(status, "an oom score of %s is not permitted here (%s), it is %s", text, strerrordesc_np(error),
-		    now);
-}

@@ -1,5 +1,5 @@
-/* Resource limits and the oom score of a process, in the child. What can't be
- * granted is clamped to what can, with a warning. */
+/* Resource limits of a process, in the child. What can't be granted is clamped
+ * to what can, with a warning. */
 #pragma once
 
 #include "base/fault.h"
@@ -10,5 +10,3 @@ struct rlimit;
 int limits_resources(const Grpc__Process *p, int status, struct fault *fault);
 /* What of l would be granted to this process, for whoever sets it. */
 int limits_granted(const Grpc__POSIXRlimit *l, int status, struct rlimit *ret_limit, struct fault *fault);
-/* Through the host's /proc. */
-void limits_oom_score(int64_t score, int status);

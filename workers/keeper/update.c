@@ -2,14 +2,19 @@
  * container_update: new limits for a container, or with no container's id for
  * the pod's own group. There every container gets a folder too, or its
  * processes would be outside of the pod's. What fails leaves the limits as they
- * were.
+ * were. The oom score comes last: it can't fail, so nothing takes it back.
  */
 #include "workers/keeper/container.h"
 
+#include "base/buffer.h"
 #include "workers/keeper/cgroup_update.h"
+#include "workers/keeper/oom.h"
+
+#include <errno.h>
 
 struct update {
 	struct msg_request *request;
+	struct container *container; /* NULL: the pod */
 	Bulkhead__TaskUpdateReply reply;
 };
 
@@ -17,6 +22,8 @@ struct update {
 
 static void warn(void *ctx, const char *text) {
 	struct update *u = ctx;
+	if (u->container)
+		container_warn(u->container, text);
 	char *copy = u->reply.n_warnings < WARNINGS_MAX ? arena_strdup(&u->request->arena, text) : NULL;
 	if (copy)
 		u->reply.warnings[u->reply.n_warnings++] = copy;
@@ -57,6 +64,28 @@ static int update_pod(struct keeper *k, const Bulkhead__TaskUpdateRequest *m, st
 	return r;
 }
 
+/* The process that commands are made from, with another score. */
+static int process_scored(const struct container *c, struct arena *a, int32_t score, struct buffer *ret_process,
+			  struct fault *fault) {
+	Grpc__Process *p = (Grpc__Process *)msg_decode(&grpc__process__descriptor, a, c->process.data, c->process.size);
+	if (!p)
+		return fault_errno(fault, ENOMEM, "read the container's process");
+	p->oomscoreadj = score;
+	size_t size = grpc__process__get_packed_size(p);
+	uint8_t *room = buffer_reserve(ret_process, size);
+	if (!room)
+		return fault_errno(fault, ENOMEM, "remember the container's process");
+	ret_process->size = grpc__process__pack(p, room);
+	return 0;
+}
+
+static void score(struct container *c, int32_t score, struct buffer *process, struct update *u) {
+	buffer_deinit(&c->process);
+	c->process = buffer_take(process);
+	container_unwarn(c, OOM_WARNING);
+	oom_score_set(&c->cgroup, score, warn, u);
+}
+
 static int update_container(struct keeper *k, const Bulkhead__TaskUpdateRequest *m, struct update *u,
 			    struct fault *fault) {
 	struct container *c = container_find(k, m->container_id);
@@ -64,11 +93,22 @@ static int update_container(struct keeper *k, const Bulkhead__TaskUpdateRequest 
 		return fault_set(fault, FAULT_NOT_FOUND, "container \"%.80s\" doesn't run", m->container_id);
 	if (!has_processes(c))
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" has ended", c->id);
+	CLEANUP_BUFFER struct buffer process = { 0 };
 	struct cgroup_undo undo = { 0 };
-	int r = update_group(&c->cgroup, m, u, &undo, fault);
-	if (r < 0)
+	u->container = c;
+	int r = m->oom_score_adj ? process_scored(c, &u->request->arena, m->oom_score_adj, &process, fault) : 0;
+	if (r == 0)
+		r = update_group(&c->cgroup, m, u, &undo, fault);
+	if (r < 0) {
 		cgroup_undo(&undo, &c->cgroup);
-	return r < 0 ? container_fault(c, r, fault) : 0;
+		return container_fault(c, r, fault);
+	}
+	if (m->oom_score_adj)
+		score(c, m->oom_score_adj, &process, u);
+	u->reply.container_warnings = c->warnings;
+	u->reply.n_container_warnings = c->n_warnings;
+	state_save(k);
+	return 0;
 }
 
 void on_container_update(struct keeper *k, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m) {

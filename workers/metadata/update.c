@@ -71,6 +71,8 @@ static void send_update(struct op *op, const char *sandbox_id, const char *conta
 	}
 	q.sandbox_id = (char *)(uintptr_t)sandbox_id;
 	q.container_id = (char *)(uintptr_t)container_id;
+	/* A pod has no process of its own. */
+	q.oom_score_adj = *container_id ? (int32_t)resources->oom_score_adj : 0;
 	q.n_unified = resources->n_unified;
 	q.unified = (void *)resources->unified;
 	struct msg_context context = op_context(op, UPDATE_TIMEOUT_NS);
@@ -78,16 +80,9 @@ static void send_update(struct op *op, const char *sandbox_id, const char *conta
 	arena_deinit(&a);
 }
 
-static void updated(void *ctx, const struct msg_answer *answer) {
-	struct op *op = ctx;
-	if (answer->fault) {
-		op_fail_with(op, answer->fault);
-		return;
-	}
-	const Bulkhead__TaskUpdateReply *a = task_update_answer(answer);
+static void warnings_log(const struct op *op, const Bulkhead__TaskUpdateReply *a) {
 	for (size_t i = 0; i < a->n_warnings; i++)
 		log_event(LOG_WARN, "a limit isn't set", "object", op->object, "why", a->warnings[i], NULL);
-	op_next(op);
 }
 
 /* --- containers ------------------------------------------------------------- */
@@ -100,6 +95,29 @@ struct update_op {
 
 static struct update_op *update_of(struct op *op) {
 	return container_of(op, struct update_op, co.op);
+}
+
+/* What the verbose status says is what can't be granted now. */
+static void warnings_take(struct container *c, const Bulkhead__TaskUpdateReply *a) {
+	Bulkhead__TaskCreateReply task = BULKHEAD__TASK_CREATE_REPLY__INIT;
+	if (c->record->task)
+		task = *c->record->task;
+	task.warnings = a->container_warnings;
+	task.n_warnings = a->n_container_warnings;
+	Bulkhead__TaskCreateReply *copy = message_copy(&c->arena, &task.base);
+	if (copy)
+		c->record->task = copy;
+}
+
+static void updated(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault) {
+		op_fail_with(op, answer->fault);
+		return;
+	}
+	warnings_log(op, task_update_answer(answer));
+	warnings_take(container_of_op(op), task_update_answer(answer));
+	op_next(op);
 }
 
 static void update_apply(struct op *op) {
@@ -213,6 +231,16 @@ static int64_t sum(int64_t a, int64_t b) {
 	return a > 0 && b > 0 && a <= INT64_MAX - b ? a + b : a;
 }
 
+static void pod_updated(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault) {
+		op_fail_with(op, answer->fault);
+		return;
+	}
+	warnings_log(op, task_update_answer(answer));
+	op_next(op);
+}
+
 /* The pod's own group holds its containers and what running a pod costs. */
 static void pod_update_apply(struct op *op) {
 	const struct pod_update_op *u = pod_update_of(op);
@@ -229,7 +257,7 @@ static void pod_update_apply(struct op *op) {
 		if (whole.cpu_period == u->overhead->cpu_period)
 			whole.cpu_quota = sum(whole.cpu_quota, u->overhead->cpu_quota);
 	}
-	send_update(op, s->record->id, "", &whole, updated);
+	send_update(op, s->record->id, "", &whole, pod_updated);
 }
 
 static void pod_update_record(struct op *op) {

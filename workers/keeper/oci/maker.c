@@ -17,7 +17,7 @@
 #include "base/buffer.h"
 #include "base/fd.h"
 #include "base/json.h"
-#include "workers/keeper/limits.h"
+#include "workers/keeper/oom.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/shm.h"
 #include "workers/keeper/sys.h"
@@ -55,7 +55,7 @@ static void birth_begin(const struct oci_birth *b) {
 	setsid();
 	umask(0022);
 	/* What it executes inherits it. */
-	limits_oom_score(b->process->oomscoreadj, b->status);
+	oom_score_become(b->process->oomscoreadj, b->status);
 }
 
 /* --- mounts --- */

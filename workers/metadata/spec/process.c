@@ -177,9 +177,6 @@ int spec_process(struct builder *b) {
 	p->terminal = b->config->tty;
 	p->oomscoreadj = b->resources->oom_score_adj;
 	p->nonewprivileges = b->security->no_new_privs;
-	if (p->oomscoreadj < -1000 || p->oomscoreadj > 1000)
-		return fault_set(b->fault, FAULT_INVALID_ARGUMENT, "oom_score_adj %lld is out of range: -1000 to 1000",
-				 (long long)p->oomscoreadj);
 	int r = args(b);
 	if (r == 0)
 		r = env(b);

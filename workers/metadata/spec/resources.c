@@ -1,10 +1,11 @@
-/* CPU, memory, huge pages; sets of CPUs are checked, because they end in the
+/* CPU, memory, huge pages, the oom score; sets of CPUs are checked, because they end in the
  * kernel's files. */
 #include "workers/metadata/spec/parts.h"
 
 #include "workers/metadata/check.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -76,8 +77,19 @@ static int unified(struct builder *b) {
 	return 0;
 }
 
+/* Is the process's, but comes with the limits. */
+static int oom_score(struct builder *b) {
+	int64_t score = b->resources->oom_score_adj;
+	if (score < -1000 || score > 1000)
+		return fault_set(b->fault, FAULT_INVALID_ARGUMENT,
+				 "oom_score_adj %" PRId64 " is out of range: -1000 to 1000", score);
+	return 0;
+}
+
 int spec_resources(struct builder *b) {
-	int r = cpu(b);
+	int r = oom_score(b);
+	if (r == 0)
+		r = cpu(b);
 	if (r < 0)
 		return r;
 	memory(b);
