@@ -7,7 +7,8 @@
  *     output is read, or the container's output has ended -> status, goodbye
  *
  * A client that goes takes its command with it; a container only loses a
- * reader. Output of what a command has left running is not waited for.
+ * reader. Who attached to a terminal goes by ending his input, as crictl does
+ * with Ctrl-P Ctrl-Q. Output of what a command has left running is not waited for.
  */
 #include "workers/stream/stream.h"
 
@@ -44,7 +45,7 @@ struct remote {
 	char exec_id[ID_SIZE];
 	struct loop_source *timer; /* for the streams to come */
 	struct msg_call *call;	   /* to open, then to wait */
-	bool opened, exited, over;
+	bool opened, exited, detaching, over;
 	int32_t exit_code;
 	bool terminal, takes_input;
 	struct flow flows[3]; /* by channel; a terminal's first is input and output */
@@ -90,11 +91,16 @@ static bool output_over(const struct flow *f, bool quiet_is_over) {
 }
 
 /* After the command's end its output is over when nothing more is there; a
- * container's is over when the keeper says so by closing it. */
+ * container's is over when the keeper says so by closing it. A client that
+ * detaches stays until its input is written. */
 static void check_end(struct remote *r) {
 	bool exec = r->what->kind == BULKHEAD__STREAM_KIND__STREAM_EXEC;
 	if (!r->opened || r->over || (exec && !r->exited))
 		return;
+	if (r->detaching && flow_waiting(&r->flows[STDIN]) == 0) {
+		ended(r);
+		return;
+	}
 	for (int i = 0; i < 3; i++)
 		if (!output_over(&r->flows[i], exec))
 			return;
@@ -136,6 +142,8 @@ static void flow_written(void *ctx, struct flow *f, size_t size) {
 	if (r->channels[STDIN].there)
 		conn_consumed(r->conn, r->channels[STDIN].id, size);
 	conn_balance(r->conn, f);
+	if (r->detaching)
+		check_end(r);
 }
 
 static const struct flow_events flow_events = {
@@ -170,6 +178,8 @@ static void input_end(struct remote *r) {
 	/* A terminal has no end. */
 	if (!r->terminal && !r->what->tty)
 		flow_finish(&r->flows[STDIN]);
+	r->detaching = r->what->tty && r->what->kind == BULKHEAD__STREAM_KIND__STREAM_ATTACH;
+	check_end(r);
 }
 
 static void resize(struct remote *r, const char *text, size_t size) {
