@@ -123,6 +123,29 @@ def test_users(daemon, folder):
               " gid=4242" in lines[0], "a refused call is one line, with who it was", lines)
 
 
+HOARD = """import socket, sys, time
+held = [socket.socket(socket.AF_UNIX) for i in range(600)]
+for s in held:
+    s.connect(sys.argv[1])
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_hoarder(daemon, folder):
+    """Someone who isn't served takes no place of those who are."""
+    look = os.path.join(daemon.run, "look.sock")
+    hoarder = subprocess.Popen(["setpriv", "--reuid", "4242", "--regid", "4242", "--clear-groups", "/usr/bin/python3", "-c",
+                                HOARD, look], stdout=subprocess.PIPE, text=True)
+    try:
+        tap.check(hoarder.stdout.readline() == "held\n", "a stranger opens 600 connections")
+        code, text = as_user(1000, folder, "--socket", look, "pods")
+        tap.check(code == 0, "others are served all the same", text)
+    finally:
+        hoarder.kill()
+        hoarder.wait()
+
+
 def title(pid):
     with open("/proc/%d/cmdline" % pid) as f:
         return f.read().rstrip("\0").replace("\0", " ")
@@ -189,6 +212,7 @@ def main():
         test_streams(full, look, container)
         test_services(full, metrics)
         test_users(daemon, folder)
+        test_hoarder(daemon, folder)
         test_deaths(daemon, full, look, pod, image)
         test_tools(daemon)
         pod.remove()

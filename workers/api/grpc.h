@@ -4,8 +4,8 @@
  * here); replies, trailers, the log line.
  *
  * Services are tables. A method is a row that names the internal message that
- * carries it; its types are that message's types, unless it has a translator. A
- * service's protobuf
+ * carries it; its types are that message's types, unless it has a translator. Or
+ * it has a handler, which makes calls of its own. A service's protobuf
  * descriptor says what else could be called: that is answered UNIMPLEMENTED by
  * name.
  */
@@ -18,6 +18,7 @@
 
 #include <protobuf-c/protobuf-c.h>
 
+#define GRPC_HEADERS_MAX 4
 #define GRPC_MESSAGE_MAX (16u << 20) /* what clients of the CRI and of containerd expect */
 
 struct grpc_call;
@@ -27,6 +28,7 @@ struct grpc_call;
 struct grpc_translation {
 	struct arena *arena;
 	const struct grpc_service *service;
+	const struct grpc_call *call; /* for grpc_header */
 	uint64_t cursor;
 	char *name; /* from malloc; freed with the call */
 };
@@ -41,19 +43,33 @@ struct grpc_translator {
 		     struct fault *fault);
 };
 
-/* A call whose request is a stream of messages, too. All that it holds hangs on
- * what open returns; closed comes once, also when the call ends from within one
- * of the other functions, which then mustn't touch it any more. */
-struct grpc_duplex {
+/*
+ * A method that does more than one row can say: several calls of its own, or a
+ * stream in either direction. All that it holds hangs on what open returns.
+ *
+ * message, end and room come from the loop, one at a time; each may reply, fail
+ * or finish, and mustn't touch what it holds after it has: closed comes from
+ * within then.
+ *
+ *   a reply in parts  grpc_reply_part while grpc_unsent is small, go on in room;
+ *                     grpc_finish
+ *   a long request    busy while what came isn't worked off; grpc_ready then
+ *   calls             X_send(grpc_call_server(c)->metadata, grpc_call_context(c),
+ *                     ...); those that are open are cancelled in closed
+ */
+struct grpc_handler {
+	bool client_streams;		    /* the request is a stream: message comes for each of it, then end */
 	void *(*open)(struct grpc_call *c); /* NULL: out of memory */
-	void (*message)(void *duplex, const ProtobufCMessage *request);
-	void (*end)(void *duplex); /* the client has sent its all */
-	/* All replies have gone out. Not from within the loop's callbacks of the
-	 * call itself: act later. */
-	void (*room)(void *duplex);
-	/* Whether it can't take more messages now; grpc_ready says when it can. */
-	bool (*busy)(void *duplex);
-	void (*closed)(void *duplex);
+	/* Valid during the call. Without client_streams it comes once. */
+	void (*message)(void *handler, const ProtobufCMessage *request);
+	/* The client has sent its all, and message has seen it. */
+	void (*end)(void *handler);
+	/* All replies so far have gone out. May be NULL. */
+	void (*room)(void *handler);
+	/* No further message now. NULL: never. */
+	bool (*busy)(void *handler);
+	/* Once, whatever has ended the call. */
+	void (*closed)(void *handler);
 };
 
 struct grpc_method {
@@ -61,7 +77,7 @@ struct grpc_method {
 	uint16_t number; /* of its row in messages.def, or */
 	/* answered here, by grpc_reply or grpc_fail before it returns */
 	void (*answer)(struct grpc_call *c, const ProtobufCMessage *request);
-	const struct grpc_duplex *duplex;
+	const struct grpc_handler *handler;
 	const struct grpc_translator *translator; /* NULL: the row has the client's own types */
 	/* What an endpoint needs for a method that isn't one row; 0: full. */
 	enum link_access access;
@@ -76,6 +92,7 @@ struct grpc_service {
 	const char *version; /* "v1" */
 	const ProtobufCServiceDescriptor *api;
 	const struct grpc_method *methods; /* ends with name NULL */
+	const char *const *headers; /* that its methods read, lower case; ends with NULL, at most GRPC_HEADERS_MAX */
 };
 
 struct grpc_server {
@@ -93,10 +110,17 @@ extern const struct http2_events grpc_events;
 int grpc_reply(struct grpc_call *c, const ProtobufCMessage *reply);
 void grpc_fail(struct grpc_call *c, const struct fault *fault);
 void grpc_failf(struct grpc_call *c, enum fault_code code, const char *format, ...) PRINTF(3, 4);
-/* For duplex calls. */
+/* For handlers. A negative errno: the call has ended, and with it the handler. */
 int grpc_reply_part(struct grpc_call *c, const ProtobufCMessage *reply);
+/* Bytes of replies that the client hasn't taken yet; more than 4 MiB end the
+ * call. */
 size_t grpc_unsent(const struct grpc_call *c);
+/* busy has changed: what waits comes soon, from the loop. */
 void grpc_ready(struct grpc_call *c);
+/* A value as long as the call, NULL when the request has none. */
+const char *grpc_header(const struct grpc_call *c, const char *name);
+/* As long as the call. */
+struct arena *grpc_call_arena(struct grpc_call *c);
 const struct msg_context *grpc_call_context(const struct grpc_call *c);
 /* One field beside the status at the end; name is a literal. */
 void grpc_trailer(struct grpc_call *c, const char *name, int value);

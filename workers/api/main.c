@@ -39,13 +39,19 @@ static int api_prepare(struct worker *w) {
 	return first_request(&api->grpc.next_request);
 }
 
+static bool admits(void *owner, const struct credentials *client) {
+	return endpoint_admits(((const struct grpc_server *)owner)->endpoint, client->uid);
+}
+
 static int api_serve(struct worker *w) {
 	struct api *api = w->state;
 	api->grpc.loop = w->loop;
 	api->grpc.metadata = worker_link(w, ROLE_METADATA, 0);
 	api->grpc.services = services;
 	api->grpc.endpoint = worker_endpoint(w, ROLE_API, w->boot->instance);
-	const struct server_options options = { .loop = w->loop, .events = &grpc_events, .owner = &api->grpc };
+	const struct server_options options = {
+		.loop = w->loop, .events = &grpc_events, .owner = &api->grpc, .admits = admits
+	};
 	return server_new(&options, &api->server);
 }
 

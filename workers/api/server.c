@@ -26,6 +26,7 @@
 
 #define LISTENERS_MAX 8
 #define CLIENTS_MAX 512
+#define STRANGERS_MAX 16 /* of them */
 #define ACCEPT_PAUSE (500 * NS_PER_MS)
 #define SEND_MAX (256u << 10)
 #define BACKLOG_MAX 1024		   /* frames */
@@ -41,7 +42,7 @@ struct server {
 	} listeners[LISTENERS_MAX];
 	size_t n_listeners;
 	struct list clients, marked;
-	size_t n_clients;
+	size_t n_clients, n_strangers;
 	struct loop_source *flush; /* while somebody is marked */
 	bool stopping;
 	struct loop_source *grace;
@@ -55,7 +56,7 @@ struct client {
 	struct http2_session *session;
 	int fd;
 	struct loop_source *receive, *send;
-	bool sending, paused, dead;
+	bool sending, paused, dead, stranger;
 };
 
 static void client_free(struct client *c) {
@@ -66,8 +67,9 @@ static void client_free(struct client *c) {
 	fd_close(c->fd);
 	list_unlink(&c->mark);
 	list_unlink(&c->node);
-	free(c);
 	s->n_clients--;
+	s->n_strangers -= c->stranger;
+	free(c);
 }
 
 /* --- stopping --- */
@@ -180,7 +182,7 @@ static int peer_read(int fd, struct credentials *ret_peer) {
 	return 0;
 }
 
-static int client_new(struct server *s, int fd_taken) {
+static int client_new(struct server *s, int fd_taken, const struct credentials *peer, bool stranger) {
 	int fd CLEANUP_FD = fd_taken;
 	struct client *c = calloc(1, sizeof(*c));
 	if (!c)
@@ -191,10 +193,9 @@ static int client_new(struct server *s, int fd_taken) {
 		.wants_output = client_wants_output,
 		.ctx = c,
 		.budget = &s->budget,
+		.peer = *peer,
 	};
-	int r = peer_read(fd, &options.peer);
-	if (r == 0)
-		r = http2_session_new(&options, &c->session);
+	int r = http2_session_new(&options, &c->session);
 	if (r == 0)
 		r = loop_recv(s->options.loop, fd, client_received, c, &c->receive);
 	if (r < 0) {
@@ -207,6 +208,8 @@ static int client_new(struct server *s, int fd_taken) {
 	list_init(&c->mark);
 	list_append(&s->clients, &c->node);
 	s->n_clients++;
+	c->stranger = stranger;
+	s->n_strangers += stranger;
 	client_settle(c); /* our SETTINGS don't wait for the client's */
 	return 0;
 }
@@ -229,21 +232,28 @@ static void accept_failed(struct listener *l, int error) {
 		log_text(LOG_ERROR, "no more connections are accepted: %s", strerrordesc_np(-error));
 }
 
+static int client_accept(struct server *s, int fd_taken) {
+	int fd CLEANUP_FD = fd_taken;
+	struct credentials peer;
+	int r = peer_read(fd, &peer);
+	if (r < 0)
+		return r;
+	bool stranger = s->options.admits && !s->options.admits(s->options.owner, &peer);
+	if (s->n_clients >= CLIENTS_MAX || (stranger && s->n_strangers >= STRANGERS_MAX))
+		return -EUSERS;
+	return client_new(s, take_fd(&fd), &peer, stranger);
+}
+
 static void accepted(void *ctx, int fd) {
 	struct listener *l = ctx;
-	struct server *s = l->server;
 	if (fd < 0) {
 		accept_failed(l, fd);
 		return;
 	}
-	if (s->n_clients >= CLIENTS_MAX) {
-		log_text(LOG_WARN, "connection refused: %d are open already", CLIENTS_MAX);
-		fd_close(fd);
-		return;
-	}
-	int r = client_new(s, fd);
+	int r = client_accept(l->server, fd);
 	if (r < 0)
-		log_text(LOG_WARN, "connection refused: %s", strerrordesc_np(-r));
+		log_text(LOG_WARN, "connection refused: %s",
+			 r == -EUSERS ? "too many are open already" : strerrordesc_np(-r));
 }
 
 static int listener_arm(struct listener *l) {

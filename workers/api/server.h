@@ -11,6 +11,9 @@ struct server_options {
 	struct loop *loop;
 	const struct http2_events *events;
 	void *owner; /* of the streams: first argument of events->open */
+	/* Whether the client is served at all. Others have a few connections
+	 * among them, on which they hear why not. NULL: everybody is. */
+	bool (*admits)(void *owner, const struct credentials *client);
 };
 
 int server_new(const struct server_options *options, struct server **ret_server) NODISCARD;

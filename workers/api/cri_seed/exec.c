@@ -43,7 +43,7 @@ struct exec {
 	struct msg_call *open, *wait;
 	struct output out[2];
 	int in; /* with tty the same as the first output's */
-	struct loop_source *writable, *again, *linger;
+	struct loop_source *writable, *linger;
 	struct buffer pending; /* for stdin; written up to sent */
 	size_t sent;
 	bool exited;
@@ -79,11 +79,10 @@ static void input_close(struct exec *x) {
 	x->sent = 0;
 }
 
-static void exec_closed(void *duplex) {
-	struct exec *x = duplex;
+static void exec_closed(void *handler) {
+	struct exec *x = handler;
 	msg_cancel(x->open);
 	msg_cancel(x->wait);
-	loop_source_free(x->again);
 	loop_source_free(x->linger);
 	input_close(x);
 	output_close(&x->out[0]);
@@ -172,22 +171,14 @@ static void output_ready(void *ctx, uint32_t events) {
 	pull_all(((struct output *)ctx)->exec);
 }
 
-static void pull_again(void *ctx) {
-	struct exec *x = ctx;
-	loop_source_free_p(&x->again);
-	pull_all(x);
-}
-
-static void exec_room(void *duplex) {
-	struct exec *x = duplex;
-	if (!x->again && loop_defer(x->loop, pull_again, x, &x->again) < 0)
-		x->again = NULL; /* the next one tries again */
+static void exec_room(void *handler) {
+	pull_all(handler);
 }
 
 /* --- input --- */
 
-static bool exec_busy(void *duplex) {
-	const struct exec *x = duplex;
+static bool exec_busy(void *handler) {
+	const struct exec *x = handler;
 	return x->pending.size - x->sent > PENDING_MAX;
 }
 
@@ -218,8 +209,8 @@ static void input_ready(void *ctx, uint32_t events) {
 	input_push(ctx);
 }
 
-static void exec_end(void *duplex) {
-	struct exec *x = duplex;
+static void exec_end(void *handler) {
+	struct exec *x = handler;
 	if (!x->begun) {
 		grpc_failf(x->call, FAULT_INVALID_ARGUMENT, "Exec: the request has no message");
 		return;
@@ -294,9 +285,9 @@ static void exec_begin(struct exec *x, const Runtime__ExecRequest *m) {
 	    call_exec_send(grpc_call_server(x->call)->metadata, grpc_call_context(x->call), &q, NULL, 0, opened, x);
 }
 
-static void exec_message(void *duplex, const ProtobufCMessage *request) {
+static void exec_message(void *handler, const ProtobufCMessage *request) {
 	const Runtime__ExecRequest *m = (const Runtime__ExecRequest *)request;
-	struct exec *x = duplex;
+	struct exec *x = handler;
 	if (m->has_stdin && !(x->begun && x->in < 0 && !x->open))
 		buffer_add(&x->pending, m->stdin.data, m->stdin.len);
 	if (x->pending.failed)
@@ -307,7 +298,8 @@ static void exec_message(void *duplex, const ProtobufCMessage *request) {
 		input_push(x);
 }
 
-const struct grpc_duplex seed_exec = {
+const struct grpc_handler seed_exec = {
+	.client_streams = true,
 	.open = exec_open,
 	.message = exec_message,
 	.end = exec_end,

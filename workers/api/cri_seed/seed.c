@@ -70,7 +70,7 @@ const struct grpc_method seed_runtime_methods[] = {
 	{ CALL("RemoveContainer", remove_container, remove_container), .changes = true },
 	{ CALL("ListContainers", list_containers, list_containers) },
 	{ CALL("ContainerStatus", container_status, container_status) },
-	{ .name = "Exec", .duplex = &seed_exec, .changes = true },
+	{ .name = "Exec", .handler = &seed_exec, .changes = true },
 	{ 0 },
 };
 

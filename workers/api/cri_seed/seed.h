@@ -26,7 +26,7 @@ extern const struct grpc_translator seed_create_pod_sandbox, seed_stop_pod_sandb
     seed_pod_sandbox_status, seed_list_pod_sandbox;
 extern const struct grpc_translator seed_create_container, seed_start_container, seed_stop_container,
     seed_remove_container, seed_list_containers, seed_container_status;
-extern const struct grpc_duplex seed_exec;
+extern const struct grpc_handler seed_exec;
 extern const struct grpc_translator seed_list_images, seed_image_status, seed_pull_image, seed_remove_image;
 
 /* --- between the files of this folder --- */
