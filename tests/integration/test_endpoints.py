@@ -135,8 +135,8 @@ time.sleep(60)
 def test_hoarder(daemon, folder):
     """Someone who isn't served takes no place of those who are."""
     look = os.path.join(daemon.run, "look.sock")
-    hoarder = subprocess.Popen(["setpriv", "--reuid", "4242", "--regid", "4242", "--clear-groups", "/usr/bin/python3", "-c",
-                                HOARD, look], stdout=subprocess.PIPE, text=True)
+    hoarder = subprocess.Popen(["setpriv", "--reuid", "4242", "--regid", "4242", "--clear-groups", "/usr/bin/python3",
+                                "-c", HOARD, look], stdout=subprocess.PIPE, text=True)
     try:
         tap.check(hoarder.stdout.readline() == "held\n", "a stranger opens 600 connections")
         code, text = as_user(1000, folder, "--socket", look, "pods")

@@ -1,2 +1,2 @@
 OBJ_test_grpc := $(filter-out $(O)/workers/api/main.o,$(call objects,$(call sources,api)))
-LIBS_test_grpc := -lnghttp2 -lpcre2-8 -ljson-c
+LIBS_test_grpc := $(LIBS_api)
