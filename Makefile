@@ -14,7 +14,7 @@ DESTDIR ?=
 CFLAGS_plain := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS_debug := -O0 -g3
 CFLAGS_asan  := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
-CFLAGS_fuzz  := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer
+CFLAGS_fuzz  := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 # protobuf-c's initialisers name each field, deprecated ones too.
 WARN    := -Wno-unknown-warning-option -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
 	   -Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-truncation -Wno-deprecated-declarations -Werror
@@ -130,27 +130,41 @@ $(O)/tests/$(notdir $(1:.c=)): $(1:%.c=$(O)/%.o) $(OBJ_$(notdir $(1:.c=))) $(LIB
 endef
 $(foreach t,$(TEST_C),$(eval $(call TEST,$(t))))
 
-# tests/fuzz/fuzz_X.c is a harness with seeds; its program mutates them for a
-# moment. `make fuzz CC=clang VARIANT=fuzz` builds libFuzzer's programs instead.
+# tests/fuzz/fuzz_X.c is a harness; its program replays tests/fuzz/corpus/fuzz_X.
+# With CC=clang VARIANT=fuzz it is libFuzzer's, which `make fuzz-run` runs.
 -include $(wildcard tests/fuzz/*.mk)
 FUZZ_C      := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ        := $(FUZZ_C:tests/fuzz/%.c=$(O)/fuzz/%)
-FUZZ_DRIVER := $(if $(filter fuzz,$(VARIANT)),,$(O)/tests/fuzz/driver.o)
+FUZZ_REPLAY := $(if $(filter fuzz,$(VARIANT)),,$(O)/tests/fuzz/replay.o)
+FUZZ_RUN    := tests/fuzz/run.py
 
 define FUZZER
-$(O)/fuzz/$(1): $(O)/tests/fuzz/$(1).o $(FUZZ_DRIVER) $(OBJ_$(1)) $(LIBIPC)
+$(O)/fuzz/$(1): $(O)/tests/fuzz/$(1).o $(FUZZ_REPLAY) $(OBJ_$(1)) $(LIBIPC)
 	@mkdir -p $$(dir $$@)
 	@echo "  LD   $$@"
-	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) $(if $(FUZZ_DRIVER),,-fsanitize=fuzzer) -o $$@ $$^ $$(LIBS_$(1)) $$(LIBS)
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) $(if $(FUZZ_REPLAY),,-fsanitize=fuzzer) -o $$@ $$^ $$(LIBS_$(1)) $$(LIBS)
 endef
 $(foreach f,$(FUZZ_C:tests/fuzz/%.c=%),$(eval $(call FUZZER,$(f))))
 
-.PHONY: fuzz
+.PHONY: fuzz fuzzers fuzz-run fuzz-merge
 fuzz: $(FUZZ)
+
+fuzzers:
+	@$(BUILD) fuzz CC=clang VARIANT=fuzz
+
+# SECONDS=60 for each, ONLY=name picks some.
+fuzz-run: fuzzers
+	@/usr/bin/python3 $(FUZZ_RUN)
+
+# What fuzz-run found goes into the committed corpora, as few inputs as keep the coverage.
+fuzz-merge: fuzzers
+	@/usr/bin/python3 $(FUZZ_RUN) --merge
 
 $(O)/bench_%: $(O)/tests/bench/bench_%.o $(LIBIPC)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+export SECONDS ONLY
 
 .PHONY: setup setup-demo tests test check crash demo bench
 setup:
@@ -161,13 +175,13 @@ setup-demo:
 
 tests: all $(TESTS) $(FUZZ)
 
-# Everything, from nothing: installs, builds, runs.
-test: setup
-	@$(BUILD) check
+# Everything, from nothing: installs, builds, runs, and fuzzes for a while.
+test: setup fuzzers
+	@$(BUILD) check ALSO=$(FUZZ_RUN)
 
 # Runs the tests of what is installed already. ONLY=name picks some of them.
 check: tests
-	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(foreach t,$(TESTS) $(FUZZ) $(TESTS_PY) $(CRASH),$(if $(ONLY),$(if $(findstring $(ONLY),$(t)),$(t)),$(t)))
+	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(foreach t,$(TESTS) $(FUZZ) $(TESTS_PY) $(CRASH) $(ALSO),$(if $(ONLY),$(if $(findstring $(ONLY),$(t)),$(t)),$(t)))
 
 crash: tests
 	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(CRASH)
@@ -228,6 +242,7 @@ help:
 	@echo "tests/fresh-machine  both of them on a minimal Debian in a scratch folder"
 	@echo "make check         run the tests without installing anything"
 	@echo "make crash         only the test that kills each process at each step"
+	@echo "make fuzz-run      every fuzzer for SECONDS=60, from tests/fuzz/corpus;  make fuzz-merge keeps what they found"
 	@echo "make bench         figures beside their targets"
 	@echo "make privs         print the privilege table for review"
 	@echo "make install       DESTDIR=... PREFIX=/usr"

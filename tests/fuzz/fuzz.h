@@ -1,13 +1,21 @@
 /*
- * One harness per parser that faces a peer: tests/fuzz/fuzz_X.c. Each is
- * libFuzzer's entry point plus its own seeds, so that it also runs without
- * libFuzzer: driver.c mutates the seeds with a fixed random sequence, for a
- * bounded number of runs, or replays files.
+ * One harness per decoder that faces a client, a registry or an
+ * administrator's file: tests/fuzz/fuzz_X.c, libFuzzer's entry point. Its
+ * corpus is tests/fuzz/corpus/fuzz_X/, one input per file.
+ *
+ *   make check      replays every corpus, with any compiler (replay.c)
+ *   make fuzz-run   fuzzes from the corpora with clang's libFuzzer, SECONDS each
  */
 #pragma once
 
-#include "base/buffer.h"
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-/* The n-th seed; 0 when there are no more. */
-size_t fuzz_seed(unsigned n, struct buffer *ret_seed);
+
+/* An invariant of the harness, in every build. */
+static inline void require(int condition) {
+	if (!condition)
+		abort();
+}

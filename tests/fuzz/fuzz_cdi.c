@@ -6,13 +6,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "workers/task/cdi.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-static void require(bool condition) {
-	if (!condition)
-		abort();
-}
 
 static void check_annotation(const Grpc__Spec__AnnotationsEntry *a) {
 	const char *one = strchr(a->value, '\n'), *two = one ? strchr(one + 1, '\n') : NULL;
@@ -60,21 +54,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 		require(fault.code != FAULT_NONE && *fault.text);
 	arena_deinit(&arena);
 	return 0;
-}
-
-static const char *const seeds[] = {
-	"{\"cdiVersion\":\"0.6.0\",\"kind\":\"a.org/b\",\"containerEdits\":{\"env\":[\"PATH=/x\",\"A=\"]},"
-	"\"devices\":[{\"name\":\"c\",\"containerEdits\":{\"env\":[\"B=1\"],\"additionalGids\":[7],"
-	"\"deviceNodes\":[{\"path\":\"/dev/d\",\"hostPath\":\"/dev/null\",\"permissions\":\"rw\"},{\"path\":\"/dev/"
-	"e\"}],"
-	"\"mounts\":[{\"hostPath\":\"/a\",\"containerPath\":\"/b\",\"options\":[\"ro\",\"bind\"]}]}}]}",
-	"{\"kind\":\"a.org/b\",\"devices\":[{\"name\":\"c\",\"containerEdits\":{\"hooks\":[{\"path\":\"/h\"}]}}]}",
-	"{\"kind\":\"a.org/b\",\"devices\":[{\"name\":\"c\"}]}",
-};
-
-size_t fuzz_seed(unsigned n, struct buffer *ret_seed) {
-	if (n >= ARRAY_SIZE(seeds))
-		return 0;
-	buffer_add(ret_seed, seeds[n], strlen(seeds[n]));
-	return ret_seed->size;
 }

@@ -9,13 +9,6 @@
 #include "workers/keeper/network/result.h"
 #include "workers/task/cni/conflist.h"
 
-#include <stdlib.h>
-
-static void require(bool condition) {
-	if (!condition)
-		abort();
-}
-
 static void check_bridge(const Bulkhead__NativeBridge *b) {
 	require(b->ipam && b->ipam->n_sets > 0 && b->ipam->data_dir[0] == '/' && !strchr(b->bridge, '\n'));
 	for (size_t i = 0; i < b->ipam->n_sets; i++)
@@ -73,29 +66,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 		configuration(text, size - 1);
 	free(text);
 	return 0;
-}
-
-static const char *const seeds[] = {
-	"0{\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"plugins\":[{\"type\":\"bridge\",\"bridge\":\"cni0\","
-	"\"isGateway\":true,"
-	"\"mtu\":1400,\"ipam\":{\"type\":\"host-local\",\"ranges\":[[{\"subnet\":\"10.1.0.0/"
-	"16\",\"rangeStart\":\"10.1.0.9\"}],"
-	"[{\"subnet\":\"fd00::/64\",\"gateway\":\"fd00::1\"}]],\"routes\":[{\"dst\":\"0.0.0.0/"
-	"0\",\"gw\":\"10.1.0.1\"}]}},"
-	"{\"type\":\"portmap\",\"capabilities\":{\"portMappings\":true}},{\"type\":\"tuning\",\"sysctl\":{\"a\":\"b\"}}"
-	"]}",
-	"0{\"cniVersions\":[\"0.4.0\",\"1.1.0\"],\"name\":\"one\",\"type\":\"ptp\",\"ipam\":{\"type\":\"host-local\","
-	"\"subnet\":\"10.2.0.0/24\"},\"capabilities\":{\"bandwidth\":true}}",
-	"1{\"cniVersion\":\"1.0.0\",\"interfaces\":[{\"name\":\"veth1\"},{\"name\":\"eth0\",\"sandbox\":\"/proc/1/ns/"
-	"net\"}],"
-	"\"ips\":[{\"address\":\"10.1.0.2/16\",\"gateway\":\"10.1.0.1\",\"interface\":1},{\"address\":\"fd00::2/"
-	"64\"}]}",
-	"1{\"cniVersion\":\"1.0.0\",\"code\":7,\"msg\":\"no\",\"details\":\"really\"}",
-};
-
-size_t fuzz_seed(unsigned n, struct buffer *ret_seed) {
-	if (n >= ARRAY_SIZE(seeds))
-		return 0;
-	buffer_add(ret_seed, seeds[n], strlen(seeds[n]));
-	return ret_seed->size;
 }

@@ -13,13 +13,7 @@
 #include "workers/image/manifest.h"
 #include "workers/image/reference.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-static void require(bool condition) {
-	if (!condition)
-		abort();
-}
 
 static void said(int r, const struct fault *f) {
 	require(r == 0 || (f->code != FAULT_NONE && f->text[0]));
@@ -110,35 +104,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	arena_deinit(&arena);
 	free(text);
 	return 0;
-}
-
-#define DIGEST "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-#define BLOB(type) "{\"mediaType\":\"" type "\",\"digest\":\"" DIGEST "\",\"size\":7}"
-#define CONFIG BLOB("application/vnd.oci.image.config.v1+json")
-#define LAYER BLOB("application/vnd.oci.image.layer.v1.tar+gzip")
-
-static const char *const seeds[] = {
-	"\005registry.example:5000/a.b/c_d/e__f/g--h:tag@" DIGEST,
-	"\005busybox",
-	"\005[::1]:5000/x:y",
-	"\001Bearer realm=\"https://a/t\",service=\"s\",scope=\"repository:a/b:pull\", Basic realm=\"x\"",
-	"\002server = \"https://up\"\n[host.\"http://m:1\"] # c\ncapabilities = [\"pull\",\n 'resolve']\n"
-	"dial_timeout = \"1m2s\"\nskip_verify = true\nheader = { a = [\"b\", \"\\u0078\"] }\n"
-	"client = [[\"c\", \"k\"]]\n",
-	"\003{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":" CONFIG
-	",\"layers\":[" LAYER "," LAYER "]}",
-	"\003{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"application/"
-	"vnd.oci.image.manifest.v1+json\",\"digest\":"
-	"\"" DIGEST "\",\"size\":5,\"platform\":{\"os\":\"linux\",\"architecture\":\"arm\",\"variant\":\"v7\"}}]}",
-	"\004{\"created\":\"2024-02-29T12:34:56.7+01:00\",\"os\":\"linux\",\"architecture\":\"amd64\",\"config\":{"
-	"\"Cmd\":[\"a\"],"
-	"\"Env\":[\"X=1\"],\"Labels\":{\"k\":\"v\"},\"Volumes\":{\"/v\":{}}},\"rootfs\":{\"diff_ids\":[\"" DIGEST
-	"\"]}}",
-};
-
-size_t fuzz_seed(unsigned n, struct buffer *ret_seed) {
-	if (n >= ARRAY_SIZE(seeds))
-		return 0;
-	buffer_add(ret_seed, seeds[n], strlen(seeds[n]));
-	return ret_seed->size;
 }

@@ -1,0 +1,7 @@
+/* Messages of the CRI's draft, and their translation to and from those of today. See dialect.h. */
+#include "tests/fuzz/dialect.h"
+#include "tests/fuzz/fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+	return dialect_try("v1alpha1", data, size);
+}
