@@ -413,8 +413,9 @@ class Scratch:
         return self.path
 
     def __exit__(self, *exc):
-        for log in glob.glob(self.path + "/**/daemon.log", recursive=True):
-            sanitizer_collect(log)
+        for folder, _, files in os.walk(self.path):  # no links followed: images have any
+            if "daemon.log" in files:
+                sanitizer_collect(os.path.join(folder, "daemon.log"))
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -47,25 +47,36 @@ static const char *const proc_files[] = {
 	"/proc/uptime",	 "/proc/loadavg",   "/proc/slabinfo", "/proc/net/dev",
 };
 
-/* Over anything else of /proc nothing is mounted: what security code reads and
- * writes there must be the kernel's. */
-static bool target_allowed(int target, const char *path) {
+static bool is_proc(int fd) {
 	struct statfs fs;
-	if (fstatfs(target, &fs) < 0)
-		return false;
-	if (fs.f_type != PROC_SUPER_MAGIC)
+	return fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
+}
+
+static bool is_whole_proc(int fd) {
+	const ino_t root = 1; /* of every instance */
+	struct stat st;
+	return is_proc(fd) && fstat(fd, &st) == 0 && st.st_ino == root;
+}
+
+/* A whole /proc may be replaced by another whole /proc, and by nothing else;
+ * over anything else of it nothing is mounted: what security code reads and
+ * writes there must be the kernel's. */
+static bool target_allowed(int target, int tree, const char *path) {
+	if (is_whole_proc(tree))
 		return true;
+	if (!is_proc(target))
+		return strcmp(path, "/proc") != 0;
 	for (size_t i = 0; i < ARRAY_SIZE(proc_files); i++)
 		if (strcmp(path, proc_files[i]) == 0)
 			return true;
 	return false;
 }
 
-static int attach(int root, int tree, const char *path, bool directory, bool proc, struct fault *fault) {
+int rootfs_attach(int root, int tree, const char *path, bool directory, struct fault *fault) {
 	CLEANUP_FD int target = inside_make(root, path, directory);
 	if (target < 0)
 		return fault_errno(fault, target, "mount \"%s\"", path);
-	if (!proc && !target_allowed(target, path))
+	if (!target_allowed(target, tree, path))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "mount \"%s\": nothing may be mounted over /proc",
 				 path);
 	if (rootfs_is_directory(target) != directory)
@@ -74,10 +85,6 @@ static int attach(int root, int tree, const char *path, bool directory, bool pro
 	if (syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
 		return fault_errno(fault, errno, "mount \"%s\"", path);
 	return 0;
-}
-
-int rootfs_attach(int root, int tree, const char *path, bool directory, struct fault *fault) {
-	return attach(root, tree, path, directory, false, fault);
 }
 
 /* --- new file systems --- */
@@ -245,10 +252,7 @@ static int job_mount(const struct rootfs *r, struct mount_job *j, struct fault *
 	e = options_apply(j->tree, &j->o, bind);
 	if (e < 0)
 		return fault_errno(fault, e, "mount \"%s\": set options", m->destination);
-	/* A whole /proc may be replaced by another whole /proc, and by nothing else. */
-	struct statfs fs;
-	bool proc = fstatfs(j->tree, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
-	return attach(r->root, j->tree, m->destination, rootfs_is_directory(j->tree), proc, fault);
+	return rootfs_attach(r->root, j->tree, m->destination, rootfs_is_directory(j->tree), fault);
 }
 
 static bool mentioned(const Grpc__Spec *spec, const char *path) {
@@ -289,7 +293,7 @@ static int pod_files_attach(const struct rootfs *r, struct fault *fault) {
 		char target[64];
 		snprintf(target, sizeof(target), "/etc/%s", pod_files[i]);
 		if (r->pod_files[i] >= 0)
-			e = attach(r->root, r->pod_files[i], target, false, false, fault);
+			e = rootfs_attach(r->root, r->pod_files[i], target, false, fault);
 	}
 	return e;
 }
