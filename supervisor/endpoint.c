@@ -24,6 +24,15 @@ static int on_socket(struct config *c, unsigned i, const char *where, const char
 	return 0;
 }
 
+static int group_unknown(const char *where, const char *word, struct fault *fault) {
+	char known[256] = "";
+	for (enum service_group g = 0; g < GROUP_COUNT; g++)
+		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", g ? ", " : "",
+			 service_group_name(g));
+	return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: unknown service group \"%s\"; there are %s", where, word,
+			 known);
+}
+
 static int on_services(struct config *c, unsigned i, const char *where, const char *value, struct fault *fault) {
 	char text[256], *rest = text, *word;
 	uint32_t services = 0;
@@ -31,13 +40,11 @@ static int on_services(struct config *c, unsigned i, const char *where, const ch
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: more service groups than there are", where);
 	snprintf(text, sizeof(text), "%s", value);
 	while ((word = strsep(&rest, " \t"))) {
-		int group = *word ? service_group_find(word) : 0;
-		if (group < 0)
-			return fault_set(fault, FAULT_INVALID_ARGUMENT,
-					 "%s: unknown service group \"%s\": cri, cri-v1alpha2, cri-seed, containerd, "
-					 "containerd-seed, sandbox-seed, health and admin are known",
-					 where, word);
-		services |= *word ? 1u << group : 0;
+		int group = service_group_find(word);
+		if (group >= 0)
+			services |= 1u << group;
+		else if (*word)
+			return group_unknown(where, word, fault);
 	}
 	c->boot.endpoints[i].services = services;
 	return 0;

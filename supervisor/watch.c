@@ -8,7 +8,9 @@
  *
  * A worker may report that a peer breaks the protocol. The peer is ended then,
  * but a worker's word counts once in its life: one that keeps on accusing is
- * itself what is broken.
+ * itself what is broken. The process of an endpoint without full access is the
+ * likeliest to be in somebody else's hands: its word counts for nothing, and
+ * one against it always does. So whoever takes it over ends nobody else.
  */
 #include "supervisor/supervisor.h"
 
@@ -67,15 +69,22 @@ static struct slot *slot_find(struct supervisor *s, uint32_t role, uint32_t inst
 	return NULL;
 }
 
+static bool restricted(const struct slot *t) {
+	const struct boot_config *c = &t->supervisor->config.boot;
+	return t->role == ROLE_API && c->endpoints[t->instance].access < ACCESS_FULL;
+}
+
 static void on_violation(struct slot *t, const struct control *c) {
 	char why[192];
 	struct slot *peer = slot_find(t->supervisor, c->peer, c->instance, (pid_t)c->arg);
 	if (c->peer >= ROLE_COUNT || !privileges_peers(t->role, (enum role)c->peer)) {
 		slot_kill(t, "it accuses somebody who isn't its peer");
-	} else if (t->accused) {
+	} else if (restricted(t)) {
+		slot_kill(t, "it accuses, and its endpoint has no full access");
+	} else if (t->accused && !(peer && restricted(peer))) {
 		slot_kill(t, "it accuses again and again");
 	} else if (peer) {
-		t->accused = true;
+		t->accused |= !restricted(peer);
 		snprintf(why, sizeof(why), "the %s worker says: %s", t->name, c->text);
 		slot_kill(peer, why);
 	}

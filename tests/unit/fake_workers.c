@@ -4,10 +4,12 @@
  *   !  accuses the metadata worker of a violation
  *   g  sends garbage to the supervisor
  *   x  sends it a message that only the supervisor may send
+ *   s  sends the metadata worker a message of full access, whatever its own is
  */
 #include "fake_workers.h"
 
 #include "base/fd.h"
+#include "msg/internal.h"
 #include "msg/typed.h"
 #include "workers/skeleton/control.h"
 
@@ -64,6 +66,13 @@ static void byte_arrived(void *ctx, const uint8_t *data, ssize_t n) {
 		struct control stop = { .type = CONTROL_STOP };
 		if (send(c->worker->private->control, &stop, data[0] == 'g' ? 5 : sizeof(stop), 0) < 0)
 			abort();
+		connection_end(c, 0);
+		return;
+	}
+	if (data[0] == 's') {
+		static const Runtime__V1__StartContainerRequest start = RUNTIME__V1__START_CONTAINER_REQUEST__INIT;
+		l->options.access = ACCESS_FULL;
+		cri_start_container_send(l, NULL, &start, NULL, 0, NULL, NULL);
 		connection_end(c, 0);
 		return;
 	}

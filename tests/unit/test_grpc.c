@@ -265,6 +265,8 @@ static void test_tables(void) {
 			const struct msg_row *row = m->number ? msg_row_find(m->number) : NULL;
 			named &= d != NULL;
 			types &= (row != NULL) + (m->answer != NULL) + (m->handler != NULL) == 1;
+			const struct grpc_handler *h = m->handler;
+			types &= !h || (h->open && h->message && h->closed && (h->end != NULL) == h->client_streams);
 			types &= !row || !d || m->translator || (row->request == d->input && row->reply == d->output);
 		}
 		for (unsigned i = 0; i < s->api->n_methods; i++) {

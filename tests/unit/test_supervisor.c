@@ -111,6 +111,13 @@ static bool ask(const char *want) {
 
 /* --- the kernel's truth --- */
 
+/* Of API workers that of the endpoint "cri", which every daemon has. */
+static bool is_named(const char *cmdline, size_t size, const char *name) {
+	const char *of = cmdline + strlen(cmdline) + 1;
+	return strcmp(cmdline, name) == 0 &&
+	       (strcmp(name, "bulkhead-api") != 0 || of >= cmdline + size || strcmp(of, "cri") == 0);
+}
+
 static pid_t child_of(pid_t parent, const char *name) {
 	char path[64], cmdline[64];
 	CLEANUP_FREE char *children = NULL;
@@ -123,7 +130,7 @@ static pid_t child_of(pid_t parent, const char *name) {
 		CLEANUP_FD int c = open(path, O_RDONLY | O_CLOEXEC);
 		ssize_t n = c < 0 ? 0 : read(c, cmdline, sizeof(cmdline) - 1);
 		cmdline[MAX(n, 0)] = '\0';
-		if (strcmp(cmdline, name) == 0)
+		if (is_named(cmdline, (size_t)MAX(n, 0), name))
 			return (pid_t)atoi(p);
 	}
 	return 0;
@@ -325,6 +332,36 @@ static void test_endpoints(void) {
 	end_alive(keeper);
 }
 
+/* The worker of a read-only endpoint in somebody else's hands: what it does is
+ * the end of itself only, as often as it is done. */
+static void test_taken_over(void) {
+	static const char *const names_of[] = { "accuses another", "asks for what its endpoint may not do" };
+	static const char words[] = "!s";
+	char look[400];
+	snprintf(
+	    look, sizeof(look),
+	    "endpoint.look.socket = %s/look.sock\nendpoint.look.services = cri\nendpoint.look.access = read-only\n",
+	    base);
+	configure(look);
+	pid_t d = daemon_start();
+	endpoint = "look.sock";
+	tap_check(ask("ok"), "a read-only endpoint answers");
+	pid_t metadata = child_of(d, names[1]), cri = child_of(d, names[0]);
+	for (int i = 0; i < 6; i++) {
+		char restarted[32];
+		CLEANUP_FD int fd = client_connect();
+		snprintf(restarted, sizeof(restarted), "api-restarts=%d", i + 1);
+		tap_check(send(fd, &words[i % 2], 1, 0) == 1 && ask(restarted), "its worker is replaced when it %s",
+			  names_of[i % 2]);
+	}
+	tap_check(child_of(d, names[1]) == metadata && child_of(d, names[0]) == cri, "and nobody else");
+	endpoint = "run/bulkhead.sock";
+	pid_t keeper = child_of(child_of(d, names[6]), names[6]);
+	kill(d, SIGTERM);
+	waitpid(d, NULL, 0);
+	end_alive(keeper);
+}
+
 /* --- */
 
 static void set_up(void) {
@@ -397,6 +434,7 @@ int main(int argc, char **argv) {
 	d = test_killed(d);
 	test_stop(d);
 	test_endpoints();
+	test_taken_over();
 	if (tap_failures) {
 		int log = open(below("log"), O_RDONLY | O_CLOEXEC);
 		char data[6000];

@@ -27,7 +27,7 @@ void handler_close(struct grpc_call *c) {
 	loop_source_free_p(&c->feed_later);
 	loop_source_free_p(&c->room_later);
 	buffer_deinit(&c->waiting);
-	if (handler && handler_of(c)->closed)
+	if (handler)
 		handler_of(c)->closed(handler);
 }
 
