@@ -115,6 +115,13 @@ def healthy(channel):
     check(stub.Check(health.HealthCheckRequest()).status == 1, "health: serving")
     check(stub.Check(health.HealthCheckRequest(service="runtime.v1.ImageService")).status == 1, "health of a service")
     check(error(lambda: stub.Check(health.HealthCheckRequest(service="x")))[0] == Code.NOT_FOUND, "health of none")
+    watches = {s: stub.Watch(health.HealthCheckRequest(service=s)) for s in ("", "runtime.v1.RuntimeService", "x")}
+    first = {s: next(w).status for s, w in watches.items()}
+    check(first == {"": 1, "runtime.v1.RuntimeService": 1, "x": 3}, f"Watch: serving, or unknown: {first}")
+    time.sleep(0.2)
+    check(all(w.is_active() for w in watches.values()), "Watch goes on, also of an unknown service")
+    for w in watches.values():
+        w.cancel()
 
 
 def many(channel):

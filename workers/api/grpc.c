@@ -31,7 +31,7 @@ const struct grpc_service *grpc_call_service(const struct grpc_call *c) {
 	return c->target.service;
 }
 
-const struct grpc_server *grpc_call_server(const struct grpc_call *c) {
+struct grpc_server *grpc_call_server(const struct grpc_call *c) {
 	return c->server;
 }
 

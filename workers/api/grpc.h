@@ -81,6 +81,7 @@ struct grpc_method {
 	const struct grpc_translator *translator; /* NULL: the row has the client's own types */
 	/* What an endpoint needs for a method that isn't one row; 0: full. */
 	enum link_access access;
+	bool local;   /* asks nobody, like what has an answer here: any endpoint may */
 	bool changes; /* something: its log line is for everybody */
 	bool latest;  /* each reply of the stream replaces the ones before: a slow client may miss some */
 	bool list;    /* the stream's replies are parts of a list: it ends by itself, however much is unread */
@@ -101,6 +102,7 @@ struct grpc_server {
 	const struct boot_endpoint *endpoint;
 	const struct grpc_service *services; /* ends with name NULL */
 	uint64_t next_request;		     /* ids: random upper half, then counting */
+	struct health_watch *watches;	     /* health.c */
 };
 
 /* For the sessions; the owner is a struct grpc_server. */
@@ -127,7 +129,7 @@ void grpc_trailer(struct grpc_call *c, const char *name, int value);
 void grpc_finish(struct grpc_call *c);
 
 const struct grpc_service *grpc_call_service(const struct grpc_call *c);
-const struct grpc_server *grpc_call_server(const struct grpc_call *c);
+struct grpc_server *grpc_call_server(const struct grpc_call *c);
 
 /* NULL when the endpoint has none of that name. */
 const struct grpc_service *grpc_service_find(const struct grpc_server *server, const char *name, size_t size);

@@ -3,6 +3,7 @@
  * open connections and calls, and no privilege at all; what arrives here is
  * translated into messages to the metadata worker and back.
  */
+#include "workers/api/health.h"
 #include "workers/api/server.h"
 #include "workers/api/services.h"
 #include "workers/skeleton/worker.h"
@@ -55,6 +56,12 @@ static int api_serve(struct worker *w) {
 	return server_new(&options, &api->server);
 }
 
+static void api_link_changed(struct worker *w, enum role peer, unsigned instance) {
+	struct api *api = w->state;
+	if (peer == ROLE_METADATA)
+		health_changed(&api->grpc);
+}
+
 static void api_listener(struct worker *w, unsigned index, int fd) {
 	struct api *api = w->state;
 	int r = server_listen(api->server, fd);
@@ -71,6 +78,7 @@ static void stopped(void *ctx) {
 
 static void api_stop(struct worker *w) {
 	struct api *api = w->state;
+	health_stop(&api->grpc);
 	server_stop(api->server, STOP_GRACE, stopped, w);
 }
 
@@ -84,6 +92,8 @@ static const struct worker_class api_class = {
 	.handlers = handlers,
 	.prepare = api_prepare,
 	.serve = api_serve,
+	.link_up = api_link_changed,
+	.link_down = api_link_changed,
 	.listener = api_listener,
 	.stop = api_stop,
 };

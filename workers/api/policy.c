@@ -13,7 +13,7 @@ int policy_client(const struct boot_endpoint *e, const struct credentials *clien
 static enum link_access least_access(const struct grpc_method *m) {
 	if (m->number)
 		return msg_row_find(m->number)->access;
-	if (m->answer)
+	if (m->answer || m->local)
 		return ACCESS_NONE;
 	return m->access ? m->access : ACCESS_FULL;
 }

@@ -4,31 +4,11 @@
 #include "msg/typed.h"
 #include "workers/api/cri/cri.h"
 #include "workers/api/cri_seed/seed.h"
+#include "workers/api/health.h"
 
 static const struct grpc_method admin_methods[] = {
 	{ .name = "Pull", .number = MSG_admin_pull, .changes = true, .latest = true },
 	{ .name = "Inspect", .number = MSG_admin_inspect },
-	{ 0 },
-};
-
-/* Serving means that requests reach the metadata worker. A service is known
- * by its name in the table. */
-static void on_check(struct grpc_call *c, const ProtobufCMessage *m) {
-	const Grpc__Health__V1__HealthCheckRequest *request = (const Grpc__Health__V1__HealthCheckRequest *)m;
-	const struct grpc_server *server = grpc_call_server(c);
-	if (request->service[0] != '\0' && !grpc_service_find(server, request->service, strlen(request->service))) {
-		grpc_failf(c, FAULT_NOT_FOUND, "unknown service \"%.200s\"", request->service);
-		return;
-	}
-	Grpc__Health__V1__HealthCheckResponse reply = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
-	reply.status = link_attached(server->metadata)
-			   ? GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING
-			   : GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING;
-	grpc_reply(c, &reply.base);
-}
-
-static const struct grpc_method health_methods[] = {
-	{ .name = "Check", .answer = on_check },
 	{ 0 },
 };
 
