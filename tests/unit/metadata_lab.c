@@ -280,7 +280,7 @@ static void on_task_create(struct lab *l, struct msg_request *r, const Bulkhead_
 	Grpc__User u = GRPC__USER__INIT;
 	static char *warnings[] = { "oom score clamped" };
 	struct lab_row *row = &l->row[MSG_task_create];
-	if (row->fail == 0 || row->code == FAULT_UNAVAILABLE) {
+	if (row->fail == 0 || (row->code == FAULT_UNAVAILABLE && !l->create_lost)) {
 		struct lab_task *t = &l->tasks[l->n_tasks++];
 		snprintf(t->id, sizeof(t->id), "%s", q->container_id);
 		snprintf(t->sandbox, sizeof(t->sandbox), "%s", q->sandbox_id);

@@ -45,6 +45,7 @@ struct lab {
 	struct lab_set staged, layers, snapshots, blobs, sandboxes;
 	struct lab_task tasks[LAB_ITEMS];
 	size_t n_tasks;
+	bool create_lost;    /* a task_create that is UNAVAILABLE has made nothing */
 	bool exit_on_delete; /* task_delete kills, and the end is told first */
 	char sub_path[80];   /* of the last snapshot_mount */
 	char journal[8192];  /* names of the calls, in order */

@@ -607,6 +607,17 @@ static void test_retries(void) {
 		  "one that doesn't is made anew: %s", c.fault.text);
 	lab_call_end(&c);
 
+	/* One that kills whoever makes it. */
+	SET(a, lab_create(&l, pod, "deadly", NULL));
+	l.create_lost = true;
+	int calls = l.row[MSG_task_create].calls;
+	fail(MSG_task_create, FAULT_UNAVAILABLE, 50);
+	tap_check(lab_key(&l, MSG_cri_start_container, a) == FAULT_UNAVAILABLE &&
+		      l.row[MSG_task_create].calls == calls + 3 && status_of(a)->state == EXITED,
+		  "a start isn't tried for ever");
+	fail(MSG_task_create, FAULT_NONE, 0);
+	l.create_lost = false;
+
 	/* An exit that overtakes the answer of its start. */
 	SET(a, lab_create(&l, pod, "b", NULL));
 	l.row[MSG_task_create].hold = true;

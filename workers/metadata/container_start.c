@@ -23,6 +23,7 @@ struct start_op {
 	/* The detached mounts that task_create takes: the root, then the volumes. */
 	int mounts[1 + VOLUMES_MAX];
 	size_t n_mounts;
+	unsigned losses; /* of task workers at work on it; beyond op.attempts, which is of one step */
 };
 
 static void start_close(struct start_op *so) {
@@ -170,9 +171,10 @@ static void start_looked(void *ctx, const struct msg_answer *answer) {
 
 static void start_created(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
+	struct start_op *so = container_of(op, struct start_op, co.op);
 	if (!answer->fault)
 		start_succeeded(op, task_create_answer(answer));
-	else if (answer->fault->code == FAULT_UNAVAILABLE && op->attempts + 1 < START_ATTEMPTS) {
+	else if (answer->fault->code == FAULT_UNAVAILABLE && ++so->losses < START_ATTEMPTS) {
 		Bulkhead__Empty q = BULKHEAD__EMPTY__INIT;
 		struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
 		task_list_send(op->m->task, &context, &q, NULL, 0, start_looked, op);
