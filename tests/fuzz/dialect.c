@@ -40,14 +40,18 @@ static void check(const ProtobufCMessage *m, const ProtobufCMessageDescriptor *t
 static void translate(const struct grpc_target *target, bool reply, ProtobufCMessage *in, struct arena *arena) {
 	const struct grpc_translator *translator = target->method->translator;
 	const struct msg_row *row = msg_row_find(target->method->number);
-	struct grpc_translation t = { .arena = arena, .service = target->service };
+	struct arena kept;
+	struct grpc_translation t = { .arena = arena, .kept = &kept, .service = target->service };
 	struct fault fault = { 0 };
 	ProtobufCMessage *out = NULL;
+	arena_init(&kept, ARENA_MAX);
 	int r = (reply ? translator->reply : translator->request)(&t, in, &out, &fault);
 	require(r == 0 || (fault.code != FAULT_NONE && fault.text[0]));
 	if (r == 0 && out)
 		check(out, reply ? target->types->output : row->request, arena);
-	free(t.name);
+	if (t.state_free)
+		t.state_free(t.state);
+	arena_deinit(&kept);
 }
 
 int dialect_try(const char *version, const uint8_t *data, size_t size) {

@@ -240,6 +240,7 @@ class Daemon:
         self.run = os.path.join(folder, "run")
         self.state = os.path.join(folder, "state")
         self.socket = os.path.join(self.run, "bulkhead.sock")
+        self.containerd = os.path.join(self.run, "containerd.sock")
         self.logs = os.path.join(folder, "logs")
         self.cni = os.path.join(folder, "cni")
         self.cgroup = "/bulkhead-test-%d-%s" % (os.getpid(), os.path.basename(folder)[-6:])
@@ -262,6 +263,7 @@ class Daemon:
 
     def start(self, wait=True):
         sets = {"run_root": self.run, "state_root": self.state, "endpoint.cri.socket": self.socket,
+                "endpoint.containerd.socket": self.containerd,
                 "cni_conf_dir": self.cni, "cni_cache_dir": os.path.join(self.folder, "cni-cache"), "cgroup_parent": self.cgroup,
                 "certs_dir": os.path.join(self.folder, "certs.d"),
                 "cni_bin_dirs": os.path.join(self.folder, "cni-bin") + ":/usr/lib/cni"}

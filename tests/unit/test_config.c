@@ -116,18 +116,19 @@ static void test_runtimes(void) {
 
 static void test_endpoints(void) {
 	struct config c, d;
-	tap_check(load("", &c) == 0 && c.boot.n_endpoints == 1 && strcmp(c.boot.endpoints[0].name, "cri") == 0 &&
+	tap_check(load("", &c) == 0 && c.boot.n_endpoints == 2 && strcmp(c.boot.endpoints[0].name, "cri") == 0 &&
+		      strcmp(c.boot.endpoints[1].name, "containerd") == 0 &&
 		      c.boot.endpoints[0].access == ACCESS_FULL && c.listeners[0].mode == 0660,
-		  "by itself there is the CRI's, and none that would serve nothing");
+		  "by themselves there are the CRI's and containerd's");
 	tap_check(load("endpoint.ro.services = cri  health\nendpoint.ro.access = read-only\nendpoint.ro.uids = 0 1000\n"
 		       "endpoint.ro.mode = 0666\nendpoint.ro.owner = nobody\nendpoint.ro.group = 7\n",
 		       &c) == 0 &&
-		      c.boot.n_endpoints == 2,
-		  "a second one");
-	const struct boot_endpoint *e = &c.boot.endpoints[1];
+		      c.boot.n_endpoints == 3,
+		  "another one");
+	const struct boot_endpoint *e = &c.boot.endpoints[2];
 	tap_check(strcmp(e->socket, "/run/bulkhead/ro.sock") == 0 && e->access == ACCESS_READ_ONLY &&
-		      e->services == (GROUP_BIT(CRI) | GROUP_BIT(HEALTH)) && c.listeners[1].mode == 0666 &&
-		      strcmp(c.listeners[1].owner, "nobody") == 0 && strcmp(c.listeners[1].group, "7") == 0,
+		      e->services == (GROUP_BIT(CRI) | GROUP_BIT(HEALTH)) && c.listeners[2].mode == 0666 &&
+		      strcmp(c.listeners[2].owner, "nobody") == 0 && strcmp(c.listeners[2].group, "7") == 0,
 		  "its socket is named as it is, and it has what was said");
 	tap_check(endpoint_admits(e, 0) && endpoint_admits(e, 1000) && !endpoint_admits(e, 1001) &&
 		      endpoint_admits(&c.boot.endpoints[0], 1001),

@@ -211,15 +211,19 @@ void grpc_finish(struct grpc_call *c) {
 static void reply_translated(struct grpc_call *c, const ProtobufCMessage *internal, bool more) {
 	struct arena arena;
 	struct fault fault;
-	ProtobufCMessage *reply = NULL;
+	struct grpc_translation *t = &c->translation;
 	arena_init(&arena, 0);
-	c->translation.arena = &arena;
-	if (c->target.method->translator->reply(&c->translation, internal, &reply, &fault) < 0)
-		grpc_call_fail(c, &fault);
-	else if (reply)
-		reply_part(c, reply, more);
-	else if (!more)
-		grpc_call_finish(c, NULL, NULL);
+	t->arena = &arena;
+	do {
+		ProtobufCMessage *reply = NULL;
+		t->more = false;
+		if (c->target.method->translator->reply(t, internal, &reply, &fault) < 0)
+			grpc_call_fail(c, &fault);
+		else if (reply)
+			reply_part(c, reply, more || t->more);
+		else if (!more && !t->more)
+			grpc_call_finish(c, NULL, NULL);
+	} while (t->more && !c->finished);
 	arena_deinit(&arena);
 }
 
@@ -282,7 +286,8 @@ static void call_closed(void *call) {
 		let_go(c);
 		log_line(c, NULL, "the client gave up");
 	}
-	free(c->translation.name);
+	if (c->translation.state_free)
+		c->translation.state_free(c->translation.state);
 	free(c->message);
 	arena_deinit(&c->arena);
 	free(c);

@@ -29,8 +29,13 @@ struct grpc_translation {
 	struct arena *arena;
 	const struct grpc_service *service;
 	const struct grpc_call *call; /* for grpc_header */
+	/* From the request, for the replies. */
+	struct arena *kept; /* as long as the call */
 	uint64_t cursor;
-	char *name; /* from malloc; freed with the call */
+	void *state;
+	void (*state_free)(void *state); /* may be NULL */
+	/* Set by reply: the same internal reply has another for the client. */
+	bool more;
 };
 
 /* Between a dialect's messages and those of the internal row. Each function

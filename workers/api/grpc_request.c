@@ -121,6 +121,7 @@ static int translate(struct grpc_call *c, struct arena *arena, ProtobufCMessage 
 	c->translation.arena = arena;
 	c->translation.service = c->target.service;
 	c->translation.call = c;
+	c->translation.kept = &c->arena;
 	return c->target.method->translator->request(&c->translation, *request, request, fault);
 }
 

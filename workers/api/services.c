@@ -1,7 +1,12 @@
 #include "workers/api/services.h"
 
+#include "containerd/containers.pb-c.h"
+#include "containerd/images.pb-c.h"
+#include "containerd/leases.pb-c.h"
+#include "containerd/namespaces.pb-c.h"
 #include "health/health.pb-c.h"
 #include "msg/typed.h"
+#include "workers/api/containerd/containerd.h"
 #include "workers/api/cri/cri.h"
 #include "workers/api/cri_seed/seed.h"
 #include "workers/api/health.h"
@@ -55,6 +60,37 @@ const struct grpc_service services[] = {
 	    .version = "v1alpha1",
 	    .api = &runtime__image_service__descriptor,
 	    .methods = seed_image_methods,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.containers.v1.Containers",
+	    .version = "v1",
+	    .api = &containerd__services__containers__v1__containers__descriptor,
+	    .methods = ctd_containers_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.images.v1.Images",
+	    .version = "v1",
+	    .api = &containerd__services__images__v1__images__descriptor,
+	    .methods = ctd_images_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.leases.v1.Leases",
+	    .version = "v1",
+	    .api = &containerd__services__leases__v1__leases__descriptor,
+	    .methods = ctd_leases_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.namespaces.v1.Namespaces",
+	    .version = "v1",
+	    .api = &containerd__services__namespaces__v1__namespaces__descriptor,
+	    .methods = ctd_namespaces_methods,
 	},
 	{
 	    .group = GROUP_ADMIN,

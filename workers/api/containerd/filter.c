@@ -255,6 +255,8 @@ static bool all_match(const struct filters *f, const struct selector *s, filter_
 }
 
 bool filters_match(const struct filters *f, filter_field_fn field, const void *object) {
+	if (!f)
+		return true;
 	for (size_t i = 0; i < f->n; i++)
 		if (all_match(f, f->any[i], field, object))
 			return true;

@@ -33,4 +33,5 @@ void filters_free(struct filters *f);
 
 /* The value of a field; NULL when the object hasn't got it. */
 typedef const char *(*filter_field_fn)(const void *object, const char *const *path, size_t n_path);
+/* f NULL: everything matches. */
 bool filters_match(const struct filters *f, filter_field_fn field, const void *object);

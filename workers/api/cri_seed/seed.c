@@ -38,12 +38,12 @@ int seed_image_spec_back(struct grpc_translation *t, const Runtime__V1__ImageSpe
 int seed_filter_name(struct grpc_translation *t, const char *name, struct fault *fault) {
 	if (!name)
 		return 0;
-	t->name = strdup(name);
-	return t->name ? 0 : seed_no_memory(fault);
+	t->state = arena_strdup(t->kept, name);
+	return t->state ? 0 : seed_no_memory(fault);
 }
 
 bool seed_name_wanted(const struct grpc_translation *t, const char *name) {
-	return !t->name || strcmp(t->name, name) == 0;
+	return !t->state || strcmp(t->state, name) == 0;
 }
 
 static void on_version(struct grpc_call *c, const ProtobufCMessage *request) {

@@ -8,7 +8,6 @@
 #include "workers/metadata/cri.h"
 
 #include "workers/metadata/object/object.h"
-#include "workers/metadata/parts.h"
 
 #include <errno.h>
 #include <string.h>
@@ -103,21 +102,23 @@ void object_list(struct metadata *m, struct msg_request *r, const ProtobufCMessa
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "there is no kind %d of objects", (int)q->kind);
 		return;
 	}
+	Bulkhead__ObjectList a = BULKHEAD__OBJECT_LIST__INIT;
 	Bulkhead__Object **seen = NULL;
 	const struct object_view *view = view_of(q->namespace_, q->kind);
-	size_t n = view ? view->list(m, &r->arena, &seen) : 0, n_own = m->objects.names.n_nodes;
-	Bulkhead__Object **all = arena_alloc(&r->arena, (n + n_own + 1) * sizeof(*all));
-	if (all && n)
-		memcpy(all, seen, n * sizeof(*all));
+	size_t n = view ? view->list(m, &r->arena, &seen) : 0;
+	a.objects = arena_alloc(&r->arena, (n + m->objects.names.n_nodes + 1) * sizeof(*a.objects));
+	if (!a.objects) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "object_list: out of memory");
+		return;
+	}
+	for (; a.n_objects < n; a.n_objects++)
+		a.objects[a.n_objects] = seen[a.n_objects];
 	list_for_each (node, &m->objects.lists[q->kind]) {
 		struct object *x = list_entry(node, struct object, node);
-		if (all && strcmp(x->record->id->namespace_, q->namespace_) == 0)
-			all[n++] = x->record;
+		if (strcmp(x->record->id->namespace_, q->namespace_) == 0)
+			a.objects[a.n_objects++] = x->record;
 	}
-	if (!all)
-		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "object_list: out of memory");
-	else
-		PARTS_REPLY(object_list, r, Bulkhead__ObjectList, BULKHEAD__OBJECT_LIST__INIT, objects, all, n);
+	object_list_reply(r, &a, NULL, 0);
 }
 
 /* --- changes ---------------------------------------------------------------- */

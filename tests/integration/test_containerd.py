@@ -1,0 +1,85 @@
+"""containerd's API as its own client, Debian's ctr, uses it: namespaces, containers, images' records, leases; and by a
+client made from proto/, what ctr doesn't show."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import bulkhead as bh  # noqa: E402
+
+tap = bh.Tap()
+
+
+def ctr(d, *args, namespace="default", ok=True):
+    """(exit status is as expected, output)"""
+    p = subprocess.run(["ctr", "-a", d.containerd, "-n", namespace] + list(args), stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    return (p.returncode == 0) == ok, p.stdout.decode()
+
+
+def shows(d, name, args, *texts, missing=(), **kwargs):
+    good, output = ctr(d, *args, **kwargs)
+    tap.check(good and all(t in output for t in texts) and not any(t in output for t in missing), name, output)
+
+
+def test_namespaces(d):
+    shows(d, "namespaces create", ["namespaces", "create", "one", "a=b"])
+    shows(d, "namespaces ls shows name and labels", ["namespaces", "ls"], "one", "a=b")
+    shows(d, "namespaces label", ["namespaces", "label", "one", "c=d"])
+    shows(d, "both labels are there", ["namespaces", "ls"], "a=b", "c=d")
+    shows(d, "namespaces create of one that is there", ["namespaces", "create", "one"], "already exists", ok=False)
+    shows(d, "namespaces rm", ["namespaces", "rm", "one"])
+    shows(d, "namespaces ls without it", ["namespaces", "ls"], missing=["one"])
+
+
+def test_leases(d):
+    shows(d, "leases create", ["leases", "create", "--id", "l1", "x=y"], "l1")
+    shows(d, "leases ls", ["leases", "ls"], "l1", "x=y")
+    shows(d, "leases rm", ["leases", "rm", "l1"])
+    shows(d, "leases ls without it", ["leases", "ls"], missing=["l1"])
+
+
+def test_containers(d):
+    rootfs = os.path.join(d.folder, "rootfs")
+    os.makedirs(rootfs)
+    shows(d, "containers create", ["containers", "create", "--rootfs", "--label", "app=shop", rootfs,
+                                "c1", "/bin/true"])
+    shows(d, "containers ls", ["containers", "ls"], "c1", "io.containerd.runc.v2")
+    shows(d, "containers ls with a filter that fits", ["containers", "ls", "labels.app==shop"], "c1")
+    shows(d, "containers ls with one that doesn't", ["containers", "ls", "labels.app==bank"], missing=["c1"])
+    shows(d, "containers info has the specification as it was sent", ["containers", "info", "c1"], '"ID": "c1"',
+          '"ociVersion"', '"/bin/true"')
+    shows(d, "containers label", ["containers", "label", "c1", "tier=web"], "tier=web", "app=shop")
+    shows(d, "a namespace with a container stays", ["namespaces", "rm", "default"], "still has containers", ok=False)
+    shows(d, "containers are a namespace's own", ["containers", "ls"], namespace="other", missing=["c1"])
+    d.stop()
+    d.start()
+    shows(d, "a container outlives the daemon", ["containers", "ls", "-q"], "c1")
+    shows(d, "containers rm", ["containers", "rm", "c1"])
+    shows(d, "containers ls without it", ["containers", "ls", "-q"], missing=["c1"])
+    shows(d, "images ls", ["images", "ls"], "REF")
+
+
+def main():
+    bh.isolate()
+    with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
+        d = bh.Daemon(folder, cni=False)
+        try:
+            d.start()
+            test_namespaces(d)
+            test_leases(d)
+            test_containers(d)
+            tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())
+        except Exception as e:  # the log says why
+            tap.check(False, "the test runs to its end", repr(e))
+        finally:
+            if tap.failed:
+                print("# the daemon's log:\n" + "".join("# " + line + "\n" for line in d.log_tail(60).splitlines()))
+            d.kill() if d.process.poll() is None else None
+            d.remove_cgroups()
+    tap.done()
+
+
+main()

@@ -1,0 +1,91 @@
+/*
+ * containerd's API of today: translators between its services and the internal
+ * rows, one file a service, and nothing else.
+ *
+ * Every call but those of Version, Introspection and Namespaces names its
+ * namespace in the field containerd-namespace; the metadata worker refuses an
+ * empty one. Maps have one layout in all messages and are taken over as they
+ * are.
+ */
+#pragma once
+
+#include "workers/api/containerd/filter.h"
+#include "workers/api/grpc.h"
+
+#include "google/protobuf/any.pb-c.h"
+#include "google/protobuf/field_mask.pb-c.h"
+#include "google/protobuf/timestamp.pb-c.h"
+#include "containerd/types.pb-c.h"
+#include "msg/typed.h"
+
+#include <errno.h>
+
+extern const struct grpc_method ctd_containers_methods[], ctd_namespaces_methods[], ctd_leases_methods[],
+    ctd_images_methods[];
+
+/* The header fields that the calls read. */
+extern const char *const ctd_headers[];
+
+/* --- between the files of this folder (common.c) --- */
+
+/* A message in the arena, as its INIT; NULL when out of memory. */
+#define CTD_NEW(a, type, ...)                                \
+	({                                                   \
+		type *new_ = arena_alloc((a), sizeof(type)); \
+		if (new_)                                    \
+			*new_ = (type)__VA_ARGS__;           \
+		new_;                                        \
+	})
+int ctd_no_memory(struct fault *fault);
+
+/* The namespace of the call; empty when it names none. */
+char *ctd_namespace(const struct grpc_translation *t);
+
+/* Request parts; NULL when out of memory. */
+Bulkhead__ObjectKey *ctd_key(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key);
+Bulkhead__Object *ctd_object(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key);
+/* NULL where there was nothing, or when out of memory. */
+Bulkhead__Typed *ctd_typed(struct grpc_translation *t, const Google__Protobuf__Any *from);
+Bulkhead__Descriptor *ctd_descriptor(struct grpc_translation *t, const Containerd__Types__Descriptor *from);
+
+/* Whole requests: of rows that take a key, a list, an update, a deletion. */
+int ctd_get(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key, ProtobufCMessage **ret_internal,
+	    struct fault *fault);
+int ctd_list(struct grpc_translation *t, Bulkhead__ObjectKind kind, char *const *filters, size_t n_filters,
+	     ProtobufCMessage **ret_internal, struct fault *fault);
+int ctd_update(struct grpc_translation *t, Bulkhead__Object *object, const Google__Protobuf__FieldMask *mask,
+	       ProtobufCMessage **ret_internal, struct fault *fault);
+int ctd_delete(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key, bool wait,
+	       const char *target_digest, ProtobufCMessage **ret_internal, struct fault *fault);
+
+/* Reply parts; NULL where there was nothing, or when out of memory. */
+Google__Protobuf__Any *ctd_any(struct grpc_translation *t, const Bulkhead__Typed *from);
+Google__Protobuf__Timestamp *ctd_time(struct grpc_translation *t, int64_t ns);
+Containerd__Types__Descriptor *ctd_descriptor_back(struct grpc_translation *t, const Bulkhead__Descriptor *from);
+/* google.protobuf.Empty. */
+int ctd_empty(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+	      struct fault *fault);
+
+/* One object, made by make; NULL and a fault when out of memory, or when it
+ * isn't whole. */
+typedef void *(*ctd_make_fn)(struct grpc_translation *t, const Bulkhead__Object *o);
+void *ctd_one(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, struct fault *fault);
+/* A reply that is one object in a field. */
+#define CTD_REPLY_ONE(function, type, INIT, field, make)                                  \
+	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, \
+			    ProtobufCMessage **ret_reply, struct fault *fault) {          \
+		type *a = CTD_NEW(t->arena, type, INIT);                                  \
+		if (!a)                                                                   \
+			return ctd_no_memory(fault);                                      \
+		*ret_reply = &a->base;                                                    \
+		a->field = ctd_one(t, internal, make, fault);                             \
+		return a->field ? 0 : -EBADMSG;                                           \
+	}
+
+/* Those of the list that the request's filters want, each made by make, in the
+ * arena; make returns NULL when out of memory. */
+int ctd_wanted(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, void ***ret_list,
+	       size_t *ret_n, struct fault *fault);
+/* The next of them, one a call, for lists that are streams; NULL after the last. */
+int ctd_next(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, void **ret_one,
+	     struct fault *fault);
