@@ -329,7 +329,7 @@ def test_redirects(folder):
     tap.check(all_good(d, r, got), "a layer that lies elsewhere", r)
     seen = store.requests[0][2]
     tap.check("Authorization" not in seen and "x-mine" not in {k.lower() for k in seen} and "Cookie" not in seen,
-              "the other host gets no credentials, no header of ours, no cookie", seen)
+              "CVE-2020-15157: the other host gets no credentials, no header of ours, no cookie", seen)
     tap.check(all(q[2].get("x-mine") == "secret" for q in reg.asked(part="/manifests/")), "the registry gets the header")
     tap.check(not any("Cookie" in q[2] for q in reg.requests), "cookies are not kept")
 
@@ -500,7 +500,7 @@ def test_documents(folder):
     big = json.dumps({"schemaVersion": 2, "x": "y" * (4 << 20)}).encode()
     reg.manifest("a/b", "big", big, OCI + "manifest.v1+json")
     r = d.resolve(ref + ":big")
-    tap.check(r.get("error") == "RESOURCE_EXHAUSTED" and "4194304" in r["text"], "a manifest of 4 MiB and more: " + r["text"], r)
+    tap.check(r.get("error") == "RESOURCE_EXHAUSTED" and "4194304" in r["text"], "CVE-2023-25153: a manifest of 4 MiB and more: " + r["text"], r)
     def endless(h, path):
         if "/manifests/" not in path or h.command == "HEAD":
             return False

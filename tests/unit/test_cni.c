@@ -89,6 +89,7 @@ static const struct {
 	{ "{\"name\": \"x\", \"type\": \"bridge\"}", "cniVersion \"\"" },
 	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"../x\", \"type\": \"bridge\"}", "name \"../x\"" },
 	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"a\\u0000b\", \"type\": \"bridge\"}", "name \"\"" },
+	/* CVE-2021-20206 */
 	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"type\": \"../../bin/sh\"}", "type \"../../bin/sh\"" },
 	{ "{\"cniVersion\": \"1.0.0\", \"name\": \"x\", \"plugins\": [{\"type\": \"a/b\"}]}",
 	  "plugin 0: type \"a/b\"" },

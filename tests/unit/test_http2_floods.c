@@ -148,7 +148,7 @@ static void test_reset_flood(void) {
 		if (n % 64 == 0)
 			farewells += output(&p, GOAWAY, 0, NULL, last);
 	}
-	tap_check(n < 2000 && p.opened < 2000, "a flood of resets ends the session");
+	tap_check(n < 2000 && p.opened < 2000, "CVE-2023-44487: a flood of resets ends the session");
 	tap_check(farewells == 1 && last[7] != 0, "which says so");
 	end(&p);
 }
@@ -165,7 +165,7 @@ static void test_continuation_flood(void) {
 	int n = 0;
 	for (; r == 0 && n < 1000000; n++)
 		r = frame(&p, CONTINUATION, 0, 1, block, sizeof(block));
-	tap_check(n < 10000, "a flood of CONTINUATION ends the session");
+	tap_check(n < 10000, "CVE-2024-28182: a flood of CONTINUATION ends the session");
 	tap_check(p.opened <= 1, "and is no request");
 	end(&p);
 

@@ -208,7 +208,7 @@ static void test_user(void) {
 	tap_check(strcmp(spec->process->user->username, "bob:2000") == 0, "a name with a group");
 	uid.value = INT64_C(1) << 31;
 	x.security.run_as_user = &uid;
-	tap_check(refused(FAULT_INVALID_ARGUMENT, "out of range"), "a uid of 2^31 is refused");
+	tap_check(refused(FAULT_INVALID_ARGUMENT, "out of range"), "CVE-2024-40635: a uid of 2^31 is refused");
 	uid.value = -1;
 	tap_check(refused(FAULT_INVALID_ARGUMENT, "out of range"), "and a negative one");
 	reset();

@@ -433,7 +433,7 @@ static void test_escapes(void) {
 	add(&a, '1', "shadow", "/etc/shadow", NULL);
 	add(&a, '1', "up", "../canary/x", NULL);
 	o = finish(&a);
-	tap_check(o.r < 0 && o.fault.code == FAULT_INVALID_ARGUMENT, "a hard link that leads out is refused");
+	tap_check(o.r < 0 && o.fault.code == FAULT_INVALID_ARGUMENT, "CVE-2021-32760, CVE-2025-47290: a hard link that leads out is refused");
 	free(o.report);
 
 	a = (struct archive){ 0 };
@@ -644,7 +644,7 @@ static void test_sizes(void) {
 	h = header_of('x', "pax", 2 << 20);
 	header_add(&a, &h);
 	o = finish(&a);
-	tap_check(o.r < 0 && o.fault.code == FAULT_INVALID_ARGUMENT, "a pax header of 2 MiB is refused");
+	tap_check(o.r < 0 && o.fault.code == FAULT_INVALID_ARGUMENT, "CVE-2023-25153, CVE-2026-47262: a pax header of 2 MiB is refused");
 	free(o.report);
 
 	a = (struct archive){ 0 };
@@ -681,6 +681,28 @@ static void test_sizes(void) {
 		      !strchr(o.fault.text, '\xff'),
 		  "names are cleaned in messages");
 	free(o.report);
+}
+
+/* 300 000 runs in a map, where a file may have 262 144. */
+static void test_sparse_map(void) {
+	struct archive a = { 0 };
+	struct buffer records = { 0 }, map = { 0 };
+	record(&records, "GNU.sparse.major", "1");
+	record(&records, "GNU.sparse.minor", "0");
+	record(&records, "GNU.sparse.realsize", "8192");
+	add_pax(&a, (const char *)records.data, records.size);
+	buffer_add(&map, "300000\n", 7);
+	for (unsigned i = 0; i < 300000; i++)
+		buffer_add(&map, "0\n0\n", 4);
+	struct tar_header h = header_of('0', "sparse", map.size);
+	header_add(&a, &h);
+	payload_add(&a, map.data, map.size);
+	struct outcome o = finish(&a);
+	tap_check(o.r < 0 && !o.died && o.fault.code == FAULT_INVALID_ARGUMENT && strstr(o.fault.text, "runs"),
+		  "CVE-2025-58183: a sparse file of 300000 runs is refused");
+	free(o.report);
+	buffer_deinit(&records);
+	buffer_deinit(&map);
 }
 
 static void test_bombs(void) {
@@ -779,6 +801,7 @@ int main(void) {
 	test_pax();
 	test_unfinished();
 	test_sizes();
+	test_sparse_map();
 	test_bombs();
 	test_depth();
 	test_full_disk();
