@@ -336,6 +336,17 @@ def test_pulls(c, pb, registry):
     pull("no name", Code.INVALID_ARGUMENT, [], "")
 
 
+def test_admin(c, registry):
+    image = registry.host + "/test/busybox:1"
+    events = list(c.admin.Pull(c.admin_pb.PullRequest(image=image), timeout=20))
+    tap.check(events and events[-1].image_ref.startswith("sha256:"), "Admin.Pull: its last event has the image's id", events)
+    refused("Admin.Pull of a tag that isn't there", Code.NOT_FOUND, ["pull image", registry.host],
+            lambda: list(c.admin.Pull(c.admin_pb.PullRequest(image=image + "none"), timeout=20)))
+    r = c.admin.Inspect(c.admin_pb.InspectRequest())
+    tap.check({"metadata", "image", "snapshot", "task", "stream"} <= {w.name for w in r.workers} and r.images == 1,
+              "Admin.Inspect names the workers and counts the objects", r)
+
+
 # --- byte for byte ---
 
 def test_roundtrip(d, c, pb, image):
@@ -381,6 +392,7 @@ def main():
             test_streams(d, c, pb, image)
             test_events(d, c, pb, image)
             test_pulls(c, pb, registry)
+            test_admin(c, registry)
             test_roundtrip(d, c, pb, image)
             left = bh.wait_for(lambda: bh.kernel_truth(d) == before, 5)
             tap.check(left, "nothing of all that is left", bh.differences(before, bh.kernel_truth(d)))
