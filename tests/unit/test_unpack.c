@@ -433,7 +433,8 @@ static void test_escapes(void) {
 	add(&a, '1', "shadow", "/etc/shadow", NULL);
 	add(&a, '1', "up", "../canary/x", NULL);
 	o = finish(&a);
-	tap_check(o.r < 0 && o.fault.code == FAULT_INVALID_ARGUMENT, "CVE-2021-32760, CVE-2025-47290: a hard link that leads out is refused");
+	tap_check(o.r < 0 && o.fault.code == FAULT_INVALID_ARGUMENT,
+		  "CVE-2021-32760, CVE-2025-47290: a hard link that leads out is refused");
 	free(o.report);
 
 	a = (struct archive){ 0 };
@@ -644,7 +645,8 @@ static void test_sizes(void) {
 	h = header_of('x', "pax", 2 << 20);
 	header_add(&a, &h);
 	o = finish(&a);
-	tap_check(o.r < 0 && o.fault.code == FAULT_INVALID_ARGUMENT, "CVE-2023-25153, CVE-2026-47262: a pax header of 2 MiB is refused");
+	tap_check(o.r < 0 && o.fault.code == FAULT_INVALID_ARGUMENT,
+		  "CVE-2023-25153, CVE-2026-47262: a pax header of 2 MiB is refused");
 	free(o.report);
 
 	a = (struct archive){ 0 };
