@@ -1,5 +1,5 @@
 /*
- * docs/tests.md keeps its word: each call that is served has a row in its
+ * docs/tests.md keeps its word: each call of a service has a row in its
  * service's section, each row's file is there and has the text of the check,
  * and in a service's section the file names the call.
  */
@@ -62,6 +62,13 @@ static bool heading_names(const char *heading, const char *service) {
 	return false;
 }
 
+static bool has_section(const char *page, const char *service) {
+	for (const char *p = page; *p; p = next_line(p))
+		if (strncmp(p, "## ", 3) == 0 && heading_names(p, service))
+			return true;
+	return false;
+}
+
 /* A method's row in its service's section. */
 static bool has_row(const char *page, const char *service, const char *method) {
 	bool within = false;
@@ -75,8 +82,16 @@ static bool has_row(const char *page, const char *service, const char *method) {
 	return false;
 }
 
+/* A service of containerd's may be without a section, as the page says; one that
+ * has it has it whole. */
+static bool has_to_have(const char *page, const char *service) {
+	return strncmp(service, "containerd.", 11) != 0 || has_section(page, service);
+}
+
 static void test_calls(const char *page) {
 	for (const struct grpc_service *s = services; s->name; s++) {
+		if (!has_to_have(page, s->name))
+			continue;
 		unsigned missing = 0;
 		for (const struct grpc_method *m = s->methods; m->name; m++)
 			if (!has_row(page, s->name, m->name)) {
