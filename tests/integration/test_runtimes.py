@@ -4,6 +4,7 @@ work on this machine by itself is skipped with what it says."""
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -152,6 +153,65 @@ def test_crashes(d, c, pb, image, handler):
     pod.remove()
 
 
+FAKES = {
+    "bare": """echo '{"ociVersionMin": "1.0.0"}'""",
+    "full": """echo '{"mountOptions": ["ro", "rro"], "linux": {"namespaces": ["pid", "user"]}}'""",
+    "garbage": """echo '{"mountOptions": ["rro"'""",
+    "flood": """yes '"rro",'""",
+    "hangs": """echo '{"mountOptions": ["rro"]}'; sleep 1000""",
+    # Answers only without any privilege and with nobody to talk to.
+    "jailed": """[ "$(id -u):$(id -g):$(id -G)" = 65534:65534:65534 ] || exit 1
+grep -q '^CapEff:.0*$' /proc/self/status && grep -q '^NoNewPrivs:.1' /proc/self/status || exit 1
+[ "$(grep -c : /proc/net/dev)" = 1 ] || exit 1
+[ "$(ls /proc/self/fd | wc -l)" = 4 ] || exit 1
+echo '{"mountOptions": ["rro"]}'""",
+}
+WITH_RRO = {"full", "jailed"}
+
+
+def fake_runtimes(folder):
+    for name, script in FAKES.items():
+        with open(os.path.join(folder, "fake-" + name), "w") as f:
+            f.write("#!/bin/sh\n[ $1 = features ] || exit 1\n" + script + "\n")
+        os.chmod(f.name, 0o755)
+    return ["runtime.fake-%s=%s/fake-%s" % (n, folder, n) for n in FAKES]
+
+
+def test_features(d, c, pb, found):
+    def features():
+        return {h.name: h.features for h in c.runtime.Status(pb.StatusRequest()).runtime_handlers}
+    ready = bh.wait_for(lambda: all(features()["fake-" + n].recursive_read_only_mounts for n in WITH_RRO), 10)
+    told = {n for n in FAKES if features()["fake-" + n].recursive_read_only_mounts}
+    tap.check(ready and told == WITH_RRO, "features are what a runtime says without any privilege", told)
+    unknown = lambda: {n for n in FAKES if "features aren't known\" runtime=fake-%s " % n in d.log_tail(400)}
+    tap.check(bh.wait_for(lambda: unknown() == {"garbage", "flood", "hangs"}, 10), "one that can't be asked is in the log",
+              (unknown(), d.log_tail()))
+    hanging = lambda: [p for p in bh.pids() if read("/proc/%d/cmdline" % p) == "sleep\x001000\x00"]
+    tap.check(bh.wait_for(lambda: not hanging(), 5), "and what hangs is ended", hanging())
+    if "runc" in found:
+        tap.check(features()["runc"].recursive_read_only_mounts, "runc: mounts that are read-only all the way down")
+    old = d.processes()["keeper"]
+    for p in old:
+        os.kill(p, signal.SIGKILL)
+    tap.check(bh.wait_for(lambda: d.processes().get("keeper") not in (None, old), 10) and
+              bh.wait_for(lambda: features()["fake-full"].recursive_read_only_mounts, 10), "asked again when the zygote was replaced")
+    bh.wait_for(lambda: not hanging(), 10)
+
+
+def test_read_only(d, c, pb, image, handler):
+    volume = os.path.join(d.folder, "rro-" + handler)
+    os.makedirs(volume + "/below")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", volume + "/below"], check=True)
+    pod = RuntimePod(d, c, "rro-" + handler, handler)
+    for recursive, expected in ((False, b"written\n"), (True, b"refused\n")):
+        id = pod.run("main%d" % recursive, image, ["sleep", "60"], linux=linux(pb), mounts=[pb.Mount(
+            container_path="/vol", host_path=volume, readonly=True, recursive_read_only=recursive)])
+        r = pod.exec(id, "sh", "-c", "touch /vol/x 2>/dev/null && echo top; touch /vol/below/x 2>/dev/null && echo written || echo refused")
+        tap.check(r.stdout == expected, "%s: a read-only mount, recursive: %s" % (handler, recursive), r)
+    pod.remove()
+    subprocess.run(["umount", volume + "/below"], check=True)
+
+
 def truth(d):
     """A worker that was replaced has a network namespace of its own: how many there are is what counts."""
     found = bh.kernel_truth(d)
@@ -174,16 +234,19 @@ def main():
         image = registry.host + "/test/busybox:1"
         bh.push(bh.make_image(folder, "busybox"), registry, "test/busybox:1")
         found = {n: p for n, p in RUNTIMES.items() if p}
-        d = bh.Daemon(folder, settings=["runtime.%s=%s" % item for item in found.items()]).start()
+        d = bh.Daemon(folder, settings=["runtime.%s=%s" % item for item in found.items()] +
+                      fake_runtimes(folder)).start()
         c = d.client()
         pb = c.pb
         c.images.PullImage(pb.PullImageRequest(image=pb.ImageSpec(image=image)))
         names = [h.name for h in c.runtime.Status(pb.StatusRequest()).runtime_handlers]
+        names = [n for n in names if not n.startswith("fake-")]
         tap.check(names == [""] + list(found), "Status lists the handlers", names)
         e = bh.error_of(RuntimePod, d, c, "unknown", "nothing")
         tap.check(e is not None and "INVALID_ARGUMENT" in str(e.code()) and
                   all('"%s"' % n in e.details() for n in ["nothing", "native"] + list(found)),
                   "an unknown handler is refused, the configured ones are named", e)
+        test_features(d, c, pb, found)
         for handler in RUNTIMES:
             if handler not in found:
                 tap.skip(handler, "not installed")
@@ -196,6 +259,7 @@ def main():
                 tap.check(not why, handler + ": runs a container", why)
                 test_life(d, c, pb, image, handler)
                 test_privileged(d, c, pb, image, handler)
+                test_read_only(d, c, pb, image, handler)
                 test_crashes(d, c, pb, image, handler)
             same = bh.wait_for(lambda: truth(d) == before, 10)
             tap.check(same, handler + ": nothing is left", bh.differences(before, truth(d)))

@@ -27,6 +27,7 @@
 #define UNKNOWN_EXIT 255
 #define EXIT_PAUSE (5 * NS_PER_MS)
 #define EXIT_TRIES 400
+#define MAKER_TRIES 2000
 
 /* --- the child --- */
 
@@ -461,6 +462,18 @@ static void foreign_ended(struct container *c) {
 	container_ended(c, code);
 }
 
+/* A short program may have ended before a runtime that has started it says so.
+ * True: to be looked at again. */
+static bool maker_awaited(struct container *c) {
+	if (c->state == CONTAINER_STARTING)
+		container_status_drain(c);
+	if (c->state != CONTAINER_STARTING || c->status < 0 || c->exit_tries++ >= MAKER_TRIES ||
+	    loop_timer(c->keeper->loop, clock_mono() + EXIT_PAUSE, exit_again, c, &c->exit_timer) < 0)
+		return false;
+	loop_source_free_p(&c->exit_source);
+	return true;
+}
+
 static void exit_ready(void *ctx, uint32_t events) {
 	struct container *c = ctx;
 	siginfo_t info = { 0 };
@@ -468,7 +481,7 @@ static void exit_ready(void *ctx, uint32_t events) {
 	/* Whose end is it, the container's or that of who makes it? */
 	if (c->state == CONTAINER_CREATING)
 		container_status_drain(c);
-	if (c->pidfd != pidfd)
+	if (c->pidfd != pidfd || maker_awaited(c))
 		return;
 	if (c->adopted) {
 		loop_source_free_p(&c->exit_source);

@@ -1,7 +1,7 @@
 /*
  * The keepers' zygote: a worker as any other to the supervisor, small and idle,
- * whose one job is to fork keepers. It reads nothing but keeper_fork, so that
- * what its children inherit is clean.
+ * whose one job is to fork keepers. It reads nothing but keeper_fork and
+ * runtime_features, so that what its children inherit is clean.
  *
  * It is the subreaper of what keepers leave behind: containers of a killed
  * keeper become its children and it reaps them, after which the kernel tells
@@ -13,6 +13,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "msg/typed.h"
+#include "workers/keeper/features.h"
 #include "workers/keeper/keeper.h"
 #include "workers/keeper/sys.h"
 
@@ -64,10 +65,21 @@ static void on_keeper_fork(struct zygote *z, struct msg_request *r, const Bulkhe
 	keeper_fork_reply(r, &reply, NULL, 0);
 }
 
+static void on_runtime_features(struct zygote *z, struct msg_request *r, const Bulkhead__RuntimeFeaturesRequest *m) {
+	for (size_t i = 0; i < z->config.n_runtimes; i++)
+		if (strcmp(z->config.runtimes[i].name, m->name) == 0) {
+			features_ask(z->worker->loop, &z->config.runtimes[i], r);
+			return;
+		}
+	msg_failf(r, FAULT_NOT_FOUND, "no runtime \"%.64s\" is configured", m->name);
+}
+
 HANDLER_DEFINE(struct zygote, keeper_fork)
+HANDLER_DEFINE(struct zygote, runtime_features)
 
 static const struct link_handler handlers[] = {
 	HANDLER(keeper_fork),
+	HANDLER(runtime_features),
 	{ 0 },
 };
 

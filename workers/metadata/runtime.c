@@ -106,15 +106,29 @@ struct handlers {
 	Runtime__V1__RuntimeHandler handlers[BOOT_RUNTIMES_MAX + 1], *list[BOOT_RUNTIMES_MAX + 1];
 };
 
-/* What an OCI runtime could do beyond that isn't asked of it. */
+static const Bulkhead__RuntimeHandlerInfo *handler_find(const struct metadata *m, const char *name) {
+	for (size_t i = 0; m->runtime && i < m->runtime->n_handlers; i++)
+		if (strcmp(m->runtime->handlers[i]->name, name) == 0)
+			return m->runtime->handlers[i];
+	return NULL;
+}
+
+/* What an OCI runtime says of itself. User namespaces aren't asked of it. */
+static void handler_fill(const struct metadata *m, const char *name, Runtime__V1__RuntimeHandlerFeatures *features) {
+	const Bulkhead__RuntimeHandlerInfo *info = handler_find(m, name);
+	features->recursive_read_only_mounts = info && info->recursive_read_only_mounts;
+}
+
 static size_t handlers_fill(const struct metadata *m, struct handlers *h) {
 	size_t n = MIN(m->config->n_runtimes, (uint32_t)BOOT_RUNTIMES_MAX) + 1;
 	for (size_t i = 0; i < n; i++) {
 		runtime__v1__runtime_handler_features__init(&h->features[i]);
 		runtime__v1__runtime_handler__init(&h->handlers[i]);
 		h->handlers[i].features = &h->features[i];
-		if (i > 0)
+		if (i > 0) {
 			h->handlers[i].name = (char *)(uintptr_t)m->config->runtimes[i - 1].name;
+			handler_fill(m, h->handlers[i].name, &h->features[i]);
+		}
 		h->list[i] = &h->handlers[i];
 	}
 	h->features[0].recursive_read_only_mounts = true;

@@ -53,8 +53,28 @@ static const struct {
 	{ .capability = CAP_MKNOD, .sentence = "the daemon lacks CAP_MKNOD: containers get no devices" },
 };
 
+struct handler_infos {
+	Bulkhead__RuntimeHandlerInfo info[BOOT_RUNTIMES_MAX], *list[BOOT_RUNTIMES_MAX];
+};
+
+static void handlers_fill(struct task_worker *w, struct handler_infos *h, Bulkhead__RuntimeInfoReply *m) {
+	m->handlers = h->list;
+	for (size_t i = 0; i < w->n_handlers; i++) {
+		struct task_handler *t = &w->handlers[i];
+		Bulkhead__RuntimeHandlerInfo *info = &h->info[m->n_handlers];
+		if (!t->known)
+			continue;
+		bulkhead__runtime_handler_info__init(info);
+		info->name = t->name;
+		info->recursive_read_only_mounts = t->recursive_read_only;
+		info->user_namespaces = t->user_namespaces;
+		h->list[m->n_handlers++] = info;
+	}
+}
+
 void task_runtime_info(struct task_worker *w, struct msg_request *r) {
 	char *warnings[ARRAY_SIZE(lacks) + 1];
+	struct handler_infos handlers;
 	Bulkhead__RuntimeInfoReply m = BULKHEAD__RUNTIME_INFO_REPLY__INIT;
 	m.network_ready = cni_ready(w->cni);
 	m.network_reason = (char *)cni_reason(w->cni);
@@ -62,6 +82,7 @@ void task_runtime_info(struct task_worker *w, struct msg_request *r) {
 	m.cni_config = (char *)cni_name(w->cni);
 	m.cgroup_driver = (char *)"cgroupfs";
 	m.cgroup_version = (char *)w->host.cgroup_version;
+	handlers_fill(w, &handlers, &m);
 	m.warnings = warnings;
 	for (size_t i = 0; i < ARRAY_SIZE(lacks); i++)
 		if (!(w->host.capabilities & UINT64_C(1) << lacks[i].capability))

@@ -119,8 +119,10 @@ static void task_zygote(struct worker *worker, int fd) {
 	int r = link_attach_socket(w->zygote, fd);
 	if (r < 0)
 		log_event(LOG_ERROR, "can't talk to the keepers' zygote", "why", strerror(-r), NULL);
-	else
-		keeper_revive_all(w);
+	if (r < 0)
+		return;
+	keeper_revive_all(w);
+	features_ask_all(w);
 }
 
 static void task_reload(struct worker *worker) {
@@ -131,6 +133,7 @@ static void task_reload(struct worker *worker) {
 		.cache_dir = worker->config.cni_cache_dir,
 	};
 	struct cni *fresh;
+	features_ask_all(w);
 	if (cni_new(&options, &fresh) < 0)
 		return;
 	cni_free(w->cni);

@@ -19,6 +19,13 @@ struct task_host {
 	uint64_t capabilities;	    /* of the daemon, hence at most of a container */
 };
 
+/* An OCI runtime of the configuration, and what it says of itself. */
+struct task_handler {
+	char name[BOOT_RUNTIME_NAME_MAX];
+	struct msg_call *asking;
+	bool known, recursive_read_only, user_namespaces;
+};
+
 struct task_worker {
 	struct worker *worker;
 	struct loop *loop;
@@ -34,6 +41,8 @@ struct task_worker {
 	struct seccomp_cache *seccomp;
 	struct cni *cni;
 	struct task_host host;
+	struct task_handler handlers[BOOT_RUNTIMES_MAX];
+	size_t n_handlers;
 };
 
 enum sandbox_state {
@@ -146,6 +155,10 @@ void task_exec_wait(struct task_worker *w, struct msg_request *r, const Bulkhead
 void task_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhead__AttachOpenRequest *m);
 void task_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m);
 void task_sandbox_list(struct task_worker *w, struct msg_request *r);
+/* features.c: asks the zygote, anew for all of the configuration; with those that
+ * have answered so far. */
+void features_ask_all(struct task_worker *w);
+void features_of(const char *output, size_t size, struct task_handler *ret_handler);
 void host_learn(struct task_host *ret_host);
 void task_runtime_info(struct task_worker *w, struct msg_request *r);
 
