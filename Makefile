@@ -37,7 +37,7 @@ IPC_O    := $(patsubst %.c,$(O)/%.o,$(wildcard ipc/*/*.c))
 SKEL_O   := $(patsubst %.c,$(O)/%.o,$(wildcard workers/skeleton/*.c))
 LIBIPC   := $(O)/libbulkhead.a
 
-WORKERS  := api metadata image snapshot task stream keeper
+WORKERS  := api metadata image snapshot task stream systemd keeper
 TOOLS    := bulkhead churn
 PROGRAMS := $(O)/bulkheadd $(WORKERS:%=$(O)/bulkhead-%) $(O)/bulkhead $(O)/bulkhead-churn
 
@@ -51,6 +51,7 @@ LIBS_metadata := -ltdb
 LIBS_image    := -lcurl -lcrypto -ljson-c
 LIBS_snapshot := -lisal -lzstd -l:libcrypto.a
 LIBS_task     := -lseccomp -ljson-c
+LIBS_systemd  := -lsystemd
 LIBS_stream   := -lwslay -lz
 LIBS_keeper   := -ljson-c
 LIBS_tools    := -lnghttp2 -lpthread

@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/unit.h"
 
 #include <ctype.h>
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 
 #define FILE_MAX (64 * 1024)
 
-enum kind { PATH, PATH_LIST, TEXT, NUMBER, LEVEL };
+enum kind { PATH, PATH_LIST, TEXT, NUMBER, LEVEL, DRIVER, GROUP };
 
 struct key {
 	const char *name;
@@ -36,7 +37,8 @@ static const struct key keys[] = {
 	{ .name = "cni_conf_dir", .kind = PATH, TEXT_FIELD(boot.cni_conf_dir) },
 	{ .name = "cni_bin_dirs", .kind = PATH_LIST, TEXT_FIELD(boot.cni_bin_dirs) },
 	{ .name = "cni_cache_dir", .kind = PATH, TEXT_FIELD(boot.cni_cache_dir) },
-	{ .name = "cgroup_parent", .kind = PATH, TEXT_FIELD(boot.cgroup_parent) },
+	{ .name = "cgroup_parent", .kind = GROUP, TEXT_FIELD(boot.cgroup_parent) },
+	{ .name = "cgroup_driver", .kind = DRIVER, NUMBER_FIELD(boot.cgroup_driver) },
 	{ .name = "uid_base", .kind = NUMBER, NUMBER_FIELD(uid_base), .min = 1, .max = INT32_MAX - ROLE_COUNT },
 	{ .name = "log_level", .kind = LEVEL, NUMBER_FIELD(boot.log_level), .live = true },
 	{ .name = "max_concurrent_downloads",
@@ -75,7 +77,6 @@ static const struct config defaults = {
 		.cni_conf_dir = "/etc/cni/net.d",
 		.cni_bin_dirs = "/opt/cni/bin:/usr/lib/cni",
 		.cni_cache_dir = "/var/lib/cni",
-		.cgroup_parent = "/bulkhead",
 		.log_level = LOG_INFO,
 		.max_concurrent_downloads = 3,
 		.pull_progress_timeout_s = 300,
@@ -145,6 +146,8 @@ static int text_set(const struct key *k, char *field, const char *where, const c
 		want = "an absolute path without \".\", \"..\" or empty parts";
 	else if (k->kind == PATH_LIST && !path_list_clean(value))
 		want = "absolute paths with \":\" between them";
+	else if (k->kind == GROUP && !config_path_clean(value, strlen(value)) && !slice_valid(value))
+		want = "an absolute path, or a slice such as bulkhead.slice";
 	else if (k->kind == TEXT && value[0] == '\0')
 		want = "a value";
 	if (want)
@@ -166,6 +169,38 @@ static int number_set(const struct key *k, uint32_t *field, const char *where, c
 				 where, k->name, k->min, k->max, value);
 	*field = (uint32_t)n;
 	return 0;
+}
+
+/* --- control groups --- */
+
+/* As systemd itself says whether it is in charge here. */
+#define SYSTEMD_RUNS "/run/systemd/system"
+
+static int driver_set(uint32_t *field, const char *where, const char *value, struct fault *fault) {
+	if (strcmp(value, "cgroupfs") == 0)
+		*field = BOOT_CGROUPFS;
+	else if (strcmp(value, "systemd") == 0)
+		*field = BOOT_SYSTEMD;
+	else if (strcmp(value, "auto") == 0)
+		*field = access(SYSTEMD_RUNS, F_OK) == 0 ? BOOT_SYSTEMD : BOOT_CGROUPFS;
+	else
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "%s: \"cgroup_driver\" takes cgroupfs, systemd or auto, not \"%s\"", where, value);
+	return 0;
+}
+
+/* Each driver has a form of its own for the parent. */
+static int parent_finish(struct config *c, struct fault *fault) {
+	char *parent = c->boot.cgroup_parent;
+	bool systemd = c->boot.cgroup_driver == BOOT_SYSTEMD;
+	if (!parent[0])
+		strcpy(parent, systemd ? "bulkhead.slice" : "/bulkhead");
+	if (systemd == slice_valid(parent))
+		return 0;
+	return fault_set(fault, FAULT_INVALID_ARGUMENT,
+			 "\"cgroup_parent\" is \"%s\", but the cgroup driver is %s: it takes %s", parent,
+			 systemd ? "systemd" : "cgroupfs",
+			 systemd ? "a slice such as bulkhead.slice" : "an absolute path such as /bulkhead");
 }
 
 /* --- runtimes: "runtime.NAME = PATH" --- */
@@ -216,6 +251,8 @@ int config_set(struct config *c, const char *where, const char *key, const char 
 			continue;
 		enum log_level level;
 		switch (k->kind) {
+		case DRIVER:
+			return driver_set(number_of(c, k), where, value, fault);
 		case NUMBER:
 			return number_set(k, number_of(c, k), where, value, fault);
 		case LEVEL:
@@ -306,7 +343,9 @@ int config_load(const struct config_source *source, struct config *ret_config, s
 		if (r < 0)
 			return r;
 	}
-	r = endpoints_finish(&c, fault);
+	r = parent_finish(&c, fault);
+	if (r == 0)
+		r = endpoints_finish(&c, fault);
 	if (r < 0)
 		return r;
 	*ret_config = c;
@@ -318,7 +357,7 @@ const char *config_reload(struct config *c, const struct config *from) {
 	const char *fixed = NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const struct key *k = &keys[i];
-		if (k->kind == NUMBER || k->kind == LEVEL) {
+		if (k->kind == NUMBER || k->kind == LEVEL || k->kind == DRIVER) {
 			if (k->live)
 				*number_of(c, k) = *number_of(&new, k);
 			else if (*number_of(c, k) != *number_of(&new, k))

@@ -87,7 +87,7 @@ static void slot_add(struct supervisor *s, enum role role, unsigned instance) {
 static int environment_prepare(struct supervisor *s, struct fault *fault) {
 	if (geteuid() != 0)
 		return fault_set(fault, FAULT_PERMISSION_DENIED, "bulkheadd must be started by root");
-	int r = spawn_check(s->libexec, fault);
+	int r = spawn_check(&s->config, s->libexec, fault);
 	if (r == 0)
 		r = folders_lock(&s->config, &s->lock, &s->workers_lock, fault);
 	if (r == 0)
@@ -127,7 +127,8 @@ static int supervise(struct supervisor *s, struct fault *fault) {
 	for (unsigned i = 0; i < s->n_listeners; i++)
 		slot_add(s, ROLE_API, i);
 	for (enum role role = ROLE_METADATA; role < ROLE_COUNT; role++)
-		slot_add(s, role, 0);
+		if (privileges_wanted(role, &s->config))
+			slot_add(s, role, 0);
 	for (size_t i = 0; i < s->n_slots; i++)
 		slot_start(&s->slots[i]);
 	if (notify_watchdog_period() > 0)

@@ -44,7 +44,7 @@ const struct row privilege_rows[ROLE_COUNT] = {
 		.opcodes = OPS_LOOP | OPS_STREAM | OPS_SYNC,
 		NOFILE(4096),
 		.nproc = { 64, 64 },
-		.peers = PEER(API) | PEER(IMAGE) | PEER(SNAPSHOT) | PEER(TASK) | PEER(STREAM),
+		.peers = PEER(API) | PEER(IMAGE) | PEER(SNAPSHOT) | PEER(TASK) | PEER(STREAM) | PEER(SYSTEMD),
 	},
 	/* Talks to registries: the only one with a network, and then with no
 	 * more than what TLS and name resolution read. */
@@ -126,6 +126,23 @@ const struct row privilege_rows[ROLE_COUNT] = {
 		.nproc = { 64, 64 },
 		.peers = PEER(METADATA),
 	},
+	/* Asks systemd for units, which systemd lets uid 0 do alone. Whoever can
+	 * ask that is root in all but name, so it reads nothing but ids, names
+	 * of slices and numbers from the metadata worker, and systemd's answers.
+	 * It sees the folder of systemd's socket, since systemd makes the socket
+	 * anew when it executes itself again. Runs with that driver alone. */
+	[ROLE_SYSTEMD] = {
+		.namespaces = NEW_IPC_UTS_MOUNT | NO_NETWORK,
+		.empty_root = true,
+		.sees = {
+			{ HOST, READ | OPTIONAL, "/run/systemd" },
+		},
+		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_UNIX,
+		.opcodes = OPS_LOOP,
+		NOFILE(1024),
+		.nproc = { 64, 64 },
+		.peers = PEER(METADATA),
+	},
 	/* The zygote isn't confined, on purpose. What keepers fork become
 	 * containers: a filter, no_new_privs, a bounding set or a rlimit of its
 	 * own would be inherited by them, where it would break setuid programs
@@ -164,6 +181,10 @@ void privileges_owner(enum role role, const struct config *c, uid_t *ret_uid, gi
 		return;
 	*ret_uid = *ret_gid = c->uid_base + role;
 	account_user(privilege_rows[role].user, ret_uid, ret_gid);
+}
+
+bool privileges_wanted(enum role role, const struct config *c) {
+	return role != ROLE_SYSTEMD || c->boot.cgroup_driver == BOOT_SYSTEMD;
 }
 
 bool privileges_peers(enum role a, enum role b) {

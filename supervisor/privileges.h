@@ -18,6 +18,8 @@ int privileges_compile(enum role role, const struct config *c, struct boot_privi
 		       struct fault *fault) NODISCARD;
 /* The owner of the role's own folders. */
 void privileges_owner(enum role role, const struct config *c, uid_t *ret_uid, gid_t *ret_gid);
+/* Whether the configuration has a use for such a process. */
+bool privileges_wanted(enum role role, const struct config *c);
 /* Whether the two have a link: the star. */
 bool privileges_peers(enum role a, enum role b);
 int privileges_print(const struct config *c, FILE *to, struct fault *fault) NODISCARD;

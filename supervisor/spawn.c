@@ -27,11 +27,11 @@ static void executable(const char *libexec, enum role role, char *ret_path, size
 	snprintf(ret_path, size, "%s/bulkhead-%s", libexec, role_name(role));
 }
 
-int spawn_check(const char *libexec, struct fault *fault) {
+int spawn_check(const struct config *c, const char *libexec, struct fault *fault) {
 	for (enum role role = ROLE_API; role < ROLE_COUNT; role++) {
 		char path[BOOT_PATH_MAX + 32];
 		executable(libexec, role, path, sizeof(path));
-		if (access(path, X_OK) < 0)
+		if (privileges_wanted(role, c) && access(path, X_OK) < 0)
 			return fault_errno(fault, errno, "execute %s (--libexec names the folder of the workers)",
 					   path);
 	}

@@ -17,7 +17,7 @@ struct spawned {
 	int pidfd, control; /* both the caller's */
 };
 
-/* Whether all executables are there. */
-int spawn_check(const char *libexec, struct fault *fault) NODISCARD;
+/* Whether all executables that it takes are there. */
+int spawn_check(const struct config *c, const char *libexec, struct fault *fault) NODISCARD;
 /* Starts the executable. What goes wrong in the child is in the log and ends it. */
 int spawn(const struct spawn *s, struct spawned *ret_spawned, struct fault *fault) NODISCARD;

@@ -37,6 +37,9 @@ struct boot_runtime {
 	char path[BOOT_PATH_MAX];
 };
 
+/* Who makes control groups: the keepers by files, or systemd as its units. */
+enum boot_cgroup_driver { BOOT_CGROUPFS, BOOT_SYSTEMD };
+
 /* The configuration, as far as workers need it; read by the supervisor alone. */
 struct boot_config {
 	char state_root[BOOT_PATH_MAX];	   /* /var/lib/bulkhead */
@@ -45,7 +48,8 @@ struct boot_config {
 	char cni_conf_dir[BOOT_PATH_MAX];  /* /etc/cni/net.d */
 	char cni_bin_dirs[BOOT_PATH_MAX];  /* colon-separated: /opt/cni/bin:/usr/lib/cni */
 	char cni_cache_dir[BOOT_PATH_MAX]; /* /var/lib/cni */
-	char cgroup_parent[BOOT_PATH_MAX]; /* default parent of pods: /bulkhead */
+	char cgroup_parent[BOOT_PATH_MAX]; /* default parent of pods: /bulkhead, or bulkhead.slice */
+	uint32_t cgroup_driver;		   /* enum boot_cgroup_driver */
 	uint32_t log_level;		   /* enum log_level */
 	uint32_t max_concurrent_downloads; /* layers of one pull: 3 */
 	uint32_t pull_progress_timeout_s;  /* 300; 0: none */

@@ -27,6 +27,7 @@
 #include "internal/object.pb-c.h"
 #include "internal/snapshot.pb-c.h"
 #include "internal/stream.pb-c.h"
+#include "internal/systemd.pb-c.h"
 #include "internal/task.pb-c.h"
 #include "msg/msg.h"
 

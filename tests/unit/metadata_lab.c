@@ -1,6 +1,7 @@
 #include "metadata_lab.h"
 
 #include "base/clock.h"
+#include "base/unit.h"
 #include "base/fd.h"
 
 #include <ftw.h>
@@ -284,7 +285,7 @@ static void on_task_create(struct lab *l, struct msg_request *r, const Bulkhead_
 		struct lab_task *t = &l->tasks[l->n_tasks++];
 		snprintf(t->id, sizeof(t->id), "%s", q->container_id);
 		snprintf(t->sandbox, sizeof(t->sandbox), "%s", q->sandbox_id);
-		t->state = BULKHEAD__TASK_STATE__TASK_RUNNING;
+		t->state = q->start ? BULKHEAD__TASK_STATE__TASK_RUNNING : BULKHEAD__TASK_STATE__TASK_CREATED;
 		t->n_mounts = r->n_fds;
 	}
 	if (arrived(l, r))
@@ -296,6 +297,27 @@ static void on_task_create(struct lab *l, struct msg_request *r, const Bulkhead_
 	a.n_warnings = 1;
 	a.warnings = warnings;
 	task_create_reply(r, &a, NULL, 0);
+}
+
+static void on_task_update(struct lab *l, struct msg_request *r, const Bulkhead__TaskUpdateRequest *q) {
+	Bulkhead__TaskUpdateReply a = BULKHEAD__TASK_UPDATE_REPLY__INIT;
+	if (!arrived(l, r))
+		task_update_reply(r, &a, NULL, 0);
+}
+
+static void on_task_start(struct lab *l, struct msg_request *r, const Bulkhead__TaskKey *q) {
+	Bulkhead__TaskCreateReply a = BULKHEAD__TASK_CREATE_REPLY__INIT;
+	if (arrived(l, r))
+		return;
+	struct lab_task *t = lab_task(l, q->container_id);
+	if (!t) {
+		msg_failf(r, FAULT_NOT_FOUND, "no task %s", q->container_id);
+		return;
+	}
+	t->state = BULKHEAD__TASK_STATE__TASK_RUNNING;
+	a.pid = 77;
+	a.started_at = clock_real();
+	task_start_reply(r, &a, NULL, 0);
 }
 
 static void exit_fill(const struct lab_task *t, Bulkhead__TaskExit *e) {
@@ -416,6 +438,71 @@ static void on_runtime_info(struct lab *l, struct msg_request *r, const Bulkhead
 	runtime_info_reply(r, &a, NULL, 0);
 }
 
+/* --- systemd ---------------------------------------------------------------- */
+
+static void on_unit_start(struct lab *l, struct msg_request *r, const Bulkhead__UnitStartRequest *q) {
+	Bulkhead__UnitStartReply a = BULKHEAD__UNIT_START_REPLY__INIT;
+	char scope[UNIT_NAME_SIZE] = "", slice[1024] = "", path[2048];
+	if (arrived(l, r))
+		return;
+	set_add(&l->units, q->id);
+	if (q->own_slice)
+		set_add(&l->slices, q->pod ? q->id : "");
+	l->unit_pid = q->pid;
+	snprintf(l->unit_slice, sizeof(l->unit_slice), "%s", q->slice);
+	if (scope_name(q->id, scope) < 0 || slice_path(q->slice, slice, sizeof(slice)) < 0)
+		abort();
+	snprintf(path, sizeof(path), "%s/%s", slice, scope);
+	a.cgroup_path = l->misplaced ? (char *)(uintptr_t)l->misplaced : path;
+	unit_start_reply(r, &a, NULL, 0);
+}
+
+static void on_unit_update(struct lab *l, struct msg_request *r, const Bulkhead__UnitUpdateRequest *q) {
+	if (arrived(l, r))
+		return;
+	snprintf(l->unit_slice, sizeof(l->unit_slice), "%s", q->slice);
+	done(r);
+}
+
+static void on_unit_stop(struct lab *l, struct msg_request *r, const Bulkhead__UnitStopRequest *q) {
+	if (arrived(l, r))
+		return;
+	set_remove(&l->units, q->id);
+	if (q->slice[0])
+		set_remove(&l->slices, q->id);
+	done(r);
+}
+
+static void on_unit_list(struct lab *l, struct msg_request *r, const Bulkhead__UnitListRequest *q) {
+	Bulkhead__UnitListReply a = BULKHEAD__UNIT_LIST_REPLY__INIT;
+	char *ids[LAB_ITEMS], *pods[LAB_ITEMS];
+	if (arrived(l, r))
+		return;
+	for (; a.n_ids < l->units.n; a.n_ids++)
+		ids[a.n_ids] = l->units.name[a.n_ids];
+	for (; a.n_pods < l->slices.n; a.n_pods++)
+		pods[a.n_pods] = l->slices.name[a.n_pods];
+	a.ids = ids;
+	a.pods = pods;
+	unit_list_reply(r, &a, NULL, 0);
+}
+
+void lab_systemd(struct lab *l, bool ready, const char *why) {
+	Bulkhead__UnitsState m = BULKHEAD__UNITS_STATE__INIT;
+	m.ready = ready;
+	m.message = (char *)(uintptr_t)why;
+	units_state_send(l->systemd_peer, NULL, &m, NULL, 0, NULL, NULL);
+	lab_turns(l, 10);
+}
+
+void lab_keeper(struct lab *l, const char *sandbox, int32_t pid) {
+	Bulkhead__SandboxKept m = BULKHEAD__SANDBOX_KEPT__INIT;
+	m.sandbox_id = (char *)(uintptr_t)sandbox;
+	m.keeper_pid = pid;
+	sandbox_kept_send(l->task_peer, NULL, &m, NULL, 0, NULL, NULL);
+	lab_turns(l, 10);
+}
+
 HANDLER_DEFINE(struct lab, image_resolve)
 HANDLER_DEFINE(struct lab, layer_fetch)
 HANDLER_DEFINE(struct lab, image_release)
@@ -438,6 +525,12 @@ HANDLER_DEFINE(struct lab, task_stop)
 HANDLER_DEFINE(struct lab, task_delete)
 HANDLER_DEFINE(struct lab, exec_sync)
 HANDLER_DEFINE(struct lab, task_stats)
+HANDLER_DEFINE(struct lab, task_start)
+HANDLER_DEFINE(struct lab, task_update)
+HANDLER_DEFINE(struct lab, unit_start)
+HANDLER_DEFINE(struct lab, unit_update)
+HANDLER_DEFINE(struct lab, unit_stop)
+HANDLER_DEFINE(struct lab, unit_list)
 HANDLER_DEFINE(struct lab, task_list)
 HANDLER_DEFINE(struct lab, runtime_info)
 
@@ -464,6 +557,12 @@ static const struct link_handler fake_handlers[] = {
 	HANDLER(task_delete),
 	HANDLER(exec_sync),
 	HANDLER(task_stats),
+	HANDLER(task_start),
+	HANDLER(task_update),
+	HANDLER(unit_start),
+	HANDLER(unit_update),
+	HANDLER(unit_stop),
+	HANDLER(unit_list),
 	HANDLER(task_list),
 	HANDLER(runtime_info),
 	{ 0 },
@@ -488,11 +587,17 @@ static void join(struct link *a, struct link *b) {
 }
 
 static struct link **ours(struct lab *l, enum role role) {
-	return role == ROLE_IMAGE ? &l->m.image : role == ROLE_SNAPSHOT ? &l->m.snapshot : &l->m.task;
+	return role == ROLE_IMAGE      ? &l->m.image
+	       : role == ROLE_SNAPSHOT ? &l->m.snapshot
+	       : role == ROLE_SYSTEMD  ? &l->m.systemd
+				       : &l->m.task;
 }
 
 static struct link **theirs(struct lab *l, enum role role) {
-	return role == ROLE_IMAGE ? &l->image_peer : role == ROLE_SNAPSHOT ? &l->snapshot_peer : &l->task_peer;
+	return role == ROLE_IMAGE      ? &l->image_peer
+	       : role == ROLE_SNAPSHOT ? &l->snapshot_peer
+	       : role == ROLE_SYSTEMD  ? &l->systemd_peer
+				       : &l->task_peer;
 }
 
 /* Their link is gone; answering frees them. */
@@ -522,7 +627,7 @@ void lab_worker_up(struct lab *l, enum role role) {
 	lab_turns(l, 10);
 }
 
-static const enum role workers[] = { ROLE_IMAGE, ROLE_SNAPSHOT, ROLE_TASK };
+static const enum role workers[] = { ROLE_IMAGE, ROLE_SNAPSHOT, ROLE_TASK, ROLE_SYSTEMD };
 
 static void metadata_begin(struct lab *l) {
 	struct fault fault;
@@ -671,12 +776,17 @@ void lab_release(struct lab *l, uint16_t number) {
 }
 
 const char *lab_run(struct lab *l, const char *name, struct fault *fault) {
+	return lab_run_below(l, name, "", fault);
+}
+
+const char *lab_run_below(struct lab *l, const char *name, const char *cgroup_parent, struct fault *fault) {
 	static char id[4][80];
 	static unsigned slot;
 	struct lab_call c;
 	Runtime__V1__RunPodSandboxRequest q = RUNTIME__V1__RUN_POD_SANDBOX_REQUEST__INIT;
 	Runtime__V1__PodSandboxConfig config = RUNTIME__V1__POD_SANDBOX_CONFIG__INIT;
 	Runtime__V1__PodSandboxMetadata metadata = RUNTIME__V1__POD_SANDBOX_METADATA__INIT;
+	Runtime__V1__LinuxPodSandboxConfig linux = RUNTIME__V1__LINUX_POD_SANDBOX_CONFIG__INIT;
 	Runtime__V1__PodSandboxConfig__LabelsEntry label = RUNTIME__V1__POD_SANDBOX_CONFIG__LABELS_ENTRY__INIT;
 	Runtime__V1__PodSandboxConfig__LabelsEntry *labels[] = { &label };
 	metadata.name = (char *)(uintptr_t)name;
@@ -687,6 +797,8 @@ const char *lab_run(struct lab *l, const char *name, struct fault *fault) {
 	config.n_labels = 1;
 	config.labels = labels;
 	config.metadata = &metadata;
+	linux.cgroup_parent = (char *)(uintptr_t)cgroup_parent;
+	config.linux = *cgroup_parent ? &linux : NULL;
 	q.config = &config;
 	lab_call(l, MSG_cri_run_pod_sandbox, &q.base, &c);
 	char *to = id[slot++ % 4];

@@ -9,7 +9,7 @@
 #include "workers/metadata/metadata.h"
 
 #define LAB_ITEMS 64
-#define LAB_ROWS 200
+#define LAB_ROWS 256
 
 struct lab_set {
 	char name[LAB_ITEMS][80];
@@ -37,10 +37,16 @@ struct lab {
 	struct boot_config config;
 	struct metadata m;
 	struct link *api, *api_peer;
-	struct link *image_peer, *snapshot_peer, *task_peer; /* the fakes' ends */
+	struct link *image_peer, *snapshot_peer, *task_peer, *systemd_peer; /* the fakes' ends */
 
 	/* How each row behaves: an error for the next calls, or no answer yet. */
 	struct lab_row row[LAB_ROWS];
+
+	/* systemd: ids of scopes, slices of pods' own; where it makes scopes instead. */
+	struct lab_set units, slices;
+	const char *misplaced;
+	int32_t unit_pid; /* of the latest unit_start */
+	char unit_slice[256];
 
 	struct lab_set staged, layers, snapshots, blobs, sandboxes;
 	struct lab_task tasks[LAB_ITEMS];
@@ -86,7 +92,12 @@ struct lab_task *lab_task(struct lab *l, const char *id);
 /* The process ends; the fake tells, unless silent. */
 void lab_exit(struct lab *l, const char *id, uint32_t code, bool oom, bool silent);
 
+/* systemd comes or goes, as its worker tells; a pod's keeper is seen. */
+void lab_systemd(struct lab *l, bool ready, const char *why);
+void lab_keeper(struct lab *l, const char *sandbox, int32_t pid);
+
 /* Shortcuts: the usual request; "" or an id, and the fault in l's last. */
+const char *lab_run_below(struct lab *l, const char *name, const char *cgroup_parent, struct fault *fault);
 const char *lab_run(struct lab *l, const char *name, struct fault *fault);
 const char *lab_create(struct lab *l, const char *sandbox, const char *name, struct fault *fault);
 const char *lab_create_with(struct lab *l, const char *sandbox, const char *name, Runtime__V1__Mount **mounts,

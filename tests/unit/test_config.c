@@ -72,6 +72,36 @@ static void test_refusals(void) {
 		  "a missing file that was asked for is");
 }
 
+static void test_cgroups(void) {
+	struct config c;
+	tap_check(load("", &c) == 0 && c.boot.cgroup_driver == BOOT_CGROUPFS &&
+		      strcmp(c.boot.cgroup_parent, "/bulkhead") == 0,
+		  "the cgroup driver is cgroupfs, and a path the parent");
+	tap_check(load("cgroup_driver = systemd\n", &c) == 0 && c.boot.cgroup_driver == BOOT_SYSTEMD &&
+		      strcmp(c.boot.cgroup_parent, "bulkhead.slice") == 0,
+		  "with systemd it's a slice");
+	bool runs = access("/run/systemd/system", F_OK) == 0;
+	tap_check(load("cgroup_driver = auto\n", &c) == 0 &&
+		      c.boot.cgroup_driver == (runs ? BOOT_SYSTEMD : BOOT_CGROUPFS),
+		  "auto is systemd where that runs: here it %s", runs ? "does" : "doesn't");
+	tap_check(load("cgroup_parent = a-b.slice\ncgroup_driver = systemd\n", &c) == 0 &&
+		      strcmp(c.boot.cgroup_parent, "a-b.slice") == 0,
+		  "in any order");
+	tap_check(refused("cgroup_driver = docker\n", ":1", "cgroupfs, systemd or auto"), "an unknown driver");
+	tap_check(refused("cgroup_parent = a--b.slice\n", ":1", "a slice such as"), "neither a path nor a slice");
+	tap_check(load("cgroup_driver = systemd\ncgroup_parent = /x\n", &c) < 0 &&
+		      strstr(fault.text, "the cgroup driver is systemd"),
+		  "a path with systemd: %s", fault.text);
+	tap_check(load("cgroup_parent = x.slice\n", &c) < 0 && strstr(fault.text, "the cgroup driver is cgroupfs"),
+		  "a slice with cgroupfs: %s", fault.text);
+	struct config other;
+	load("", &c);
+	load("cgroup_driver = systemd\n", &other);
+	const char *fixed = config_reload(&c, &other);
+	tap_check(fixed && strncmp(fixed, "cgroup_", 7) == 0 && c.boot.cgroup_driver == BOOT_CGROUPFS,
+		  "a reload doesn't change it");
+}
+
 static void test_options(void) {
 	struct config c;
 	const char *options[] = { "log_level=warn", "endpoint.cri.socket=/a/x.sock" };
@@ -187,7 +217,7 @@ static void test_packaged(void) {
 			keys++;
 		}
 	load("", &defaults);
-	tap_check(load(text, &packaged) == 0 && keys == 24, "it names all %u keys", keys);
+	tap_check(load(text, &packaged) == 0 && keys == 25, "it names all %u keys", keys);
 	tap_check(config_reload(&defaults, &packaged) == NULL &&
 		      memcmp(&defaults.boot, &packaged.boot, sizeof(defaults.boot)) == 0 &&
 		      defaults.worker_timeout_s == packaged.worker_timeout_s &&
@@ -202,6 +232,7 @@ int main(void) {
 	close(fd);
 	test_values();
 	test_refusals();
+	test_cgroups();
 	test_options();
 	test_reload();
 	test_runtimes();

@@ -164,7 +164,7 @@ static int type_into_terminal(void) {
 
 /* Which roles, as bits. */
 #define R(role) (1u << ROLE_##role)
-#define ALL (R(API) | R(METADATA) | R(IMAGE) | R(SNAPSHOT) | R(TASK) | R(STREAM))
+#define ALL (R(API) | R(METADATA) | R(IMAGE) | R(SNAPSHOT) | R(TASK) | R(STREAM) | R(SYSTEMD))
 
 static const struct {
 	const char *name;
@@ -182,7 +182,7 @@ static const struct {
 	{ "make a user namespace", user_namespace, ALL, { EPERM } },
 	{ "join a namespace", join_namespace, ALL, { EPERM } },
 	{ "make an IPv4 socket", inet_socket, ALL & ~R(IMAGE), { EPERM } },
-	{ "make a local socket", unix_socket, ALL & ~R(TASK), { EPERM } },
+	{ "make a local socket", unix_socket, ALL & ~R(TASK) & ~R(SYSTEMD), { EPERM } },
 	{ "make a packet socket", packet_socket, ALL, { EPERM } },
 	{ "make a netlink socket", netlink_socket, ALL, { EPERM } },
 	{ "signal a root process", signal_victim, ALL, { EPERM } },
@@ -317,6 +317,7 @@ static const struct {
 	{ ROLE_SNAPSHOT, "have children", spawn_child },
 	{ ROLE_TASK, "write the pods' folder", write_pods },
 	{ ROLE_TASK, "make a local socket", unix_socket },
+	{ ROLE_SYSTEMD, "make a local socket", unix_socket },
 	{ ROLE_STREAM, "set a terminal's size", resize_terminal },
 };
 

@@ -3,3 +3,5 @@ OBJ_test_metadata := $(METADATA_TEST_O)
 LIBS_test_metadata := -ltdb
 OBJ_test_object := $(METADATA_TEST_O)
 LIBS_test_object := -ltdb
+OBJ_test_metadata_units := $(METADATA_TEST_O)
+LIBS_test_metadata_units := -ltdb

@@ -146,6 +146,7 @@ static int pod_adopt(struct keeper *k, struct adoption *a, const Bulkhead__Keepe
 	p->network_ready = s->network_ready;
 	p->cgroup_owned = s->cgroup_owned;
 	snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%s", s->cgroup_path);
+	snprintf(p->cgroup_scope, sizeof(p->cgroup_scope), "%s", s->cgroup_scope);
 	p->init_pid = s->init_pid;
 	p->shm = take_fd(&a->pod[3]);
 	p->init = take_fd(&a->pod[4]);

@@ -1,8 +1,10 @@
 #include "workers/keeper/backend.h"
 
-static void nothing_left(struct container *c) {}
+static void nothing_left(struct container *c) {
+}
 
-static void nothing_to_end(struct keeper *k) {}
+static void nothing_to_end(struct keeper *k) {
+}
 
 static const struct backend native = {
 	.create = native_create,

@@ -114,6 +114,25 @@ static int move_all(const struct cgroup *c, int h) {
 	return -EAGAIN;
 }
 
+int cgroup_bring(struct cgroup *c, pid_t pid, struct fault *fault) {
+	struct cgroup now;
+	cgroup_adopt(c->system, c->path, &now);
+	/* Limits that were in a folder must not get lost with it. */
+	if (c->made & ~now.made)
+		return fault_set(fault, FAULT_ABORTED, "cgroup \"%s\": somebody has removed a part of it", c->path);
+	for (int h = 0; h < (int)now.system->n; h++) {
+		struct move m = { .to = &now, .h = h };
+		if (now.system->hierarchies[h].v2 || !(now.made >> h & 1))
+			continue;
+		move_one(&m, pid);
+		if (m.error < 0)
+			return fault_errno(fault, m.error, "cgroup \"%s%s\": move process %d into it",
+					   now.system->hierarchies[h].mount, c->path, (int)pid);
+	}
+	*c = now;
+	return 0;
+}
+
 static int ensure(struct cgroup *c, unsigned controller, struct fault *fault) {
 	int h = cgroup_find(c->system, controller);
 	if (h < 0)

@@ -28,6 +28,10 @@ int cgroup_update(struct cgroup *c, const Grpc__LinuxResources *resources, struc
 /* A folder of the group for the controllers of resources, its processes in it. */
 int cgroup_ensure(struct cgroup *c, const Grpc__LinuxResources *resources, struct fault *fault) NODISCARD;
 
+/* Somebody else (systemd) has made the group its own, and may have moved the
+ * process: takes up what folders it has now, and moves the process back. */
+int cgroup_bring(struct cgroup *c, pid_t pid, struct fault *fault) NODISCARD;
+
 /* fn for each process in the group and below it, as far as the tracking
  * hierarchy knows; at most max. Returns how many. */
 size_t cgroup_each_process(const struct cgroup *c, size_t max, void (*fn)(void *ctx, pid_t pid), void *ctx);

@@ -2,6 +2,8 @@
  * which the specification thinks. */
 #include "workers/keeper/cgroup_private.h"
 
+#include "base/cpu.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,11 +28,8 @@ static void memory(const Grpc__LinuxMemory *m, struct cgroup_settings *s) {
 }
 
 static void cpu(const Grpc__LinuxCPU *c, struct cgroup_settings *s) {
-	/* 2..262144 becomes 1..10000. */
-	if (c->shares) {
-		uint64_t shares = MIN(MAX(c->shares, UINT64_C(2)), UINT64_C(262144));
-		cgroup_settings_add(s, CGROUP_CPU, false, "cpu.weight", "%" PRIu64, 1 + (shares - 2) * 9999 / 262142);
-	}
+	if (c->shares)
+		cgroup_settings_add(s, CGROUP_CPU, false, "cpu.weight", "%" PRIu64, cpu_weight(c->shares));
 	if (c->quota || c->period) {
 		uint64_t period = c->period ? c->period : 100000;
 		if (c->quota > 0)

@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "workers/keeper/cgroup_update.h"
 #include "workers/keeper/devices.h"
 #include "workers/keeper/exitcode.h"
 #include "workers/keeper/oom.h"
@@ -568,6 +569,11 @@ void on_container_start(struct keeper *k, struct msg_request *r, const Bulkhead_
 	if (c->state != CONTAINER_CREATED || c->pending) {
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" %s", c->id,
 			  c->state == CONTAINER_EXITED ? "has ended before it was started" : "is being started");
+		return;
+	}
+	struct fault fault;
+	if (k->pod.cgroup_scope[0] && cgroup_bring(&c->cgroup, c->pid, &fault) < 0) {
+		msg_fail(r, &fault);
 		return;
 	}
 	pending_set(c, r);

@@ -43,8 +43,12 @@ static void init_body(void *ctx) {
 	}
 }
 
+static const char *init_parent(const struct pod *p) {
+	return p->cgroup_scope[0] ? p->cgroup_scope : p->cgroup_path;
+}
+
 void pod_init_group(const struct keeper *k, char ret_path[CGROUP_PATH_MAX]) {
-	snprintf(ret_path, CGROUP_PATH_MAX, "%.*s/%s", CGROUP_PATH_MAX - 80, k->pod.cgroup_path, k->id);
+	snprintf(ret_path, CGROUP_PATH_MAX, "%.*s/%s", CGROUP_PATH_MAX - 80, init_parent(&k->pod), k->id);
 }
 
 int pod_init_ensure(struct keeper *k, struct fault *fault) {
@@ -59,7 +63,7 @@ int pod_init_ensure(struct keeper *k, struct fault *fault) {
 	if (p->init >= 0)
 		return 0;
 	/* Only to be found again: it uses nothing worth limiting. */
-	snprintf(parent.path, sizeof(parent.path), "%s", p->cgroup_path);
+	snprintf(parent.path, sizeof(parent.path), "%s", init_parent(p));
 	parent.made = k->config.cgroups->tracker >= 0 ? 1U << k->config.cgroups->tracker : 0;
 	int r = cgroup_create_sub(&parent, k->id, &p->init_cgroup);
 	if (r < 0 && r != -ENODEV)

@@ -50,7 +50,8 @@ struct pod {
 	struct cgroup init_cgroup;
 	char cgroup_path[CGROUP_PATH_MAX];
 	bool cgroup_owned;
-	struct msg_request *teardown; /* waits for the containers' ends */
+	char cgroup_scope[CGROUP_PATH_MAX]; /* of systemd's, for the pod's own processes; empty: none */
+	struct msg_request *teardown;	    /* waits for the containers' ends */
 	bool ending;
 	unsigned teardown_tries;
 	char *runtime; /* the OCI runtime's program; NULL: the native backend */

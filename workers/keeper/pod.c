@@ -41,9 +41,11 @@ static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *
 	int r = userns_check(s, fault);
 	if (r < 0)
 		return r;
-	if (s->cgroup_parent[0] && !cgroup_path_valid(s->cgroup_parent))
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" is not a path of a cgroup",
-				 s->cgroup_parent);
+	const char *paths[] = { s->cgroup_parent, s->cgroup_scope };
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
+		if (paths[i][0] && !cgroup_path_valid(paths[i]))
+			return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" is not a path of a cgroup",
+					 paths[i]);
 	return hostname_check(s->hostname, fault);
 }
 
@@ -108,12 +110,13 @@ static int group_make(struct keeper *k, const Bulkhead__SandboxStartRequest *s, 
 
 static void group_choose(struct keeper *k, const Bulkhead__SandboxStartRequest *s) {
 	struct pod *p = &k->pod;
-	p->cgroup_owned = !s->cgroup_parent[0];
-	if (p->cgroup_owned)
+	p->cgroup_owned = !s->cgroup_parent[0] || s->cgroup_own;
+	if (!s->cgroup_parent[0])
 		snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%.*s/%s", CGROUP_PATH_MAX - 80,
 			 k->config.cgroup_parent, k->id);
 	else
 		snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%s", s->cgroup_parent);
+	snprintf(p->cgroup_scope, sizeof(p->cgroup_scope), "%s", s->cgroup_scope);
 }
 
 /* A copy of what the caller is told, for later questions. */
@@ -246,6 +249,7 @@ static void leftovers_bury(struct keeper *k, struct msg_request *r, const Bulkhe
 		return;
 	snprintf(k->pod.cgroup_path, sizeof(k->pod.cgroup_path), "%s", saved->cgroup_path);
 	k->pod.cgroup_owned = saved->cgroup_owned;
+	snprintf(k->pod.cgroup_scope, sizeof(k->pod.cgroup_scope), "%s", saved->cgroup_scope);
 	struct fault ignored;
 	if (saved->runtime[0])
 		(void)oci_attach(k, saved->runtime, &ignored);

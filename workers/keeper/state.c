@@ -131,6 +131,7 @@ static Bulkhead__KeeperSaved *keeper_saved(const struct keeper *k, struct arena 
 	s->host_uts = p->host_uts;
 	s->cgroup_path = (char *)p->cgroup_path;
 	s->cgroup_owned = p->cgroup_owned;
+	s->cgroup_scope = (char *)p->cgroup_scope;
 	s->runtime = p->runtime ? p->runtime : (char *)"";
 	s->started = p->started;
 	s->network_ready = p->network_ready;

@@ -14,6 +14,8 @@
 #include "workers/metadata/container.h"
 #include "workers/metadata/reconcile.h"
 #include "workers/metadata/spec/spec.h"
+#include "workers/metadata/sweep.h"
+#include "workers/metadata/unit.h"
 #include "workers/metadata/userns.h"
 #include "workers/metadata/volume.h"
 
@@ -24,6 +26,7 @@ struct start_op {
 	int mounts[1 + VOLUMES_MAX];
 	size_t n_mounts;
 	unsigned losses; /* of task workers at work on it; beyond op.attempts, which is of one step */
+	int32_t pid;	 /* of the process that waits for its unit */
 };
 
 static void start_close(struct start_op *so) {
@@ -169,17 +172,38 @@ static void start_looked(void *ctx, const struct msg_answer *answer) {
 	start_succeeded(op, &a);
 }
 
-static void start_created(void *ctx, const struct msg_answer *answer) {
-	struct op *op = ctx;
+static void start_waits(struct op *op, const Bulkhead__TaskCreateReply *t) {
+	container_of(op, struct start_op, co.op)->pid = t->pid;
+	op_next(op);
+}
+
+/* The answer may be lost with the task worker: its successor knows how far it came. */
+static void start_missed(struct op *op, const struct fault *fault) {
 	struct start_op *so = container_of(op, struct start_op, co.op);
-	if (!answer->fault)
-		start_succeeded(op, task_create_answer(answer));
-	else if (answer->fault->code == FAULT_UNAVAILABLE && ++so->losses < START_ATTEMPTS) {
+	if (fault->code == FAULT_UNAVAILABLE && ++so->losses < START_ATTEMPTS) {
 		Bulkhead__Empty q = BULKHEAD__EMPTY__INIT;
 		struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
 		task_list_send(op->m->task, &context, &q, NULL, 0, start_looked, op);
 	} else
-		op_fail_below(op, answer->fault);
+		op_fail_below(op, fault);
+}
+
+static void start_created(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault)
+		start_missed(op, answer->fault);
+	else if (units_used(op->m))
+		start_waits(op, task_create_answer(answer));
+	else
+		start_succeeded(op, task_create_answer(answer));
+}
+
+static void start_gone(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault)
+		start_missed(op, answer->fault);
+	else
+		start_succeeded(op, task_start_answer(answer));
 }
 
 static void start_create(struct op *op) {
@@ -188,7 +212,8 @@ static void start_create(struct op *op) {
 	Bulkhead__TaskCreateRequest q = BULKHEAD__TASK_CREATE_REQUEST__INIT;
 	struct arena a;
 	arena_init(&a, 0);
-	if (container_spec(op->m, c, &a, &q.spec, &op->fault) < 0) {
+	if (container_spec(op->m, c, &a, &q.spec, &op->fault) < 0 ||
+	    unit_place_container(op->m, c, &a, q.spec, &op->fault) < 0) {
 		arena_deinit(&a);
 		op_fail(op);
 		return;
@@ -203,7 +228,7 @@ static void start_create(struct op *op) {
 		q.log_path = (char *)"";
 	q.stdin = config->stdin;
 	q.stdin_once = config->stdin_once;
-	q.start = true;
+	q.start = !units_used(op->m);
 	if (sc && sc->namespace_options) {
 		q.pid_mode = (Bulkhead__NamespaceMode)sc->namespace_options->pid;
 		q.target_container_id = sc->namespace_options->target_id;
@@ -214,6 +239,32 @@ static void start_create(struct op *op) {
 	arena_deinit(&a);
 	/* The message has its own by now. */
 	start_close(so);
+}
+
+/* --- with the systemd driver it waits for its scope ------------------------- */
+
+static void start_scope(struct op *op) {
+	struct start_op *so = container_of(op, struct start_op, co.op);
+	unit_step_container(op, so->co.c, so->pid);
+}
+
+static void start_unscope(struct op *op) {
+	const struct container *c = container_of_op(op);
+	if (units_used(op->m))
+		sweep_task(op->m, c->record->sandbox_id, c->record->id);
+}
+
+static void start_go(struct op *op) {
+	const struct container *c = container_of_op(op);
+	Bulkhead__TaskKey q = BULKHEAD__TASK_KEY__INIT;
+	if (!units_used(op->m)) {
+		op_next(op);
+		return;
+	}
+	q.sandbox_id = c->record->sandbox_id;
+	q.container_id = c->record->id;
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	task_start_send(op->m->task, &context, &q, NULL, 0, start_gone, op);
 }
 
 static void start_commit(struct op *op) {
@@ -231,6 +282,8 @@ static const struct op_step start_steps[] = {
 	{ .name = "mount its root", .run = start_mount },
 	{ .name = "mount its volumes", .run = start_mount_volumes },
 	{ .name = "create its process", .run = start_create },
+	{ .name = "make its scope", .run = start_scope, .undo = start_unscope },
+	{ .name = "start its process", .run = start_go },
 	{ .name = "record", .run = start_commit },
 	{ .name = NULL },
 };

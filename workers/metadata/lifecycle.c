@@ -61,6 +61,7 @@ static void end(struct metadata *m, struct container *c, const Bulkhead__TaskExi
 		c->record->exit->finished_at = clock_real();
 	c->record->phase = BULKHEAD__CONTAINER_PHASE__CONTAINER_ENDED;
 	container_save_logged(m, c);
+	sweep_unit_container(m, c->record->id);
 	if (e->oom_killed)
 		events_add(&m->events, EVENT_OOM, c->record->sandbox_id, c->record->id);
 	events_add(&m->events, EVENT_STOPPED, c->record->sandbox_id, c->record->id);
@@ -125,6 +126,7 @@ void sandbox_went_down(struct metadata *m, struct sandbox *s) {
 	if (s->record->phase == BULKHEAD__SANDBOX_PHASE__SANDBOX_DOWN)
 		return;
 	s->record->phase = BULKHEAD__SANDBOX_PHASE__SANDBOX_DOWN;
+	sweep_unit_pod(m, s->record->id);
 	int r = sandbox_save(m, s);
 	if (r < 0)
 		log_event(LOG_ERROR, "pod sandbox's record not stored", "sandbox", s->record->id, "error",

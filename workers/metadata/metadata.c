@@ -8,6 +8,7 @@
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/pull.h"
 #include "workers/metadata/reconcile.h"
+#include "workers/metadata/unit.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -164,6 +165,7 @@ static void on_read_timer(void *ctx) {
 
 void metadata_open_gate(struct metadata *m) {
 	m->reconciled = true;
+	units_compare(m);
 	on_read_timer(m);
 	gate_release(m, &m->gate);
 }
@@ -199,6 +201,8 @@ void metadata_link_up(struct metadata *m, enum role peer) {
 }
 
 void metadata_link_down(struct metadata *m, enum role peer) {
+	if (peer == ROLE_SYSTEMD)
+		m->units_ready = false;
 	if (peer == ROLE_IMAGE || peer == ROLE_SNAPSHOT)
 		m->losses++;
 }
@@ -215,6 +219,24 @@ static void task_exited(struct metadata *m, struct msg_request *r, const Protobu
 		/* Its start is on the way: container_started finds it. */
 		c->record->exit = message_copy(&c->arena, &e->base);
 	task_exited_reply(r, &done, NULL, 0);
+}
+
+static void sandbox_kept(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__SandboxKept *k = (const Bulkhead__SandboxKept *)request;
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	struct map_node *n = map_find(&m->model.sandbox_ids, k->sandbox_id);
+	if (n)
+		unit_keeper_seen(m, container_of(n, struct sandbox, by_id), k->keeper_pid);
+	sandbox_kept_reply(r, &done, NULL, 0);
+}
+
+static void units_state(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__UnitsState *s = (const Bulkhead__UnitsState *)request;
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	m->units_ready = s->ready;
+	snprintf(m->units_why, sizeof(m->units_why), "%s", s->message);
+	units_state_reply(r, &done, NULL, 0);
+	units_compare(m);
 }
 
 /* --- life ------------------------------------------------------------------- */
@@ -318,6 +340,8 @@ ROW(session_attach)
 ROW(session_port)
 ROW(pull_progress)
 ROW(task_exited)
+ROW(sandbox_kept)
+ROW(units_state)
 
 const struct link_handler metadata_handlers[] = {
 	HANDLER(cri_status),
@@ -375,5 +399,7 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(session_port),
 	HANDLER(pull_progress),
 	HANDLER(task_exited),
+	HANDLER(sandbox_kept),
+	HANDLER(units_state),
 	{ 0 },
 };

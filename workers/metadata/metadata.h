@@ -20,7 +20,7 @@
 struct metadata {
 	struct loop *loop;
 	const struct boot_config *config;
-	struct link *image, *snapshot, *task, *stream;
+	struct link *image, *snapshot, *task, *stream, *systemd;
 	/* As far as this process has seen them, by role and instance; its own too. */
 	struct peer {
 		pid_t pid;
@@ -54,6 +54,8 @@ struct metadata {
 	struct arena runtime_arena;
 	const Bulkhead__RuntimeInfoReply *runtime;
 	int64_t runtime_at;
+	bool units_ready;	 /* systemd can be asked, with that cgroup driver */
+	char units_why[160];	 /* and why not */
 	struct arena info_arena; /* and of snapshot_info */
 	const Bulkhead__SnapshotInfoReply *info;
 	struct fs_room {

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/sweep.h"
+#include "workers/metadata/unit.h"
 
 #include <string.h>
 
@@ -135,8 +136,11 @@ static void reconcile_sandbox(struct metadata *m, const Bulkhead__SandboxInfo *i
 	if (s->record->phase == STARTING) {
 		s->record->started = message_copy(&s->arena, &info->started->base);
 		sandbox_run_resume(m, s);
-	} else if (s->record->phase != UP || !info->network_ready)
+	} else if (s->record->phase != UP || !info->network_ready) {
 		sandbox_stop_begin(m, s, NULL);
+	} else if (info->started) {
+		unit_keeper_seen(m, s, info->started->keeper_pid);
+	}
 	reconcile_containers(m, s, info);
 }
 

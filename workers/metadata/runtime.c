@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "workers/metadata/lifecycle.h"
+#include "workers/metadata/unit.h"
 #include "workers/metadata/view.h"
 
 #include <string.h>
@@ -147,12 +147,13 @@ static void status_answer(struct metadata *m, struct msg_request *r, const Proto
 	Runtime__V1__RuntimeFeatures features = RUNTIME__V1__RUNTIME_FEATURES__INIT;
 	Runtime__V1__StatusResponse__InfoEntry info = RUNTIME__V1__STATUS_RESPONSE__INFO_ENTRY__INIT,
 					       *infos[] = { &info };
-	const char *missing = missing_worker(m, fault);
+	const char *missing = missing_worker(m, fault), *no_units;
+	bool units = units_ready(m, &no_units);
 
 	runtime.type = (char *)"RuntimeReady";
-	runtime.status = !missing;
-	runtime.reason = (char *)(missing ? "WorkerUnavailable" : "");
-	runtime.message = (char *)(uintptr_t)(missing ? missing : "");
+	runtime.status = !missing && units;
+	runtime.reason = (char *)(missing ? "WorkerUnavailable" : units ? "" : "SystemdUnavailable");
+	runtime.message = (char *)(uintptr_t)(missing ? missing : units ? "" : no_units);
 	network.type = (char *)"NetworkReady";
 	network.status = m->runtime && m->runtime->network_ready && !fault;
 	if (!network.status) {

@@ -1,5 +1,5 @@
 /*
- * RunPodSandbox: record (STARTING) -> sandbox_start -> record (UP).
+ * RunPodSandbox: record (STARTING) -> sandbox_start -> (its scope) -> record (UP).
  *
  * A start whose answer was lost with the task worker counts when the pod runs,
  * and is taken back and made again under the same id when it doesn't. The
@@ -14,6 +14,7 @@
 #include "workers/metadata/reconcile.h"
 #include "workers/metadata/sandbox.h"
 #include "workers/metadata/sweep.h"
+#include "workers/metadata/unit.h"
 #include "workers/metadata/userns.h"
 
 #include <errno.h>
@@ -172,6 +173,11 @@ static void run_start(struct op *op) {
 	arena_init(&a, 0);
 	Bulkhead__SandboxStartRequest q = BULKHEAD__SANDBOX_START_REQUEST__INIT;
 	start_request(sandbox_of(op), &a, &q);
+	if (unit_place_pod(op->m, sandbox_of(op), &a, &q, &op->fault) < 0) {
+		arena_deinit(&a);
+		op_fail(op);
+		return;
+	}
 	struct msg_context c = op_context(op, SANDBOX_START_TIMEOUT_NS);
 	sandbox_start_send(op->m->task, &c, &q, NULL, 0, run_started, op);
 	arena_deinit(&a);
@@ -179,6 +185,10 @@ static void run_start(struct op *op) {
 
 static void run_unstart(struct op *op) {
 	sweep_sandbox(op->m, sandbox_of(op)->record->id);
+}
+
+static void run_scope(struct op *op) {
+	unit_step_pod(op, sandbox_of(op));
 }
 
 static void run_ready(struct op *op) {
@@ -198,6 +208,7 @@ static void run_ready(struct op *op) {
 static const struct op_step run_steps[] = {
 	{ .name = "record the intent", .run = run_record, .undo = run_unrecord },
 	{ .name = "start", .run = run_start, .undo = run_unstart },
+	{ .name = "make its scope", .run = run_scope },
 	{ .name = "record", .run = run_ready },
 	{ .name = NULL },
 };
@@ -262,7 +273,8 @@ static int handler_check(const struct metadata *m, const Runtime__V1__RunPodSand
 				 "no runtime handler \"%.64s\" is configured; there are %s", name, known);
 	if (*name && userns_of(q->config))
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
-				 "the runtime handler \"%s\" runs no pods with a user namespace, \"native\" does", name);
+				 "the runtime handler \"%s\" runs no pods with a user namespace, \"native\" does",
+				 name);
 	return 0;
 }
 
@@ -276,7 +288,8 @@ void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const Protob
 		msg_fail(r, &fault);
 		return;
 	}
-	if (handler_check(m, q, &fault) < 0) {
+	if (handler_check(m, q, &fault) < 0 ||
+	    (q->config->linux && unit_parent_check(m, q->config->linux->cgroup_parent, &fault) < 0)) {
 		fault_prefix(&fault, 0, "run pod sandbox \"%s\"", q->config->metadata->name);
 		msg_fail(r, &fault);
 		return;

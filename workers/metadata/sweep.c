@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "workers/metadata/gc.h"
 #include "workers/metadata/metadata.h"
+#include "workers/metadata/unit.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +24,7 @@ struct sweep {
 struct sweep_step {
 	const char *name;
 	void (*send)(struct sweep *s, msg_done_fn done);
+	bool unit;
 };
 
 static void send_sandbox(struct sweep *s, msg_done_fn done) {
@@ -44,14 +46,35 @@ static void send_snapshot(struct sweep *s, msg_done_fn done) {
 	snapshot_remove_send(s->m->snapshot, NULL, &q, NULL, 0, done, s);
 }
 
-static const struct sweep_step sandbox_steps[] = { { "stop pod sandbox", send_sandbox }, { NULL, NULL } };
-static const struct sweep_step task_steps[] = { { "delete task", send_task }, { NULL, NULL } };
-static const struct sweep_step container_steps[] = {
-	{ "delete task", send_task },
-	{ "remove snapshot", send_snapshot },
-	{ NULL, NULL },
+static void send_unit_pod(struct sweep *s, msg_done_fn done) {
+	unit_stop_pod_send(s->m, s->id, done, s);
+}
+
+static void send_unit_container(struct sweep *s, msg_done_fn done) {
+	unit_stop_container_send(s->m, s->id, done, s);
+}
+
+/* Units are there with the systemd driver alone. */
+static const struct sweep_step sandbox_steps[] = {
+	{ .name = "stop pod sandbox", .send = send_sandbox },
+	{ .name = "end its units", .send = send_unit_pod, .unit = true },
+	{ .name = NULL },
 };
-#define SNAPSHOT_STEPS (&container_steps[1])
+static const struct sweep_step task_steps[] = {
+	{ .name = "delete task", .send = send_task },
+	{ .name = "end its unit", .send = send_unit_container, .unit = true },
+	{ .name = NULL },
+};
+static const struct sweep_step container_steps[] = {
+	{ .name = "delete task", .send = send_task },
+	{ .name = "end its unit", .send = send_unit_container, .unit = true },
+	{ .name = "remove snapshot", .send = send_snapshot },
+	{ .name = NULL },
+};
+#define UNIT_STEPS (&sandbox_steps[1])
+#define CONTAINER_UNIT_STEPS (&task_steps[1])
+#define WITHOUT_TASK (&container_steps[1])
+#define SNAPSHOT_STEPS (&container_steps[2])
 
 static void sweep_done(void *ctx, const struct msg_answer *answer);
 
@@ -59,6 +82,8 @@ static void sweep_run(void *ctx) {
 	struct sweep *s = ctx;
 	loop_source_free(s->timer);
 	s->timer = NULL;
+	while (s->step->unit && !units_used(s->m))
+		s->step++;
 	if (s->step->name) {
 		s->step->send(s, sweep_done);
 		return;
@@ -104,6 +129,16 @@ void sweep_sandbox(struct metadata *m, const char *id) {
 	sweep(m, sandbox_steps, id, NULL, NULL);
 }
 
+void sweep_unit_pod(struct metadata *m, const char *id) {
+	if (units_used(m))
+		sweep(m, UNIT_STEPS, id, NULL, NULL);
+}
+
+void sweep_unit_container(struct metadata *m, const char *id) {
+	if (units_used(m))
+		sweep(m, CONTAINER_UNIT_STEPS, id, NULL, NULL);
+}
+
 void sweep_task(struct metadata *m, const char *sandbox_id, const char *container_id) {
 	sweep(m, task_steps, container_id, sandbox_id, NULL);
 }
@@ -113,5 +148,5 @@ void sweep_snapshot(struct metadata *m, const char *key) {
 }
 
 void sweep_container(struct metadata *m, struct container *c, const char *task_sandbox_id) {
-	sweep(m, task_sandbox_id ? container_steps : SNAPSHOT_STEPS, c->record->id, task_sandbox_id, c);
+	sweep(m, task_sandbox_id ? container_steps : WITHOUT_TASK, c->record->id, task_sandbox_id, c);
 }

@@ -10,6 +10,11 @@ struct container;
 
 /* A pod's processes and network. */
 void sweep_sandbox(struct metadata *m, const char *id);
+/* A pod's units of systemd's, with that cgroup driver. */
+void sweep_unit_pod(struct metadata *m, const char *id);
+/* The same of a container that has ended. systemd sees the end of a scope's last
+ * process by itself, unless the keeper removes the control group first. */
+void sweep_unit_container(struct metadata *m, const char *id);
 /* One process tree of a pod that stays. */
 void sweep_task(struct metadata *m, const char *sandbox_id, const char *container_id);
 /* A writable snapshot. */

@@ -12,6 +12,7 @@
 #include "workers/metadata/container.h"
 #include "workers/metadata/sandbox.h"
 #include "workers/metadata/spec/spec.h"
+#include "workers/metadata/unit.h"
 
 #include <errno.h>
 
@@ -128,6 +129,10 @@ static void update_apply(struct op *op) {
 		op_next(op);
 }
 
+static void update_unit(struct op *op) {
+	unit_step_update_container(op, container_of_op(op), update_of(op)->resources);
+}
+
 static void update_record(struct op *op) {
 	struct container *c = container_of_op(op);
 	Runtime__V1__ContainerConfig *config = c->record->config;
@@ -150,6 +155,7 @@ static void update_record(struct op *op) {
 
 static const struct op_step update_steps[] = {
 	{ .name = "set its limits", .run = update_apply },
+	{ .name = "tell systemd", .run = update_unit },
 	{ .name = "record", .run = update_record },
 	{ .name = NULL },
 };
@@ -242,22 +248,36 @@ static void pod_updated(void *ctx, const struct msg_answer *answer) {
 }
 
 /* The pod's own group holds its containers and what running a pod costs. */
+static Runtime__V1__LinuxContainerResources pod_limits(const struct pod_update_op *u) {
+	Runtime__V1__LinuxContainerResources whole = *u->resources;
+	if (!u->overhead)
+		return whole;
+	whole.memory_limit_in_bytes = sum(whole.memory_limit_in_bytes, u->overhead->memory_limit_in_bytes);
+	whole.cpu_shares = sum(whole.cpu_shares, u->overhead->cpu_shares);
+	if (whole.cpu_period == u->overhead->cpu_period)
+		whole.cpu_quota = sum(whole.cpu_quota, u->overhead->cpu_quota);
+	return whole;
+}
+
 static void pod_update_apply(struct op *op) {
 	const struct pod_update_op *u = pod_update_of(op);
 	const struct sandbox *s = sandbox_of(op);
-	Runtime__V1__LinuxContainerResources whole = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
 	if (!u->resources || s->record->phase != BULKHEAD__SANDBOX_PHASE__SANDBOX_UP) {
 		op_next(op);
 		return;
 	}
-	whole = *u->resources;
-	if (u->overhead) {
-		whole.memory_limit_in_bytes = sum(whole.memory_limit_in_bytes, u->overhead->memory_limit_in_bytes);
-		whole.cpu_shares = sum(whole.cpu_shares, u->overhead->cpu_shares);
-		if (whole.cpu_period == u->overhead->cpu_period)
-			whole.cpu_quota = sum(whole.cpu_quota, u->overhead->cpu_quota);
-	}
+	Runtime__V1__LinuxContainerResources whole = pod_limits(u);
 	send_update(op, s->record->id, "", &whole, pod_updated);
+}
+
+static void pod_update_unit(struct op *op) {
+	const struct pod_update_op *u = pod_update_of(op);
+	if (!u->resources) {
+		op_next(op);
+		return;
+	}
+	Runtime__V1__LinuxContainerResources whole = pod_limits(u);
+	unit_step_update_pod(op, sandbox_of(op), &whole);
 }
 
 static void pod_update_record(struct op *op) {
@@ -289,6 +309,7 @@ static void pod_update_record(struct op *op) {
 
 static const struct op_step pod_update_steps[] = {
 	{ .name = "set its limits", .run = pod_update_apply },
+	{ .name = "tell systemd", .run = pod_update_unit },
 	{ .name = "record", .run = pod_update_record },
 	{ .name = NULL },
 };

@@ -80,7 +80,8 @@ void task_runtime_info(struct task_worker *w, struct msg_request *r) {
 	m.network_reason = (char *)cni_reason(w->cni);
 	m.network_message = (char *)cni_message(w->cni);
 	m.cni_config = (char *)cni_name(w->cni);
-	m.cgroup_driver = (char *)"cgroupfs";
+	bool systemd = w->worker && w->worker->config.cgroup_driver == BOOT_SYSTEMD;
+	m.cgroup_driver = (char *)(systemd ? "systemd" : "cgroupfs");
 	m.cgroup_version = (char *)w->host.cgroup_version;
 	handlers_fill(w, &handlers, &m);
 	m.warnings = warnings;

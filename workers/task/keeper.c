@@ -114,6 +114,15 @@ static void tell_ends(struct sandbox *s, const Bulkhead__SandboxInfo *info) {
 			tell_end(s, info->tasks[i]->exit);
 }
 
+static void tell_kept(struct sandbox *s) {
+	struct link *metadata = s->worker->metadata;
+	Bulkhead__SandboxKept m = BULKHEAD__SANDBOX_KEPT__INIT;
+	m.sandbox_id = s->id;
+	m.keeper_pid = s->keeper_pid;
+	if (metadata && link_attached(metadata))
+		sandbox_kept_send(metadata, NULL, &m, NULL, 0, NULL, NULL);
+}
+
 static void state_done(void *ctx, const struct msg_answer *a) {
 	struct sandbox *s = ctx;
 	s->asking = NULL;
@@ -130,6 +139,7 @@ static void state_done(void *ctx, const struct msg_answer *a) {
 	s->worker->retry_pause = 0;
 	log_event(LOG_INFO, "keeper found", "pod", s->id, NULL);
 	keeper_ask_vault(s);
+	tell_kept(s);
 	if (info)
 		tell_ends(s, info);
 }

@@ -234,7 +234,8 @@ int seccomp_message_for(const Grpc__Spec *spec, const void *file, size_t file_si
 	profile_init(&p);
 	if (strcmp(which, "runtime/default") != 0) {
 		if (!file)
-			return fault_set(fault, FAULT_INVALID_ARGUMENT, "seccomp profile \"%.100s\" was not read", which);
+			return fault_set(fault, FAULT_INVALID_ARGUMENT, "seccomp profile \"%.100s\" was not read",
+					 which);
 		s.kind = SOURCE_JSON;
 		s.text.data = (uint8_t *)(uintptr_t)file;
 		s.text.size = file_size;
