@@ -177,7 +177,8 @@ setup-demo:
 tests: all $(TESTS) $(FUZZ)
 
 # Everything, from nothing: installs, builds, runs, and fuzzes for a while.
-test: setup fuzzers
+test: setup
+	@$(MAKE) --no-print-directory fuzzers
 	@$(BUILD) check ALSO=$(FUZZ_RUN)
 
 # Runs the tests of what is installed already. ONLY=name picks some of them.

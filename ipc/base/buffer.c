@@ -11,7 +11,7 @@ void buffer_deinit(struct buffer *b) {
 uint8_t *buffer_reserve(struct buffer *b, size_t more) {
 	if (b->failed)
 		return NULL;
-	if (b->room - b->size < more) {
+	if (!b->data || b->room - b->size < more) {
 		size_t room = MAX(b->room * 2, MAX(b->size + more, (size_t)64));
 		uint8_t *data = realloc(b->data, room);
 		if (!data) {

@@ -121,7 +121,8 @@ static bool wire_valid(const ProtobufCMessageDescriptor *type, const uint8_t *p,
 
 ProtobufCMessage *msg_decode(const ProtobufCMessageDescriptor *type, struct arena *a, const uint8_t *data,
 			     size_t size) {
-	if (!wire_valid(type, data, size))
+	/* An empty message is valid, and may have no bytes to point to. */
+	if (size > 0 && !wire_valid(type, data, size))
 		return NULL;
 	ProtobufCAllocator allocator = msg_arena_allocator(a);
 	return protobuf_c_message_unpack(type, &allocator, size, data);

@@ -7,12 +7,12 @@
 
 #define ARENA_MAX (64u << 20)
 
-/* The n-th method of this version, modulo how many there are. */
-static struct grpc_target choose(const char *version, unsigned n) {
+/* The n-th method of these groups, modulo how many there are. */
+static struct grpc_target choose(uint32_t groups, unsigned n) {
 	struct grpc_target targets[256];
 	unsigned count = 0;
 	for (const struct grpc_service *s = services; s->name; s++)
-		for (const struct grpc_method *m = s->methods; m->name && strcmp(s->version, version) == 0; m++) {
+		for (const struct grpc_method *m = s->methods; m->name && (groups & 1u << s->group); m++) {
 			require(count < ARRAY_SIZE(targets));
 			targets[count++] = (struct grpc_target){
 				.service = s,
@@ -54,11 +54,11 @@ static void translate(const struct grpc_target *target, bool reply, ProtobufCMes
 	arena_deinit(&kept);
 }
 
-int dialect_try(const char *version, const uint8_t *data, size_t size) {
+int dialect_try(uint32_t groups, const uint8_t *data, size_t size) {
 	struct arena arena;
 	if (size < 2)
 		return 0;
-	const struct grpc_target target = choose(version, data[0]);
+	const struct grpc_target target = choose(groups, data[0]);
 	bool reply = (data[1] & 1) && target.method->translator;
 	arena_init(&arena, ARENA_MAX);
 	ProtobufCMessage *in = msg_decode(reply ? msg_row_find(target.method->number)->reply : target.types->input,

@@ -1,5 +1,5 @@
 /*
- * The messages of one dialect: every method of the services of one version, and
+ * The messages of one dialect: every method of the services of some groups, and
  * its translator where it has one. The first byte chooses a method, the second
  * the direction, the rest is the message.
  *
@@ -8,7 +8,10 @@
  */
 #pragma once
 
+#include "boot/endpoint.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
-int dialect_try(const char *version, const uint8_t *data, size_t size);
+/* groups: GROUP_BIT */
+int dialect_try(uint32_t groups, const uint8_t *data, size_t size);

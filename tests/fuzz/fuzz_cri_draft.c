@@ -3,5 +3,5 @@
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-	return dialect_try("v1alpha1", data, size);
+	return dialect_try(GROUP_BIT(CRI_SEED), data, size);
 }

@@ -3,5 +3,5 @@
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-	return dialect_try("v1alpha2", data, size);
+	return dialect_try(GROUP_BIT(CRI_V1ALPHA2), data, size);
 }

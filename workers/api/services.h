@@ -7,7 +7,7 @@
  *
  * A method is one row of messages.def where it can be; what it needs of an
  * endpoint is then the row's flag. Else it has a handler (grpc.h) and says it
- * itself.
+ * itself. Its row in docs/tests.md says what shows it.
  */
 #pragma once
 

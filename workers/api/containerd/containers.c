@@ -93,7 +93,9 @@ static int extensions_back(struct grpc_translation *t, const Bulkhead__Container
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
 	const Bulkhead__ContainerBody *b = o->container;
-	C(Container) *c = CTD_NEW(t->arena, C(Container), C_INIT(CONTAINER));
+	C(Container) *c = o->body_case == BULKHEAD__OBJECT__BODY_CONTAINER
+			      ? CTD_NEW(t->arena, C(Container), C_INIT(CONTAINER))
+			      : NULL;
 	if (!c || !(c->runtime = CTD_NEW(t->arena, C(Container__Runtime), C_INIT(CONTAINER__RUNTIME))))
 		return NULL;
 	c->id = o->id->key;

@@ -8,7 +8,7 @@
 #define KIND BULKHEAD__OBJECT_KIND__OBJECT_IMAGE
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	I(Image) *i = CTD_NEW(t->arena, I(Image), I_INIT(IMAGE));
+	I(Image) *i = o->body_case == BULKHEAD__OBJECT__BODY_IMAGE ? CTD_NEW(t->arena, I(Image), I_INIT(IMAGE)) : NULL;
 	if (!i || !(i->target = ctd_descriptor_back(t, o->image->target)))
 		return NULL;
 	i->name = o->id->key;
