@@ -4,6 +4,7 @@
 #include "containerd/images.pb-c.h"
 #include "containerd/leases.pb-c.h"
 #include "containerd/namespaces.pb-c.h"
+#include "containerd/tasks.pb-c.h"
 #include "health/health.pb-c.h"
 #include "msg/typed.h"
 #include "workers/api/containerd/containerd.h"
@@ -91,6 +92,14 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &containerd__services__namespaces__v1__namespaces__descriptor,
 	    .methods = ctd_namespaces_methods,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.tasks.v1.Tasks",
+	    .version = "v1",
+	    .api = &containerd__services__tasks__v1__tasks__descriptor,
+	    .methods = ctd_tasks_methods,
+	    .headers = ctd_headers,
 	},
 	{
 	    .group = GROUP_ADMIN,

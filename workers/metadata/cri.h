@@ -66,4 +66,21 @@ CRI_HANDLER(object_create);
 CRI_HANDLER(object_update);
 CRI_HANDLER(object_delete);
 CRI_HANDLER(lease_change);
+/* object/bus.c */
+CRI_HANDLER(bus_follow);
+CRI_HANDLER(bus_publish);
+/* ctask/ */
+CRI_HANDLER(ctask_create);
+CRI_HANDLER(ctask_start);
+CRI_HANDLER(ctask_delete);
+CRI_HANDLER(ctask_get);
+CRI_HANDLER(ctask_list);
+CRI_HANDLER(ctask_wait);
+CRI_HANDLER(ctask_kill);
+CRI_HANDLER(ctask_exec);
+CRI_HANDLER(ctask_resize);
+CRI_HANDLER(ctask_close_stdin);
+CRI_HANDLER(ctask_freeze);
+CRI_HANDLER(ctask_pids);
+CRI_HANDLER(ctask_update);
 CRI_HANDLER(admin_pull);

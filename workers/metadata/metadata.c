@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "workers/metadata/cri.h"
+#include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/gc.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/pull.h"
@@ -53,6 +54,15 @@ static int load_object(struct metadata *m, const struct record *r, struct arena 
 	return q ? objects_load(&m->objects, q) : -EBADMSG;
 }
 
+static int load_ctask(struct metadata *m, const struct record *r, struct arena *a) {
+	Bulkhead__CtaskRecord *q = record_decode(&bulkhead__ctask_record__descriptor, r, a);
+	struct ctask *t;
+	int e = q && q->task && q->stdio ? ctask_add(&m->ctasks, q, &t) : -EBADMSG;
+	if (e == 0)
+		t->made = true;
+	return e;
+}
+
 static const struct record_kind {
 	const char *prefix;
 	enum record_type type;
@@ -68,6 +78,7 @@ static const struct record_kind {
 	{ "l/", RECORD_LAYER, STORE_IMAGES, load_layer, "the record is no layer" },
 	{ "o/", RECORD_OBJECT, STORE_IMAGES, load_object, "the record is no object, or a second one of its name" },
 	{ "o/", RECORD_OBJECT, STORE_PODS, load_object, "the record is no object, or a second one of its name" },
+	{ "t/", RECORD_CTASK, STORE_PODS, load_ctask, "the record is no task, or a second one of its container" },
 };
 
 struct loading {
@@ -210,7 +221,7 @@ void metadata_link_down(struct metadata *m, enum role peer) {
 static void task_exited(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__TaskExit *e = (const Bulkhead__TaskExit *)request;
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
-	struct map_node *n = map_find(&m->model.container_ids, e->container_id);
+	struct map_node *n = ctask_exited(m, e) ? NULL : map_find(&m->model.container_ids, e->container_id);
 	struct container *c = n ? container_of(n, struct container, by_id) : NULL;
 	if (c && c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP) {
 		if (exit_is_of(e, c->record->task))
@@ -248,6 +259,8 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	m->pull_id = (uint64_t)clock_real();
 	model_init(&m->model);
 	objects_init(&m->objects);
+	ctasks_init(&m->ctasks);
+	bus_init(&m->bus);
 	events_init(&m->events);
 	list_init(&m->gate);
 	list_init(&m->read_gate);
@@ -277,6 +290,7 @@ void metadata_deinit(struct metadata *m) {
 	events_deinit(&m->events);
 	store_close(m->store);
 	model_deinit(&m->model);
+	ctasks_deinit(&m->ctasks);
 	objects_deinit(&m->objects);
 	map_deinit(&m->layer_jobs);
 	arena_deinit(&m->runtime_arena);
@@ -329,6 +343,21 @@ ROW(object_create)
 ROW(object_update)
 ROW(object_delete)
 ROW(lease_change)
+ROW(bus_follow)
+ROW(bus_publish)
+ROW(ctask_create)
+ROW(ctask_start)
+ROW(ctask_delete)
+ROW(ctask_get)
+ROW(ctask_list)
+ROW(ctask_wait)
+ROW(ctask_kill)
+ROW(ctask_exec)
+ROW(ctask_resize)
+ROW(ctask_close_stdin)
+ROW(ctask_freeze)
+ROW(ctask_pids)
+ROW(ctask_update)
 ROW(admin_pull)
 ROW(admin_inspect)
 ROW(cri_exec)
@@ -388,6 +417,21 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(object_update),
 	HANDLER(object_delete),
 	HANDLER(lease_change),
+	HANDLER(bus_follow),
+	HANDLER(bus_publish),
+	HANDLER(ctask_create),
+	HANDLER(ctask_start),
+	HANDLER(ctask_delete),
+	HANDLER(ctask_get),
+	HANDLER(ctask_list),
+	HANDLER(ctask_wait),
+	HANDLER(ctask_kill),
+	HANDLER(ctask_exec),
+	HANDLER(ctask_resize),
+	HANDLER(ctask_close_stdin),
+	HANDLER(ctask_freeze),
+	HANDLER(ctask_pids),
+	HANDLER(ctask_update),
 	HANDLER(admin_pull),
 	HANDLER(admin_inspect),
 	HANDLER(cri_exec),

@@ -10,7 +10,9 @@
 #include "boot/boot.h"
 #include "msg/typed.h"
 #include "workers/metadata/event.h"
+#include "workers/metadata/ctask/ctasks.h"
 #include "workers/metadata/model.h"
+#include "workers/metadata/object/bus.h"
 #include "workers/metadata/object/object.h"
 #include "workers/metadata/op.h"
 #include "workers/metadata/store/store.h"
@@ -31,6 +33,8 @@ struct metadata {
 	struct store *store;
 	struct model model;
 	struct objects objects;
+	struct ctasks ctasks;
+	struct bus bus;
 	struct events events;
 	struct list ops; /* struct op: all that are under way */
 

@@ -21,7 +21,7 @@
 #include <errno.h>
 
 extern const struct grpc_method ctd_containers_methods[], ctd_namespaces_methods[], ctd_leases_methods[],
-    ctd_images_methods[];
+    ctd_images_methods[], ctd_tasks_methods[];
 
 /* The header fields that the calls read. */
 extern const char *const ctd_headers[];

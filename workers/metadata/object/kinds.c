@@ -4,7 +4,7 @@
  */
 #include "workers/metadata/object/object.h"
 
-#include "workers/metadata/metadata.h"
+#include "workers/metadata/ctask/ctask.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -26,6 +26,14 @@ static int container_check(const Bulkhead__Object *o, struct fault *fault) {
 				 "container \"%s\": snapshot_key \"%.200s\" needs a snapshotter", o->id->key,
 				 b->snapshot_key);
 	return 0;
+}
+
+static int container_may_delete(struct metadata *m, const struct object *o, struct fault *fault) {
+	const Bulkhead__ObjectKey *id = o->record->id;
+	if (!ctask_find(&m->ctasks, id->namespace_, id->key))
+		return 0;
+	return fault_set(fault, FAULT_FAILED_PRECONDITION,
+			 "container \"%s\" in namespace \"%s\" has a task: delete that first", id->key, id->namespace_);
 }
 
 static const char *after(const char *path, const char *prefix) {
@@ -172,6 +180,7 @@ static const struct object_kind kinds[OBJECT_KINDS] = {
 		.check = container_check,
 		.take = container_take,
 		.paths = container_paths,
+		.may_delete = container_may_delete,
 	},
 	[KIND(IMAGE)] = {
 		.name = "image",

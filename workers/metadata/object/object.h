@@ -97,6 +97,13 @@ const char *object_text(const Bulkhead__ObjectKey *id, char ret_text[OBJECT_TEXT
 int object_merge(const Bulkhead__Object *old, const Bulkhead__Object *new, char *const *paths, size_t n_paths,
 		 struct arena *a, Bulkhead__Object **ret_merged, struct fault *fault) NODISCARD;
 
+/* --- mounts.c --- */
+
+/* The snapshot object that mounts are of, as Snapshots gave them out; NULL:
+ * they are the client's own. */
+const struct object *snapshot_of_mounts(struct metadata *m, const char *namespace, Grpc__Mount *const *mounts,
+					size_t n);
+
 /* --- views, in views.c --- */
 
 /* Objects of NAMESPACE_CRI that stand for what the CRI has made. Built in the

@@ -18,6 +18,7 @@ enum record_type {
 	RECORD_LAYER = 4,
 	RECORD_EVENT = 5,
 	RECORD_OBJECT = 6,
+	RECORD_CTASK = 7,
 };
 
 /* Larger than any label set that fits a CRI request of ordinary use, small

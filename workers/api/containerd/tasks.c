@@ -1,0 +1,380 @@
+/*
+ * containerd.services.tasks.v1.Tasks. The specification of another process is
+ * parsed here, as the container's is. Options of a runtime are for runtimes
+ * that aren't ours: what they could change (other programs, other folders) a
+ * client has no say in.
+ */
+#include "workers/api/containerd/containerd.h"
+
+#include "containerd/runc_options.pb-c.h"
+#include "containerd/tasks.pb-c.h"
+#include "workers/api/containerd/oci_json.h"
+
+#include <string.h>
+
+#define T(name) Containerd__Services__Tasks__V1__##name
+#define T_INIT(name) CONTAINERD__SERVICES__TASKS__V1__##name##__INIT
+#define P(name) Containerd__V1__Types__##name
+#define P_INIT(name) CONTAINERD__V1__TYPES__##name##__INIT
+
+/* --- parts of requests ------------------------------------------------------ */
+
+static Bulkhead__CtaskKey *key(struct grpc_translation *t, const char *container_id, const char *exec_id) {
+	Bulkhead__CtaskKey *k = CTD_NEW(t->arena, Bulkhead__CtaskKey, BULKHEAD__CTASK_KEY__INIT);
+	if (k) {
+		k->namespace_ = ctd_namespace(t);
+		k->container_id = (char *)(uintptr_t)container_id;
+		k->exec_id = (char *)(uintptr_t)exec_id;
+	}
+	return k;
+}
+
+/* Rows whose request is the key alone. */
+static int key_request(struct grpc_translation *t, const char *container_id, const char *exec_id,
+		       ProtobufCMessage **ret_internal, struct fault *fault) {
+	Bulkhead__CtaskKey *k = key(t, container_id, exec_id);
+	if (!k)
+		return ctd_no_memory(fault);
+	*ret_internal = &k->base;
+	return 0;
+}
+
+static Bulkhead__Stdio *stdio(struct grpc_translation *t, char *in, char *out, char *err, bool terminal) {
+	Bulkhead__Stdio *s = CTD_NEW(t->arena, Bulkhead__Stdio, BULKHEAD__STDIO__INIT);
+	if (s) {
+		s->stdin = in;
+		s->stdout = out;
+		s->stderr = err;
+		s->terminal = terminal;
+	}
+	return s;
+}
+
+/* --- life ------------------------------------------------------------------- */
+
+static Grpc__Mount **mounts(struct grpc_translation *t, Containerd__Types__Mount *const *from, size_t n) {
+	Grpc__Mount **to = arena_alloc(t->arena, (n + 1) * sizeof(*to));
+	for (size_t i = 0; to && i < n; i++) {
+		if (!(to[i] = CTD_NEW(t->arena, Grpc__Mount, GRPC__MOUNT__INIT)))
+			return NULL;
+		to[i]->type = from[i]->type;
+		to[i]->source = from[i]->source;
+		to[i]->destination = from[i]->target; /* below the root */
+		to[i]->options = from[i]->options;
+		to[i]->n_options = from[i]->n_options;
+	}
+	return to;
+}
+
+static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	const T(CreateTaskRequest) *q = (const T(CreateTaskRequest) *)request;
+	Bulkhead__CtaskCreateRequest *i =
+	    CTD_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
+	if (!i || !(i->key = key(t, q->container_id, "")) || !(i->rootfs = mounts(t, q->rootfs, q->n_rootfs)) ||
+	    !(i->stdio = stdio(t, q->stdin, q->stdout, q->stderr, q->terminal)))
+		return ctd_no_memory(fault);
+	if (q->checkpoint)
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "task \"%.76s\": no task is made from a checkpoint here",
+				 q->container_id);
+	i->n_rootfs = q->n_rootfs;
+	*ret_internal = &i->base;
+	/* The reply has the container's id. */
+	t->state = arena_strdup(t->kept, q->container_id);
+	return t->state ? 0 : ctd_no_memory(fault);
+}
+
+static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+			struct fault *fault) {
+	T(CreateTaskResponse) *a = CTD_NEW(t->arena, T(CreateTaskResponse), T_INIT(CREATE_TASK_RESPONSE));
+	if (!a)
+		return ctd_no_memory(fault);
+	a->container_id = t->state ? t->state : (char *)"";
+	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
+	*ret_reply = &a->base;
+	return 0;
+}
+
+static int start(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		 struct fault *fault) {
+	const T(StartRequest) *q = (const T(StartRequest) *)request;
+	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+}
+
+static int start_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		       struct fault *fault) {
+	T(StartResponse) *a = CTD_NEW(t->arena, T(StartResponse), T_INIT(START_RESPONSE));
+	if (!a)
+		return ctd_no_memory(fault);
+	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
+	*ret_reply = &a->base;
+	return 0;
+}
+
+static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	return key_request(t, ((const T(DeleteTaskRequest) *)request)->container_id, "", ret_internal, fault);
+}
+
+static int drop_process(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+			struct fault *fault) {
+	const T(DeleteProcessRequest) *q = (const T(DeleteProcessRequest) *)request;
+	if (!*q->exec_id)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "delete a process of task \"%.76s\": its id is missing",
+				 q->container_id);
+	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+}
+
+static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		      struct fault *fault) {
+	const Bulkhead__CtaskExit *e = (const Bulkhead__CtaskExit *)internal;
+	T(DeleteResponse) *a = CTD_NEW(t->arena, T(DeleteResponse), T_INIT(DELETE_RESPONSE));
+	if (!a)
+		return ctd_no_memory(fault);
+	a->id = e->key ? e->key->exec_id : (char *)"";
+	a->pid = e->pid;
+	a->exit_status = e->exit_status;
+	a->exited_at = ctd_time(t, e->exited_at);
+	*ret_reply = &a->base;
+	return 0;
+}
+
+static int wait(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	const T(WaitRequest) *q = (const T(WaitRequest) *)request;
+	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+}
+
+static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		      struct fault *fault) {
+	const Bulkhead__CtaskExit *e = (const Bulkhead__CtaskExit *)internal;
+	T(WaitResponse) *a = CTD_NEW(t->arena, T(WaitResponse), T_INIT(WAIT_RESPONSE));
+	if (!a)
+		return ctd_no_memory(fault);
+	a->exit_status = e->exit_status;
+	a->exited_at = ctd_time(t, e->exited_at);
+	*ret_reply = &a->base;
+	return 0;
+}
+
+/* --- looking ---------------------------------------------------------------- */
+
+static P(Process) * process(struct grpc_translation *t, const Bulkhead__CtaskProcess *from) {
+	P(Process) *to = CTD_NEW(t->arena, P(Process), P_INIT(PROCESS));
+	if (!to || !from->key)
+		return NULL;
+	to->container_id = from->key->container_id;
+	to->id = *from->key->exec_id ? from->key->exec_id : from->key->container_id;
+	to->pid = from->pid;
+	to->status = (P(Status))from->status; /* the same numbers */
+	if (from->stdio) {
+		to->stdin = from->stdio->stdin;
+		to->stdout = from->stdio->stdout;
+		to->stderr = from->stdio->stderr;
+		to->terminal = from->stdio->terminal;
+	}
+	to->exit_status = from->exit_status;
+	to->exited_at = ctd_time(t, from->exited_at);
+	return to;
+}
+
+static int get(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+	       struct fault *fault) {
+	const T(GetRequest) *q = (const T(GetRequest) *)request;
+	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+}
+
+static int get_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		     struct fault *fault) {
+	T(GetResponse) *a = CTD_NEW(t->arena, T(GetResponse), T_INIT(GET_RESPONSE));
+	if (!a || !(a->process = process(t, (const Bulkhead__CtaskProcess *)internal)))
+		return ctd_no_memory(fault);
+	*ret_reply = &a->base;
+	return 0;
+}
+
+/* The filter means nothing to containerd either. */
+static int list(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	Bulkhead__CtaskListRequest *q =
+	    CTD_NEW(t->arena, Bulkhead__CtaskListRequest, BULKHEAD__CTASK_LIST_REQUEST__INIT);
+	if (!q)
+		return ctd_no_memory(fault);
+	q->namespace_ = ctd_namespace(t);
+	*ret_internal = &q->base;
+	return *q->namespace_ ? 0 : fault_set(fault, FAULT_INVALID_ARGUMENT, "a namespace is required");
+}
+
+static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		      struct fault *fault) {
+	const Bulkhead__CtaskList *l = (const Bulkhead__CtaskList *)internal;
+	T(ListTasksResponse) *a = CTD_NEW(t->arena, T(ListTasksResponse), T_INIT(LIST_TASKS_RESPONSE));
+	if (!a || !(a->tasks = arena_alloc(t->arena, (l->n_tasks + 1) * sizeof(*a->tasks))))
+		return ctd_no_memory(fault);
+	for (; a->n_tasks < l->n_tasks; a->n_tasks++)
+		if (!(a->tasks[a->n_tasks] = process(t, l->tasks[a->n_tasks])))
+			return ctd_no_memory(fault);
+	*ret_reply = &a->base;
+	return 0;
+}
+
+static int pids(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	return key_request(t, ((const T(ListPidsRequest) *)request)->container_id, "", ret_internal, fault);
+}
+
+/* Which exec a pid is of, in the form of runc's shim. */
+static Google__Protobuf__Any *pid_details(struct grpc_translation *t, const char *exec_id) {
+	Containerd__Runc__V1__ProcessDetails d = CONTAINERD__RUNC__V1__PROCESS_DETAILS__INIT;
+	Google__Protobuf__Any *any = CTD_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
+	d.exec_id = (char *)(uintptr_t)exec_id;
+	size_t size = protobuf_c_message_get_packed_size(&d.base);
+	if (!any || !(any->value.data = arena_alloc(t->arena, size)))
+		return NULL;
+	any->type_url = (char *)"containerd.runc.v1.ProcessDetails";
+	any->value.len = protobuf_c_message_pack(&d.base, any->value.data);
+	return any;
+}
+
+static int pids_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		      struct fault *fault) {
+	const Bulkhead__TaskPidsReply *l = (const Bulkhead__TaskPidsReply *)internal;
+	T(ListPidsResponse) *a = CTD_NEW(t->arena, T(ListPidsResponse), T_INIT(LIST_PIDS_RESPONSE));
+	if (!a || !(a->processes = arena_alloc(t->arena, (l->n_pids + 1) * sizeof(*a->processes))))
+		return ctd_no_memory(fault);
+	for (; a->n_processes < l->n_pids; a->n_processes++) {
+		const Bulkhead__TaskPidsReply__Pid *from = l->pids[a->n_processes];
+		P(ProcessInfo) *to = CTD_NEW(t->arena, P(ProcessInfo), P_INIT(PROCESS_INFO));
+		if (!to || (*from->exec_id && !(to->info = pid_details(t, from->exec_id))))
+			return ctd_no_memory(fault);
+		to->pid = (uint32_t)from->pid;
+		a->processes[a->n_processes] = to;
+	}
+	*ret_reply = &a->base;
+	return 0;
+}
+
+/* --- processes -------------------------------------------------------------- */
+
+static int kill(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	const T(KillRequest) *q = (const T(KillRequest) *)request;
+	Bulkhead__CtaskKillRequest *k =
+	    CTD_NEW(t->arena, Bulkhead__CtaskKillRequest, BULKHEAD__CTASK_KILL_REQUEST__INIT);
+	if (!k || !(k->key = key(t, q->container_id, q->exec_id)))
+		return ctd_no_memory(fault);
+	if (q->signal < 1 || q->signal > 64)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "kill task \"%.76s\": there is no signal %u",
+				 q->container_id, q->signal);
+	k->signal = q->signal;
+	k->all = q->all;
+	*ret_internal = &k->base;
+	return 0;
+}
+
+static int exec(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	const T(ExecProcessRequest) *q = (const T(ExecProcessRequest) *)request;
+	Bulkhead__CtaskExecRequest *x =
+	    CTD_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
+	if (!x || !(x->key = key(t, q->container_id, q->exec_id)) ||
+	    !(x->stdio = stdio(t, q->stdin, q->stdout, q->stderr, q->terminal)))
+		return ctd_no_memory(fault);
+	*ret_internal = &x->base;
+	if (!q->spec)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "execute in task \"%.76s\": the specification of the process is missing",
+				 q->container_id);
+	int r = oci_json_process(t->arena, q->spec->value.data, q->spec->value.len, &x->process, fault);
+	if (r < 0)
+		return fault_prefix(fault, r, "execute in task \"%.76s\"", q->container_id);
+	x->process->terminal = q->terminal;
+	return 0;
+}
+
+static int resize(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	const T(ResizePtyRequest) *q = (const T(ResizePtyRequest) *)request;
+	Bulkhead__CtaskResizeRequest *z =
+	    CTD_NEW(t->arena, Bulkhead__CtaskResizeRequest, BULKHEAD__CTASK_RESIZE_REQUEST__INIT);
+	if (!z || !(z->key = key(t, q->container_id, q->exec_id)))
+		return ctd_no_memory(fault);
+	z->width = q->width;
+	z->height = q->height;
+	*ret_internal = &z->base;
+	return 0;
+}
+
+static int close_io(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		    struct fault *fault) {
+	const T(CloseIORequest) *q = (const T(CloseIORequest) *)request;
+	if (!q->stdin)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "close streams of task \"%.76s\": only stdin can be closed", q->container_id);
+	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+}
+
+/* --- the whole container ---------------------------------------------------- */
+
+static int freeze(struct grpc_translation *t, const char *container_id, bool frozen, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	Bulkhead__CtaskFreezeRequest *z =
+	    CTD_NEW(t->arena, Bulkhead__CtaskFreezeRequest, BULKHEAD__CTASK_FREEZE_REQUEST__INIT);
+	if (!z || !(z->key = key(t, container_id, "")))
+		return ctd_no_memory(fault);
+	z->frozen = frozen;
+	*ret_internal = &z->base;
+	return 0;
+}
+
+static int pause(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		 struct fault *fault) {
+	return freeze(t, ((const T(PauseTaskRequest) *)request)->container_id, true, ret_internal, fault);
+}
+
+static int resume(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	return freeze(t, ((const T(ResumeTaskRequest) *)request)->container_id, false, ret_internal, fault);
+}
+
+static int update(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	const T(UpdateTaskRequest) *q = (const T(UpdateTaskRequest) *)request;
+	Bulkhead__CtaskUpdateRequest *u =
+	    CTD_NEW(t->arena, Bulkhead__CtaskUpdateRequest, BULKHEAD__CTASK_UPDATE_REQUEST__INIT);
+	if (!u || !(u->key = key(t, q->container_id, "")))
+		return ctd_no_memory(fault);
+	*ret_internal = &u->base;
+	if (!q->resources)
+		return 0; /* refused where it is looked at */
+	int r = oci_json_resources(t->arena, q->resources->value.data, q->resources->value.len, &u->resources, fault);
+	return r < 0 ? fault_prefix(fault, r, "update task \"%.76s\"", q->container_id) : 0;
+}
+
+static const struct grpc_translator on_create = { create, create_reply }, on_start = { start, start_reply },
+				    on_delete = { drop, drop_reply }, on_delete_process = { drop_process, drop_reply },
+				    on_get = { get, get_reply }, on_list = { list, list_reply },
+				    on_kill = { kill, ctd_empty }, on_exec = { exec, ctd_empty },
+				    on_resize = { resize, ctd_empty }, on_close_io = { close_io, ctd_empty },
+				    on_pause = { pause, ctd_empty }, on_resume = { resume, ctd_empty },
+				    on_pids = { pids, pids_reply }, on_update = { update, ctd_empty },
+				    on_wait = { wait, wait_reply };
+
+const struct grpc_method ctd_tasks_methods[] = {
+	{ .name = "Create", .number = MSG_ctask_create, .translator = &on_create, .changes = true },
+	{ .name = "Start", .number = MSG_ctask_start, .translator = &on_start, .changes = true },
+	{ .name = "Delete", .number = MSG_ctask_delete, .translator = &on_delete, .changes = true },
+	{ .name = "DeleteProcess", .number = MSG_ctask_delete, .translator = &on_delete_process, .changes = true },
+	{ .name = "Get", .number = MSG_ctask_get, .translator = &on_get },
+	{ .name = "List", .number = MSG_ctask_list, .translator = &on_list },
+	{ .name = "Kill", .number = MSG_ctask_kill, .translator = &on_kill, .changes = true },
+	{ .name = "Exec", .number = MSG_ctask_exec, .translator = &on_exec, .changes = true },
+	{ .name = "ResizePty", .number = MSG_ctask_resize, .translator = &on_resize },
+	{ .name = "CloseIO", .number = MSG_ctask_close_stdin, .translator = &on_close_io },
+	{ .name = "Pause", .number = MSG_ctask_freeze, .translator = &on_pause, .changes = true },
+	{ .name = "Resume", .number = MSG_ctask_freeze, .translator = &on_resume, .changes = true },
+	{ .name = "ListPids", .number = MSG_ctask_pids, .translator = &on_pids },
+	{ .name = "Update", .number = MSG_ctask_update, .translator = &on_update, .changes = true },
+	{ .name = "Wait", .number = MSG_ctask_wait, .translator = &on_wait },
+	{ 0 },
+};

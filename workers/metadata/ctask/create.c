@@ -1,0 +1,296 @@
+/*
+ * ctask_create: pod -> root -> process -> record.
+ *
+ * The namespaces of the specification say what the pod is: one that is missing
+ * is the host's, one with a path is joined, and any other is the pod's own. A
+ * network namespace of its own has no network, as containerd's clients expect:
+ * they bring it.
+ */
+#include "workers/metadata/ctask/ctask.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "workers/metadata/cri.h"
+#include "workers/metadata/lifecycle.h"
+#include "workers/metadata/object/object.h"
+#include "workers/metadata/sweep.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct create_op {
+	struct op op;
+	struct ctask *t;
+	struct arena arena; /* of the request's copy, and of the container's */
+	const Bulkhead__CtaskCreateRequest *request;
+	const Bulkhead__ContainerBody *container;
+	int root; /* detached mount; -1: the client's own mounts, or a path */
+};
+
+static struct create_op *create_of(struct op *op) {
+	return container_of(op, struct create_op, op);
+}
+
+/* --- namespaces ------------------------------------------------------------- */
+
+static const Grpc__LinuxNamespace *namespace_of(const Grpc__Spec *spec, const char *type) {
+	for (size_t i = 0; spec->linux && i < spec->linux->n_namespaces; i++)
+		if (strcmp(spec->linux->namespaces[i]->type, type) == 0)
+			return spec->linux->namespaces[i];
+	return NULL;
+}
+
+static Bulkhead__NamespaceMode mode_of(const Grpc__Spec *spec, const char *type) {
+	return namespace_of(spec, type) ? BULKHEAD__NAMESPACE_MODE__POD : BULKHEAD__NAMESPACE_MODE__NODE;
+}
+
+/* --- the pod ---------------------------------------------------------------- */
+
+static void pod_started(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault)
+		op_fail_below(op, answer->fault);
+	else
+		op_next(op);
+}
+
+static int pod_joins(const Grpc__Spec *spec, struct arena *a, Bulkhead__SandboxStartRequest *q) {
+	static const char *const types[] = { "network", "ipc", "uts" };
+	q->join = arena_alloc(a, ARRAY_SIZE(types) * sizeof(*q->join));
+	for (size_t i = 0; q->join && i < ARRAY_SIZE(types); i++) {
+		const Grpc__LinuxNamespace *n = namespace_of(spec, types[i]);
+		if (n && *n->path)
+			q->join[q->n_join++] = (Grpc__LinuxNamespace *)(uintptr_t)n;
+	}
+	return q->join ? 0 : -ENOMEM;
+}
+
+static void pod_start(struct op *op) {
+	struct create_op *c = create_of(op);
+	const Grpc__Spec *spec = c->container->parsed;
+	Bulkhead__SandboxStartRequest q = BULKHEAD__SANDBOX_START_REQUEST__INIT;
+	q.id = c->t->record->sandbox_id;
+	q.name = c->t->record->container_id;
+	q.namespace_ = c->t->record->namespace_;
+	q.bare = true;
+	q.network = mode_of(spec, "network");
+	q.ipc = mode_of(spec, "ipc");
+	q.pid = BULKHEAD__NAMESPACE_MODE__CONTAINER;
+	const Grpc__LinuxNamespace *uts = namespace_of(spec, "uts");
+	if (uts && !*uts->path)
+		q.hostname = *spec->hostname ? spec->hostname : c->t->record->container_id;
+	if (pod_joins(spec, &c->arena, &q) < 0) {
+		fault_errno(&op->fault, ENOMEM, "start");
+		op_fail(op);
+		return;
+	}
+	struct msg_context context = op_context(op, SANDBOX_START_TIMEOUT_NS);
+	sandbox_start_send(op->m->task, &context, &q, NULL, 0, pod_started, op);
+}
+
+static void pod_undo(struct op *op) {
+	sweep_sandbox(op->m, create_of(op)->t->record->sandbox_id);
+}
+
+/* --- the root --------------------------------------------------------------- */
+
+static void root_mounted(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault) {
+		op_fail_below(op, answer->fault);
+		return;
+	}
+	create_of(op)->root = take_fd(&answer->fds[0]);
+	op_next(op);
+}
+
+static void root_mount(struct op *op) {
+	struct create_op *c = create_of(op);
+	const struct object *s =
+	    snapshot_of_mounts(op->m, c->t->record->namespace_, c->request->rootfs, c->request->n_rootfs);
+	if (!s) {
+		op_next(op);
+		return;
+	}
+	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
+	bool view = s->record->snapshot->kind == BULKHEAD__SNAPSHOT_KIND__SNAPSHOT_VIEW;
+	q.key = view ? (char *)"" : s->record->snapshot->disk;
+	q.parents = s->record->snapshot->layers;
+	q.n_parents = s->record->snapshot->n_layers;
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	snapshot_mount_send(op->m->snapshot, &context, &q, NULL, 0, root_mounted, op);
+}
+
+/* --- the process ------------------------------------------------------------ */
+
+static void process_created(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	struct ctask *t = create_of(op)->t;
+	if (answer->fault) {
+		op_fail_below(op, answer->fault);
+		return;
+	}
+	/* Both rows have this reply. */
+	const Bulkhead__TaskCreateReply *a = task_create_answer(answer);
+	t->record->task = message_copy(&t->arena, &a->base);
+	t->record->status = CTASK(CREATED);
+	if (t->record->task) {
+		op_next(op);
+		return;
+	}
+	fault_errno(&op->fault, ENOMEM, "record");
+	op_fail(op);
+}
+
+static void process_create(struct op *op) {
+	struct create_op *c = create_of(op);
+	Bulkhead__TaskCreateRequest q = BULKHEAD__TASK_CREATE_REQUEST__INIT;
+	Grpc__Spec *spec = c->container->parsed;
+	q.sandbox_id = c->t->record->sandbox_id;
+	q.container_id = c->t->record->container_id;
+	q.spec = spec;
+	q.stdio = c->request->stdio;
+	q.pid_mode = namespace_of(spec, "pid") ? BULKHEAD__NAMESPACE_MODE__CONTAINER : BULKHEAD__NAMESPACE_MODE__NODE;
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	if (c->root >= 0) {
+		task_create_send(op->m->task, &context, &q, &c->root, 1, process_created, op);
+		fd_replace(&c->root, -1);
+		return;
+	}
+	q.rootfs = c->request->rootfs;
+	q.n_rootfs = c->request->n_rootfs;
+	task_create_bare_send(op->m->task, &context, &q, NULL, 0, process_created, op);
+}
+
+/* --- the record ------------------------------------------------------------- */
+
+static void create_record(struct op *op) {
+	struct ctask *t = create_of(op)->t;
+	int r = ctask_save(op->m, t);
+	if (r < 0) {
+		op_fail_store(op, r);
+		return;
+	}
+	t->made = true;
+	op_commit(op, STORE_PODS);
+}
+
+static void create_unrecord(struct op *op) {
+	struct ctask *t = create_of(op)->t;
+	if (t->made && ctask_unsave(op->m, t) < 0)
+		log_event(LOG_WARN, "record not deleted", "container", t->record->container_id, NULL);
+	t->made = false;
+}
+
+static const struct op_step create_steps[] = {
+	{ .name = "start its pod", .run = pod_start, .undo = pod_undo },
+	{ .name = "mount its root", .run = root_mount },
+	{ .name = "create its process", .run = process_create },
+	{ .name = "record", .run = create_record, .undo = create_unrecord },
+	{ .name = NULL },
+};
+
+static void create_answer(struct op *op, struct msg_request *r) {
+	Bulkhead__CtaskPid a = BULKHEAD__CTASK_PID__INIT;
+	a.pid = (uint32_t)create_of(op)->t->record->task->pid;
+	ctask_create_reply(r, &a, NULL, 0);
+}
+
+static void create_free(struct op *op) {
+	struct create_op *c = create_of(op);
+	if (c->t->made) {
+		ctask_tell(op->m, "/tasks/create", c->t, NULL);
+		ctask_ended_meanwhile(op->m, c->t, NULL);
+	} else {
+		ctask_free(&op->m->ctasks, c->t);
+	}
+	fd_close(c->root);
+	arena_deinit(&c->arena);
+	free(c);
+}
+
+static const struct op_class create_class = {
+	.name = "create task",
+	.steps = create_steps,
+	.answer = create_answer,
+	.free = create_free,
+};
+
+/* --- the request ------------------------------------------------------------ */
+
+static int create_check(struct metadata *m, const Bulkhead__CtaskCreateRequest *q, const struct object **ret_container,
+			struct fault *fault) {
+	char text[CTASK_TEXT_MAX];
+	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
+	if (!q->key || *q->key->exec_id || !q->stdio)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "create task: the container's id is missing");
+	id.kind = BULKHEAD__OBJECT_KIND__OBJECT_CONTAINER;
+	id.namespace_ = q->key->namespace_;
+	id.key = q->key->container_id;
+	if (object_key_check(&id, fault) < 0)
+		return -EINVAL;
+	const struct object *o = object_find(&m->objects, id.kind, id.namespace_, id.key);
+	if (!o)
+		return fault_set(fault, FAULT_NOT_FOUND, "container \"%s\" in namespace \"%s\": not found", id.key,
+				 id.namespace_);
+	if (ctask_find(&m->ctasks, id.namespace_, id.key))
+		return fault_set(fault, FAULT_ALREADY_EXISTS, "%s: already exists", ctask_text(q->key, text));
+	const Bulkhead__ContainerBody *b = o->record->container;
+	if (!b->parsed || !b->parsed->process)
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" can't run: %s", id.key,
+				 b->parsed ? "its specification has no process" : b->spec_fault);
+	const Grpc__LinuxNamespace *pid = namespace_of(b->parsed, "pid");
+	if (pid && *pid->path)
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "container \"%s\": a pid namespace at a path (%.200s) can't be joined", id.key,
+				 pid->path);
+	*ret_container = o;
+	return 0;
+}
+
+static int task_new(struct metadata *m, const Bulkhead__CtaskCreateRequest *q, struct ctask **ret_task) {
+	Bulkhead__CtaskRecord record = BULKHEAD__CTASK_RECORD__INIT;
+	char pod[ID_SIZE];
+	id_random(pod);
+	record.namespace_ = q->key->namespace_;
+	record.container_id = q->key->container_id;
+	record.sandbox_id = pod;
+	record.owns_pod = true;
+	record.stdio = q->stdio;
+	return ctask_add(&m->ctasks, &record, ret_task);
+}
+
+static int create_begin(struct metadata *m, struct msg_request *r, const Bulkhead__CtaskCreateRequest *q,
+			const struct object *container) {
+	struct create_op *c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->root = -1;
+	arena_init(&c->arena, 0);
+	c->request = message_copy(&c->arena, &q->base);
+	c->container = message_copy(&c->arena, &container->record->container->base);
+	int e = c->request && c->container ? task_new(m, q, &c->t) : -ENOMEM;
+	if (e < 0) {
+		arena_deinit(&c->arena);
+		free(c);
+		return e;
+	}
+	op_init(&c->op, &create_class, m, &c->t->op, q->key->container_id, r);
+	op_join(&c->op, r);
+	op_start(&c->op);
+	return 0;
+}
+
+void ctask_create(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskCreateRequest *q = (const Bulkhead__CtaskCreateRequest *)request;
+	const struct object *container = NULL;
+	struct fault fault;
+	if (metadata_gate(m, r, request, ctask_create))
+		return;
+	int e = create_check(m, q, &container, &fault);
+	if (e == 0 && (e = create_begin(m, r, q, container)) < 0)
+		fault_errno(&fault, e, "create task \"%s\"", q->key->container_id);
+	if (e < 0)
+		msg_fail(r, &fault);
+}

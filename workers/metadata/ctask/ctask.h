@@ -1,0 +1,85 @@
+/*
+ * Tasks of containers that are objects: at most one per container, from its
+ * creation to its deletion, and the processes that were added to it.
+ *
+ *   CREATED   the process is there and waits for the word to go
+ *   RUNNING   PAUSED  STOPPED: its end is known and kept until the deletion
+ *
+ * Each lives in a pod of its own, made and removed with it. The record is
+ * written once the process is there: a pod without a record is stopped by the
+ * reconciliation, so a crash in between leaves nothing.
+ *
+ *   model.c      the tasks in memory and in the store
+ *   create.c     pod -> root -> process -> record
+ *   start.c      of the first process or of an added one
+ *   delete.c     of both; with the first one goes the pod
+ *   process.c    what is asked of a process and answered by the task worker
+ *   list.c       get, list, wait
+ *   reconcile.c  after an absence of the task worker, or of this one
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/fault.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "internal/ctask.pb-c.h"
+#include "workers/metadata/metadata.h"
+
+struct ctask {
+	struct list node; /* ctasks.all, oldest first */
+	struct map_node by_name;
+	struct map_node by_pod;
+	struct arena arena;
+	Bulkhead__CtaskRecord *record;
+	struct op *op;
+	bool made;	   /* there is a record in the store; before that nobody sees it */
+	struct list waits; /* struct ctask_wait */
+};
+
+#define CTASK(status) BULKHEAD__CTASK_STATUS__CTASK_##status
+#define CTASK_TEXT_MAX 256
+
+/* --- model.c --- */
+
+/* A copy of the record. -EEXIST, -EINVAL, -ENOMEM. */
+int ctask_add(struct ctasks *c, const Bulkhead__CtaskRecord *record, struct ctask **ret_task);
+void ctask_free(struct ctasks *c, struct ctask *t);
+struct ctask *ctask_find(const struct ctasks *c, const char *namespace, const char *container_id);
+struct ctask *ctask_find_pod(const struct ctasks *c, const char *sandbox_id);
+Bulkhead__CtaskExec *ctask_exec_find(const struct ctask *t, const char *exec_id);
+int ctask_save(struct metadata *m, const struct ctask *t) NODISCARD;
+int ctask_unsave(struct metadata *m, const struct ctask *t) NODISCARD;
+/* "task "web" in namespace "default"", or "process "x" of ...". */
+const char *ctask_text(const Bulkhead__CtaskKey *key, char ret_text[CTASK_TEXT_MAX]);
+/* Those that are made; NOT_FOUND with the sentence. */
+int ctask_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **ret_task, struct fault *fault) NODISCARD;
+/* And, when the key names one, the added process; else NULL. */
+int ctask_process_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **ret_task,
+		     Bulkhead__CtaskExec **ret_exec, struct fault *fault) NODISCARD;
+
+/* --- list.c --- */
+
+/* A process has ended: exec NULL for the first one. e NULL: nobody knows how
+ * (255). Nothing happens when the end is known already. */
+void ctask_ended(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec, const Bulkhead__TaskExit *e);
+void ctask_exit_fill(const struct ctask *t, const Bulkhead__CtaskExec *exec, Bulkhead__CtaskKey *key,
+		     Bulkhead__CtaskExit *ret_exit);
+/* What ctask_exited kept back while an operation ran. */
+void ctask_ended_meanwhile(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec);
+/* Fails all that wait: the task is gone. */
+void ctask_waits_end(struct ctask *t);
+
+/* --- process.c --- */
+
+/* For an event about a task; the fields of the process's. */
+void ctask_tell(struct metadata *m, const char *topic, const struct ctask *t, const Bulkhead__CtaskExec *exec);
+
+/* --- reconcile.c --- */
+
+/* True when the pod is a task's. */
+bool ctask_reconcile_pod(struct metadata *m, const Bulkhead__SandboxInfo *info);
+/* Those whose pods aren't in the list have ended. */
+void ctask_reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *l);
+/* The row task_exited; false when the pod is no task's. */
+bool ctask_exited(struct metadata *m, const Bulkhead__TaskExit *e);

@@ -1,0 +1,141 @@
+/*
+ * ctask_delete: of an added process, or of the task: then its processes are
+ * gone, its pod with them, and its record last. What fails is asked for again.
+ */
+#include "workers/metadata/ctask/ctask.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "workers/metadata/cri.h"
+#include "workers/metadata/lifecycle.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct delete_op {
+	struct op op;
+	struct ctask *t;
+	Bulkhead__CtaskExec *exec; /* NULL: the task */
+	Bulkhead__CtaskKey key;
+	Bulkhead__CtaskExit exit;
+	bool gone;
+};
+
+static struct delete_op *delete_of(struct op *op) {
+	return container_of(op, struct delete_op, op);
+}
+
+static void removed(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (answer->fault && answer->fault->code != FAULT_NOT_FOUND)
+		op_fail_below(op, answer->fault);
+	else
+		op_next(op);
+}
+
+static void delete_send(struct op *op) {
+	struct delete_op *d = delete_of(op);
+	const Bulkhead__CtaskRecord *r = d->t->record;
+	struct msg_context context = op_context(op, 0);
+	if (d->exec) {
+		Bulkhead__ProcessKey q = BULKHEAD__PROCESS_KEY__INIT;
+		q.sandbox_id = r->sandbox_id;
+		q.container_id = r->container_id;
+		q.exec_id = d->exec->id;
+		process_delete_send(op->m->task, &context, &q, NULL, 0, removed, op);
+		return;
+	}
+	Bulkhead__SandboxStopRequest q = BULKHEAD__SANDBOX_STOP_REQUEST__INIT;
+	char *ids[] = { r->container_id };
+	q.id = r->sandbox_id;
+	q.container_ids = ids;
+	q.n_container_ids = 1;
+	sandbox_stop_send(op->m->task, &context, &q, NULL, 0, removed, op);
+}
+
+static void exec_drop(Bulkhead__CtaskRecord *r, const Bulkhead__CtaskExec *exec) {
+	size_t n = 0;
+	for (size_t i = 0; i < r->n_execs; i++)
+		if (r->execs[i] != exec)
+			r->execs[n++] = r->execs[i];
+	r->n_execs = n;
+}
+
+static void delete_record(struct op *op) {
+	struct delete_op *d = delete_of(op);
+	ctask_exit_fill(d->t, d->exec, &d->key, &d->exit);
+	if (d->exec)
+		exec_drop(d->t->record, d->exec);
+	int r = d->exec ? ctask_save(op->m, d->t) : ctask_unsave(op->m, d->t);
+	if (r < 0) {
+		op_fail_store(op, r);
+		return;
+	}
+	d->gone = true;
+	op_commit(op, STORE_PODS);
+}
+
+static const struct op_step delete_steps[] = {
+	{ .name = "remove what it was", .run = delete_send },
+	{ .name = "record", .run = delete_record },
+	{ .name = NULL },
+};
+
+static void delete_answer(struct op *op, struct msg_request *r) {
+	ctask_delete_reply(r, &delete_of(op)->exit, NULL, 0);
+}
+
+static void delete_free(struct op *op) {
+	struct delete_op *d = delete_of(op);
+	if (op->fault.code == FAULT_NONE && d->gone && !d->exec) {
+		ctask_tell(op->m, "/tasks/delete", d->t, NULL);
+		ctask_free(&op->m->ctasks, d->t);
+	}
+	free(d);
+}
+
+static const struct op_class delete_class = {
+	.name = "delete task",
+	.steps = delete_steps,
+	.answer = delete_answer,
+	.free = delete_free,
+};
+
+/* What was created and never started may go; what runs may not. */
+static int delete_check(const struct ctask *t, const Bulkhead__CtaskExec *exec, const Bulkhead__CtaskKey *key,
+			struct fault *fault) {
+	char text[CTASK_TEXT_MAX];
+	Bulkhead__CtaskStatus status = exec ? exec->status : t->record->status;
+	if (status == CTASK(RUNNING) || status == CTASK(PAUSED))
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s must be stopped before it is deleted: it is %s",
+				 ctask_text(key, text), status == CTASK(PAUSED) ? "paused" : "running");
+	return 0;
+}
+
+void ctask_delete(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskKey *key = (const Bulkhead__CtaskKey *)request;
+	Bulkhead__CtaskExec *exec;
+	struct ctask *t;
+	struct fault fault;
+	if (metadata_gate(m, r, request, ctask_delete))
+		return;
+	int e = ctask_process_of(m, key, &t, &exec, &fault);
+	if (e == 0 && t->op) {
+		op_requeue(t->op, r, request, ctask_delete);
+		return;
+	}
+	if (e == 0)
+		e = delete_check(t, exec, key, &fault);
+	struct delete_op *d = e == 0 ? calloc(1, sizeof(*d)) : NULL;
+	if (e == 0 && !d)
+		fault_errno(&fault, ENOMEM, "delete task \"%s\"", key->container_id);
+	if (!d) {
+		msg_fail(r, &fault);
+		return;
+	}
+	op_init(&d->op, &delete_class, m, &t->op, key->container_id, r);
+	d->t = t;
+	d->exec = exec;
+	op_join(&d->op, r);
+	op_start(&d->op);
+}

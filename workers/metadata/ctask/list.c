@@ -1,0 +1,184 @@
+/* ctask_get, ctask_list, ctask_wait, and the ends of processes. */
+#include "workers/metadata/ctask/ctask.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "workers/metadata/cri.h"
+
+#include <string.h>
+
+#define UNKNOWN_EXIT 255
+
+struct ctask_wait {
+	struct list node;
+	struct msg_request *r;
+	const char *exec_id;
+};
+
+/* --- what is told ----------------------------------------------------------- */
+
+static void process_fill(const struct ctask *t, const Bulkhead__CtaskExec *exec, Bulkhead__CtaskKey *key,
+			 Bulkhead__CtaskProcess *ret_process) {
+	const Bulkhead__CtaskRecord *r = t->record;
+	const Bulkhead__TaskExit *exit = exec ? exec->exit : r->exit;
+	*key = (Bulkhead__CtaskKey)BULKHEAD__CTASK_KEY__INIT;
+	*ret_process = (Bulkhead__CtaskProcess)BULKHEAD__CTASK_PROCESS__INIT;
+	key->namespace_ = r->namespace_;
+	key->container_id = r->container_id;
+	key->exec_id = exec ? exec->id : (char *)"";
+	ret_process->key = key;
+	ret_process->pid = exec ? exec->pid : (uint32_t)r->task->pid;
+	ret_process->status = exec ? exec->status : r->status;
+	ret_process->stdio = exec ? exec->stdio : r->stdio;
+	ret_process->exit_status = exit ? exit->exit_code : 0;
+	ret_process->exited_at = exit ? exit->finished_at : 0;
+}
+
+void ctask_exit_fill(const struct ctask *t, const Bulkhead__CtaskExec *exec, Bulkhead__CtaskKey *key,
+		     Bulkhead__CtaskExit *ret_exit) {
+	Bulkhead__CtaskProcess p;
+	process_fill(t, exec, key, &p);
+	*ret_exit = (Bulkhead__CtaskExit)BULKHEAD__CTASK_EXIT__INIT;
+	ret_exit->key = key;
+	ret_exit->pid = p.pid;
+	ret_exit->exit_status = p.exit_status;
+	ret_exit->exited_at = p.exited_at;
+}
+
+void ctask_get(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	Bulkhead__CtaskExec *exec;
+	struct ctask *t;
+	struct fault fault;
+	if (metadata_gate_read(m, r, request, ctask_get))
+		return;
+	if (ctask_process_of(m, (const Bulkhead__CtaskKey *)request, &t, &exec, &fault) < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
+	Bulkhead__CtaskProcess p;
+	Bulkhead__CtaskKey key;
+	process_fill(t, exec, &key, &p);
+	ctask_get_reply(r, &p, NULL, 0);
+}
+
+void ctask_list(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskListRequest *q = (const Bulkhead__CtaskListRequest *)request;
+	Bulkhead__CtaskList a = BULKHEAD__CTASK_LIST__INIT;
+	if (metadata_gate_read(m, r, request, ctask_list))
+		return;
+	size_t n = m->ctasks.names.n_nodes;
+	Bulkhead__CtaskProcess *list = arena_alloc(&r->arena, (n + 1) * sizeof(*list));
+	Bulkhead__CtaskKey *keys = arena_alloc(&r->arena, (n + 1) * sizeof(*keys));
+	a.tasks = arena_alloc(&r->arena, (n + 1) * sizeof(*a.tasks));
+	if (!list || !keys || !a.tasks) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "list tasks: out of memory");
+		return;
+	}
+	list_for_each (node, &m->ctasks.all) {
+		const struct ctask *t = list_entry(node, struct ctask, node);
+		if (!t->made || strcmp(t->record->namespace_, q->namespace_) != 0)
+			continue;
+		process_fill(t, NULL, &keys[a.n_tasks], &list[a.n_tasks]);
+		a.tasks[a.n_tasks] = &list[a.n_tasks];
+		a.n_tasks++;
+	}
+	ctask_list_reply(r, &a, NULL, 0);
+}
+
+/* --- waiting ---------------------------------------------------------------- */
+
+static void wait_answer(const struct ctask *t, const Bulkhead__CtaskExec *exec, struct msg_request *r) {
+	Bulkhead__CtaskKey key;
+	Bulkhead__CtaskExit a;
+	ctask_exit_fill(t, exec, &key, &a);
+	ctask_wait_reply(r, &a, NULL, 0);
+}
+
+static void gave_up(struct msg_request *r, void *ctx) {
+	struct ctask_wait *w = ctx;
+	list_unlink(&w->node);
+	msg_failf(r, FAULT_CANCELLED, "the caller gave up");
+}
+
+void ctask_wait(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskKey *key = (const Bulkhead__CtaskKey *)request;
+	Bulkhead__CtaskExec *exec;
+	struct ctask *t;
+	struct fault fault;
+	if (metadata_gate_read(m, r, request, ctask_wait))
+		return;
+	if (ctask_process_of(m, key, &t, &exec, &fault) < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
+	if ((exec ? exec->status : t->record->status) == CTASK(STOPPED)) {
+		wait_answer(t, exec, r);
+		return;
+	}
+	struct ctask_wait *w = arena_zalloc(&r->arena, sizeof(*w));
+	if (!w) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "wait: out of memory");
+		return;
+	}
+	*w = (struct ctask_wait){ .r = r, .exec_id = key->exec_id };
+	r->cancelled = gave_up;
+	r->cancelled_ctx = w;
+	list_append(&t->waits, &w->node);
+}
+
+void ctask_waits_end(struct ctask *t) {
+	for (struct list *n; (n = list_pop(&t->waits));) {
+		struct msg_request *r = list_entry(n, struct ctask_wait, node)->r;
+		r->cancelled = NULL;
+		msg_failf(r, FAULT_NOT_FOUND, "task \"%s\": it was deleted", t->record->container_id);
+	}
+}
+
+/* --- ends ------------------------------------------------------------------- */
+
+static void waiters_answer(struct ctask *t, const Bulkhead__CtaskExec *exec) {
+	list_for_each_safe (n, &t->waits) {
+		struct ctask_wait *w = list_entry(n, struct ctask_wait, node);
+		if (strcmp(w->exec_id, exec ? exec->id : "") != 0)
+			continue;
+		list_unlink(&w->node);
+		w->r->cancelled = NULL;
+		wait_answer(t, exec, w->r);
+	}
+}
+
+static const Bulkhead__TaskExit *exit_unknown(Bulkhead__TaskExit *e, const struct ctask *t) {
+	*e = (Bulkhead__TaskExit)BULKHEAD__TASK_EXIT__INIT;
+	e->sandbox_id = t->record->sandbox_id;
+	e->container_id = t->record->container_id;
+	e->exit_code = UNKNOWN_EXIT;
+	e->finished_at = clock_real();
+	return e;
+}
+
+void ctask_ended_meanwhile(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec) {
+	const Bulkhead__TaskExit *e = exec ? exec->exit : t->record->exit;
+	if (e)
+		ctask_ended(m, t, exec, e);
+}
+
+void ctask_ended(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec, const Bulkhead__TaskExit *e) {
+	Bulkhead__CtaskStatus *status = exec ? &exec->status : &t->record->status;
+	Bulkhead__TaskExit unknown;
+	if (*status == CTASK(STOPPED))
+		return;
+	Bulkhead__TaskExit *copy = message_copy(&t->arena, e ? &e->base : &exit_unknown(&unknown, t)->base);
+	if (!copy) {
+		log_event(LOG_ERROR, "out of memory: the end of a process isn't recorded", "container",
+			  t->record->container_id, NULL);
+		return;
+	}
+	*(exec ? &exec->exit : &t->record->exit) = copy;
+	*status = CTASK(STOPPED);
+	if (t->made && ctask_save(m, t) < 0)
+		log_event(LOG_WARN, "the end of a task isn't recorded", "container", t->record->container_id, NULL);
+	if (copy->oom_killed)
+		ctask_tell(m, "/tasks/oom", t, exec);
+	ctask_tell(m, "/tasks/exit", t, exec);
+	waiters_answer(t, exec);
+}

@@ -1,0 +1,138 @@
+#include "workers/metadata/ctask/ctask.h"
+
+#include "base/sha256.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define US "\x1f" /* no valid part contains it */
+#define KEY_MAX (2 + DIGEST_SIZE)
+
+void ctasks_init(struct ctasks *c) {
+	list_init(&c->all);
+	map_init(&c->names);
+	map_init(&c->pods);
+}
+
+void ctasks_deinit(struct ctasks *c) {
+	list_for_each_safe (n, &c->all)
+		ctask_free(c, list_entry(n, struct ctask, node));
+	map_deinit(&c->names);
+	map_deinit(&c->pods);
+}
+
+static int index_add(struct ctasks *c, struct ctask *t, const char *name) {
+	int r = map_insert(&c->names, &t->by_name, name);
+	if (r < 0)
+		return r;
+	r = map_insert(&c->pods, &t->by_pod, t->record->sandbox_id);
+	if (r < 0)
+		map_remove(&c->names, &t->by_name);
+	return r;
+}
+
+int ctask_add(struct ctasks *c, const Bulkhead__CtaskRecord *record, struct ctask **ret_task) {
+	if (!id_valid(record->container_id) || !id_valid(record->namespace_) || !id_valid(record->sandbox_id))
+		return -EINVAL;
+	struct ctask *t = calloc(1, sizeof(*t));
+	if (!t)
+		return -ENOMEM;
+	arena_init(&t->arena, 0);
+	list_init(&t->waits);
+	t->record = message_copy(&t->arena, &record->base);
+	const char *name = t->record ? arena_printf(&t->arena, "%s" US "%s", record->namespace_, record->container_id)
+				     : NULL;
+	int r = name ? index_add(c, t, name) : -ENOMEM;
+	if (r < 0) {
+		arena_deinit(&t->arena);
+		free(t);
+		return r;
+	}
+	list_append(&c->all, &t->node);
+	*ret_task = t;
+	return 0;
+}
+
+void ctask_free(struct ctasks *c, struct ctask *t) {
+	ctask_waits_end(t);
+	map_remove(&c->names, &t->by_name);
+	map_remove(&c->pods, &t->by_pod);
+	list_unlink(&t->node);
+	arena_deinit(&t->arena);
+	free(t);
+}
+
+struct ctask *ctask_find(const struct ctasks *c, const char *namespace, const char *container_id) {
+	char name[200];
+	int size = snprintf(name, sizeof(name), "%s" US "%s", namespace, container_id);
+	struct map_node *n = size < (int)sizeof(name) ? map_find(&c->names, name) : NULL;
+	return n ? container_of(n, struct ctask, by_name) : NULL;
+}
+
+struct ctask *ctask_find_pod(const struct ctasks *c, const char *sandbox_id) {
+	struct map_node *n = map_find(&c->pods, sandbox_id);
+	return n ? container_of(n, struct ctask, by_pod) : NULL;
+}
+
+Bulkhead__CtaskExec *ctask_exec_find(const struct ctask *t, const char *exec_id) {
+	for (size_t i = 0; i < t->record->n_execs; i++)
+		if (strcmp(t->record->execs[i]->id, exec_id) == 0)
+			return t->record->execs[i];
+	return NULL;
+}
+
+/* --- the store -------------------------------------------------------------- */
+
+static void store_key(const struct ctask *t, char ret_key[KEY_MAX]) {
+	memcpy(ret_key, "t/", 2);
+	sha256_digest(t->by_name.key, strlen(t->by_name.key), ret_key + 2);
+}
+
+int ctask_save(struct metadata *m, const struct ctask *t) {
+	char key[KEY_MAX];
+	store_key(t, key);
+	return store_put(m->store, STORE_PODS, key, RECORD_CTASK, &t->record->base);
+}
+
+int ctask_unsave(struct metadata *m, const struct ctask *t) {
+	char key[KEY_MAX];
+	store_key(t, key);
+	return store_delete(m->store, STORE_PODS, key);
+}
+
+/* --- for requests ----------------------------------------------------------- */
+
+const char *ctask_text(const Bulkhead__CtaskKey *key, char ret_text[CTASK_TEXT_MAX]) {
+	if (*key->exec_id)
+		snprintf(ret_text, CTASK_TEXT_MAX, "process \"%.64s\" of task \"%.76s\" in namespace \"%.76s\"",
+			 key->exec_id, key->container_id, key->namespace_);
+	else
+		snprintf(ret_text, CTASK_TEXT_MAX, "task \"%.76s\" in namespace \"%.76s\"", key->container_id,
+			 key->namespace_);
+	return ret_text;
+}
+
+static int missing(const Bulkhead__CtaskKey *key, struct fault *fault) {
+	char text[CTASK_TEXT_MAX];
+	return fault_set(fault, FAULT_NOT_FOUND, "%s: not found", ctask_text(key, text));
+}
+
+int ctask_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **ret_task, struct fault *fault) {
+	if (!key || !*key->namespace_)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "a namespace is required");
+	struct ctask *t = ctask_find(&m->ctasks, key->namespace_, key->container_id);
+	if (!t || !t->made)
+		return missing(key, fault);
+	*ret_task = t;
+	return 0;
+}
+
+int ctask_process_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **ret_task,
+		     Bulkhead__CtaskExec **ret_exec, struct fault *fault) {
+	int r = ctask_of(m, key, ret_task, fault);
+	if (r < 0)
+		return r;
+	*ret_exec = *key->exec_id ? ctask_exec_find(*ret_task, key->exec_id) : NULL;
+	return *key->exec_id && !*ret_exec ? missing(key, fault) : 0;
+}

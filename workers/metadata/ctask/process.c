@@ -1,0 +1,265 @@
+/*
+ * What is asked of a task's processes: checked here, done by the task worker,
+ * answered with what it says. ctask_exec adds a process, which runs once it is
+ * started.
+ */
+#include "workers/metadata/ctask/ctask.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "workers/metadata/cri.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PROCESS_TIMEOUT_NS (60 * NS_PER_SEC)
+
+void ctask_tell(struct metadata *m, const char *topic, const struct ctask *t, const Bulkhead__CtaskExec *exec) {
+	Bulkhead__BusEvent e = BULKHEAD__BUS_EVENT__INIT;
+	const Bulkhead__CtaskRecord *r = t->record;
+	const Bulkhead__TaskExit *exit = exec ? exec->exit : r->exit;
+	e.topic = (char *)(uintptr_t)topic;
+	e.namespace_ = r->namespace_;
+	e.id = r->container_id;
+	e.exec_id = exec ? exec->id : (char *)"";
+	e.pid = exec ? exec->pid : r->task ? (uint32_t)r->task->pid : 0;
+	e.stdio = exec ? exec->stdio : r->stdio;
+	e.exit_status = exit ? exit->exit_code : 0;
+	e.exited_at = exit ? exit->finished_at : 0;
+	bus_tell(&m->bus, &e);
+}
+
+/* --- relaying --------------------------------------------------------------- */
+
+static void relayed(void *ctx, const struct msg_answer *answer) {
+	struct msg_request *r = ctx;
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	if (answer->fault)
+		msg_fail(r, answer->fault);
+	else
+		msg_reply(r, &done.base, NULL, 0, false);
+}
+
+/* The process, when it may be asked something now; NULL: the request has been
+ * failed. */
+static struct ctask *asked(struct metadata *m, struct msg_request *r, const Bulkhead__CtaskKey *key,
+			   Bulkhead__ProcessKey *ret_process) {
+	char text[CTASK_TEXT_MAX];
+	Bulkhead__CtaskExec *exec;
+	struct ctask *t;
+	struct fault fault;
+	if (ctask_process_of(m, key, &t, &exec, &fault) < 0) {
+		msg_fail(r, &fault);
+		return NULL;
+	}
+	Bulkhead__CtaskStatus status = exec ? exec->status : t->record->status;
+	if (status == CTASK(STOPPED) || (exec && status == CTASK(CREATED))) {
+		msg_failf(r, status == CTASK(STOPPED) ? FAULT_NOT_FOUND : FAULT_FAILED_PRECONDITION, "%s: %s",
+			  ctask_text(key, text),
+			  status == CTASK(STOPPED) ? "the process has already finished" : "it wasn't started yet");
+		return NULL;
+	}
+	*ret_process = (Bulkhead__ProcessKey)BULKHEAD__PROCESS_KEY__INIT;
+	ret_process->sandbox_id = t->record->sandbox_id;
+	ret_process->container_id = t->record->container_id;
+	ret_process->exec_id = key->exec_id;
+	return t;
+}
+
+static struct msg_context within(const struct msg_request *r) {
+	struct msg_context c = r->context;
+	int64_t latest = clock_mono() + PROCESS_TIMEOUT_NS;
+	if (!c.deadline || c.deadline > latest)
+		c.deadline = latest;
+	return c;
+}
+
+void ctask_kill(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskKillRequest *q = (const Bulkhead__CtaskKillRequest *)request;
+	Bulkhead__ProcessKey process;
+	struct msg_context context = within(r);
+	if (metadata_gate(m, r, request, ctask_kill) || !asked(m, r, q->key, &process))
+		return;
+	if (*process.exec_id) {
+		Bulkhead__ProcessKillRequest k = BULKHEAD__PROCESS_KILL_REQUEST__INIT;
+		k.process = &process;
+		k.signal = q->signal;
+		process_kill_send(m->task, &context, &k, NULL, 0, relayed, r);
+		return;
+	}
+	Bulkhead__TaskKillRequest k = BULKHEAD__TASK_KILL_REQUEST__INIT;
+	k.sandbox_id = process.sandbox_id;
+	k.container_id = process.container_id;
+	k.signal = q->signal;
+	k.all = q->all;
+	task_kill_send(m->task, &context, &k, NULL, 0, relayed, r);
+}
+
+void ctask_resize(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskResizeRequest *q = (const Bulkhead__CtaskResizeRequest *)request;
+	Bulkhead__ProcessResizeRequest z = BULKHEAD__PROCESS_RESIZE_REQUEST__INIT;
+	Bulkhead__ProcessKey process;
+	struct msg_context context = within(r);
+	if (metadata_gate(m, r, request, ctask_resize) || !asked(m, r, q->key, &process))
+		return;
+	z.process = &process;
+	z.width = q->width;
+	z.height = q->height;
+	process_resize_send(m->task, &context, &z, NULL, 0, relayed, r);
+}
+
+void ctask_close_stdin(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	Bulkhead__ProcessKey process;
+	struct msg_context context = within(r);
+	if (metadata_gate(m, r, request, ctask_close_stdin) ||
+	    !asked(m, r, (const Bulkhead__CtaskKey *)request, &process))
+		return;
+	process_close_stdin_send(m->task, &context, &process, NULL, 0, relayed, r);
+}
+
+void ctask_update(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskUpdateRequest *q = (const Bulkhead__CtaskUpdateRequest *)request;
+	Bulkhead__TaskUpdateRequest u = BULKHEAD__TASK_UPDATE_REQUEST__INIT;
+	Bulkhead__ProcessKey process;
+	struct msg_context context = within(r);
+	if (metadata_gate(m, r, request, ctask_update) || !asked(m, r, q->key, &process))
+		return;
+	if (!q->resources) {
+		msg_failf(r, FAULT_INVALID_ARGUMENT, "update task \"%s\": there are no resources",
+			  q->key->container_id);
+		return;
+	}
+	u.sandbox_id = process.sandbox_id;
+	u.container_id = process.container_id;
+	u.resources = q->resources;
+	task_update_send(m->task, &context, &u, NULL, 0, relayed, r);
+}
+
+/* --- freezing --------------------------------------------------------------- */
+
+struct freezing {
+	struct metadata *m;
+	struct msg_request *r;
+	bool frozen;
+	const Bulkhead__CtaskKey *key;
+};
+
+static void frozen(void *ctx, const struct msg_answer *answer) {
+	struct freezing *f = ctx;
+	struct ctask *t;
+	struct fault fault;
+	/* It may have ended, or have been deleted, meanwhile. */
+	if (!answer->fault && ctask_of(f->m, f->key, &t, &fault) == 0 && t->record->status != CTASK(STOPPED)) {
+		t->record->status = f->frozen ? CTASK(PAUSED) : CTASK(RUNNING);
+		if (ctask_save(f->m, t) < 0)
+			log_event(LOG_WARN, "a task's record is old", "container", t->record->container_id, NULL);
+		ctask_tell(f->m, f->frozen ? "/tasks/paused" : "/tasks/resumed", t, NULL);
+	}
+	relayed(f->r, answer);
+}
+
+void ctask_freeze(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskFreezeRequest *q = (const Bulkhead__CtaskFreezeRequest *)request;
+	Bulkhead__TaskFreezeRequest z = BULKHEAD__TASK_FREEZE_REQUEST__INIT;
+	Bulkhead__ProcessKey process;
+	struct msg_context context = within(r);
+	char text[CTASK_TEXT_MAX];
+	if (metadata_gate(m, r, request, ctask_freeze))
+		return;
+	const struct ctask *t = asked(m, r, q->key, &process);
+	struct freezing *f = t ? arena_zalloc(&r->arena, sizeof(*f)) : NULL;
+	if (!t)
+		return;
+	if (!f || t->record->status == CTASK(CREATED)) {
+		msg_failf(r, f ? FAULT_FAILED_PRECONDITION : FAULT_RESOURCE_EXHAUSTED, "%s: %s",
+			  ctask_text(q->key, text), f ? "it wasn't started yet" : "out of memory");
+		return;
+	}
+	*f = (struct freezing){ .m = m, .r = r, .frozen = q->frozen, .key = q->key };
+	z.sandbox_id = process.sandbox_id;
+	z.container_id = process.container_id;
+	z.frozen = q->frozen;
+	task_freeze_send(m->task, &context, &z, NULL, 0, frozen, f);
+}
+
+/* --- pids, figures ---------------------------------------------------------- */
+
+static void pids_known(void *ctx, const struct msg_answer *answer) {
+	struct msg_request *r = ctx;
+	if (answer->fault)
+		msg_fail(r, answer->fault);
+	else
+		ctask_pids_reply(r, task_pids_answer(answer), NULL, 0);
+}
+
+void ctask_pids(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	Bulkhead__ProcessKey process;
+	Bulkhead__TaskKey k = BULKHEAD__TASK_KEY__INIT;
+	struct msg_context context = within(r);
+	if (metadata_gate_read(m, r, request, ctask_pids) ||
+	    !asked(m, r, (const Bulkhead__CtaskKey *)request, &process))
+		return;
+	k.sandbox_id = process.sandbox_id;
+	k.container_id = process.container_id;
+	task_pids_send(m->task, &context, &k, NULL, 0, pids_known, r);
+}
+
+/* --- another process -------------------------------------------------------- */
+
+static int exec_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q) {
+	Bulkhead__CtaskRecord *r = t->record;
+	Bulkhead__CtaskExec exec = BULKHEAD__CTASK_EXEC__INIT;
+	exec.id = q->key->exec_id;
+	exec.status = CTASK(CREATED);
+	exec.stdio = q->stdio;
+	exec.process = q->process;
+	Bulkhead__CtaskExec *copy = message_copy(&t->arena, &exec.base),
+			    **all = arena_alloc(&t->arena, (r->n_execs + 1) * sizeof(*all));
+	if (!copy || !all)
+		return -ENOMEM;
+	if (r->n_execs)
+		memcpy(all, r->execs, r->n_execs * sizeof(*all));
+	all[r->n_execs++] = copy;
+	r->execs = all;
+	return 0;
+}
+
+static int exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q, struct fault *fault) {
+	char text[CTASK_TEXT_MAX];
+	if (!id_valid(q->key->exec_id))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "task \"%s\": the exec id \"%.100s\" is no identifier",
+				 q->key->container_id, q->key->exec_id);
+	if (ctask_exec_find(t, q->key->exec_id))
+		return fault_set(fault, FAULT_ALREADY_EXISTS, "%s: already exists", ctask_text(q->key, text));
+	if (t->record->status == CTASK(STOPPED))
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "task \"%s\" isn't running: nothing can be executed",
+				 q->key->container_id);
+	if (!q->stdio || !q->process || q->process->n_args == 0)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: the command is empty", ctask_text(q->key, text));
+	return 0;
+}
+
+void ctask_exec(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskExecRequest *q = (const Bulkhead__CtaskExecRequest *)request;
+	Bulkhead__CtaskKey first = BULKHEAD__CTASK_KEY__INIT;
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	struct ctask *t;
+	struct fault fault;
+	if (metadata_gate(m, r, request, ctask_exec))
+		return;
+	if (q->key) {
+		first.namespace_ = q->key->namespace_;
+		first.container_id = q->key->container_id;
+	}
+	int e = ctask_of(m, &first, &t, &fault);
+	if (e == 0)
+		e = exec_check(t, q, &fault);
+	if (e == 0 && ((e = exec_add(t, q)) < 0 || (e = ctask_save(m, t)) < 0))
+		fault_errno(&fault, e, "add a process to task \"%s\"", first.container_id);
+	if (e < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
+	ctask_tell(m, "/tasks/exec-added", t, ctask_exec_find(t, q->key->exec_id));
+	ctask_exec_reply(r, &done, NULL, 0);
+}

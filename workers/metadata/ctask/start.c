@@ -1,0 +1,133 @@
+/* ctask_start: of the first process, or of one that ctask_exec has added. */
+#include "workers/metadata/ctask/ctask.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "workers/metadata/cri.h"
+#include "workers/metadata/lifecycle.h"
+
+#include <errno.h>
+
+struct start_op {
+	struct op op;
+	struct ctask *t;
+	Bulkhead__CtaskExec *exec; /* in the task's arena; NULL: the first process */
+};
+
+static struct start_op *start_of(struct op *op) {
+	return container_of(op, struct start_op, op);
+}
+
+static void started(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	struct start_op *s = start_of(op);
+	if (answer->fault) {
+		op_fail_below(op, answer->fault);
+		return;
+	}
+	const Bulkhead__TaskCreateReply *a = task_start_answer(answer);
+	if (s->exec) {
+		s->exec->pid = (uint32_t)a->pid;
+		s->exec->status = CTASK(RUNNING);
+	} else {
+		s->t->record->task->started_at = a->started_at;
+		s->t->record->status = CTASK(RUNNING);
+	}
+	op_next(op);
+}
+
+static void start_send(struct op *op) {
+	struct start_op *s = start_of(op);
+	const Bulkhead__CtaskRecord *r = s->t->record;
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	if (s->exec) {
+		Bulkhead__ProcessStartRequest q = BULKHEAD__PROCESS_START_REQUEST__INIT;
+		q.sandbox_id = r->sandbox_id;
+		q.container_id = r->container_id;
+		q.exec_id = s->exec->id;
+		q.process = s->exec->process;
+		q.stdio = s->exec->stdio;
+		process_start_send(op->m->task, &context, &q, NULL, 0, started, op);
+		return;
+	}
+	Bulkhead__TaskKey q = BULKHEAD__TASK_KEY__INIT;
+	q.sandbox_id = r->sandbox_id;
+	q.container_id = r->container_id;
+	task_start_send(op->m->task, &context, &q, NULL, 0, started, op);
+}
+
+static void start_record(struct op *op) {
+	int r = ctask_save(op->m, start_of(op)->t);
+	if (r < 0)
+		op_fail_store(op, r);
+	else
+		op_commit(op, STORE_PODS);
+}
+
+static const struct op_step start_steps[] = {
+	{ .name = "execute", .run = start_send },
+	{ .name = "record", .run = start_record },
+	{ .name = NULL },
+};
+
+static void start_answer(struct op *op, struct msg_request *r) {
+	const struct start_op *s = start_of(op);
+	Bulkhead__CtaskPid a = BULKHEAD__CTASK_PID__INIT;
+	a.pid = s->exec ? s->exec->pid : (uint32_t)s->t->record->task->pid;
+	ctask_start_reply(r, &a, NULL, 0);
+}
+
+/* First the beginning, then an end that came with it. */
+static void start_free(struct op *op) {
+	struct start_op *s = start_of(op);
+	if (op->fault.code == FAULT_NONE)
+		ctask_tell(op->m, s->exec ? "/tasks/exec-started" : "/tasks/start", s->t, s->exec);
+	ctask_ended_meanwhile(op->m, s->t, s->exec);
+	free(s);
+}
+
+static const struct op_class start_class = {
+	.name = "start task",
+	.steps = start_steps,
+	.answer = start_answer,
+	.free = start_free,
+};
+
+static int start_check(const struct ctask *t, const Bulkhead__CtaskExec *exec, const Bulkhead__CtaskKey *key,
+		       struct fault *fault) {
+	char text[CTASK_TEXT_MAX];
+	Bulkhead__CtaskStatus status = exec ? exec->status : t->record->status;
+	if (status != CTASK(CREATED))
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s: it was started before", ctask_text(key, text));
+	if (exec && t->record->status != CTASK(RUNNING))
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s: the task isn't running", ctask_text(key, text));
+	return 0;
+}
+
+void ctask_start(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskKey *key = (const Bulkhead__CtaskKey *)request;
+	Bulkhead__CtaskExec *exec;
+	struct ctask *t;
+	struct fault fault;
+	if (metadata_gate(m, r, request, ctask_start))
+		return;
+	int e = ctask_process_of(m, key, &t, &exec, &fault);
+	if (e == 0 && t->op) {
+		op_requeue(t->op, r, request, ctask_start);
+		return;
+	}
+	if (e == 0)
+		e = start_check(t, exec, key, &fault);
+	struct start_op *s = e == 0 ? calloc(1, sizeof(*s)) : NULL;
+	if (e == 0 && !s)
+		fault_errno(&fault, ENOMEM, "start task \"%s\"", key->container_id);
+	if (!s) {
+		msg_fail(r, &fault);
+		return;
+	}
+	op_init(&s->op, &start_class, m, &t->op, key->container_id, r);
+	s->t = t;
+	s->exec = exec;
+	op_join(&s->op, r);
+	op_start(&s->op);
+}
