@@ -171,6 +171,7 @@ static void on_process_exited(struct lab_pod *p, struct msg_request *r, const Bu
 		p->n_exits = 0;
 	struct lab_exit *e = &p->exits[p->n_exits++];
 	snprintf(e->container, sizeof(e->container), "%s", m->container_id);
+	snprintf(e->exec, sizeof(e->exec), "%s", m->exec_id);
 	e->code = m->exit_code;
 	e->oom = m->oom_killed;
 	process_exited_reply(r, &none, NULL, 0);
@@ -179,6 +180,24 @@ static void on_process_exited(struct lab_pod *p, struct msg_request *r, const Bu
 HANDLER_DEFINE(struct lab_pod, process_exited)
 
 static const struct link_handler handlers[] = { HANDLER(process_exited), { 0 } };
+
+bool lab_pod_take_vault(struct lab_pod *p) {
+	Bulkhead__Empty m = BULKHEAD__EMPTY__INIT;
+	struct lab_answer a;
+	LAB_CALL(p, keeper_vault, &m, NULL, 0, &a);
+	fd_replace(&p->vault, take_fd(&a.fd));
+	lab_answer_deinit(&a);
+	return p->vault >= 0;
+}
+
+static bool is_down(void *pod) {
+	return ((struct lab_pod *)pod)->down;
+}
+
+bool lab_pod_kill(struct lab_pod *p) {
+	kill(p->keeper, SIGKILL);
+	return lab_wait(p->lab, is_down, p, 5);
+}
 
 static void pod_down(void *worker, struct link *l, bool violation, const char *text) {
 	((struct lab_pod *)worker)->down = true;
@@ -226,6 +245,29 @@ int lab_pod_connect(struct lab_pod *p) {
 	}
 	p->down = false;
 	return link_attach_socket(p->link, fd);
+}
+
+bool lab_pod_adopt(struct lab_pod *p, struct lab_answer *a) {
+	struct lab *l = p->lab;
+	Bulkhead__KeeperForkRequest f = BULKHEAD__KEEPER_FORK_REQUEST__INIT;
+	Bulkhead__KeeperAdoptRequest m = BULKHEAD__KEEPER_ADOPT_REQUEST__INIT;
+	int pair[2];
+	f.sandbox_id = m.sandbox_id = p->id;
+	f.run_dir = m.run_dir = p->run_dir;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0 ||
+	    link_attach_socket(p->link, pair[0]) < 0)
+		return false;
+	p->down = false;
+	lab_call(l, l->zygote, (lab_send_fn)keeper_fork_send, &f, &pair[1], 1, 5, a);
+	close(pair[1]);
+	if (!a->reply)
+		return false;
+	p->keeper = ((Bulkhead__KeeperForkReply *)a->reply)->pid;
+	lab_answer_deinit(a);
+	LAB_CALL(p, keeper_adopt, &m, &p->vault, 1, a);
+	if (a->code)
+		printf("# adopt: %s\n", a->text);
+	return a->code == 0 && a->reply;
 }
 
 bool lab_pod_setup(struct lab_pod *p, const char *hostname) {
@@ -329,17 +371,21 @@ static void busybox_put(int root) {
 	}
 }
 
-int lab_root(void) {
+void lab_root_fill(int root) {
 	static const char *const folders[] = { "bin", "etc", "tmp", "proc", "dev", "sys", "home", "data" };
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
+		mkdirat(root, folders[i], 0755);
+	busybox_put(root);
+}
+
+int lab_root(void) {
 	int fs = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
 	if (fs < 0 || syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return -1;
 	int root = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
 	close(fs);
 	fchmod(root, 0755);
-	for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
-		mkdirat(root, folders[i], 0755);
-	busybox_put(root);
+	lab_root_fill(root);
 	file_put(root, "etc/passwd",
 		 "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/home/web:/bin/sh\nbig:x:4294967296:0::/:/bin/sh\n",
 		 0644);

@@ -28,7 +28,7 @@ struct lab_pod {
 	bool down;
 	unsigned n_exits;
 	struct lab_exit {
-		char container[80];
+		char container[80], exec[80];
 		uint32_t code;
 		bool oom;
 	} exits[LAB_EXITS_MAX];
@@ -41,11 +41,18 @@ void lab_free(struct lab *l);
 bool lab_wait(struct lab *l, bool (*done)(void *ctx), void *ctx, double seconds);
 void lab_pause(struct lab *l, double seconds);
 
+struct lab_answer;
 struct lab_pod *lab_pod_new(struct lab *l);
 /* Whether nothing was left in its folder. */
 bool lab_pod_free(struct lab_pod *p);
 /* Connects to the keeper's socket, in the place of the old link. */
 int lab_pod_connect(struct lab_pod *p);
+/* The keeper's descriptors, for lab_pod_adopt. */
+bool lab_pod_take_vault(struct lab_pod *p);
+/* SIGKILL to the keeper. */
+bool lab_pod_kill(struct lab_pod *p);
+/* As the task worker does it: a new keeper, then its adoption. */
+bool lab_pod_adopt(struct lab_pod *p, struct lab_answer *a);
 
 /* One call. Returns 0 or the fault's code; ret_reply (may be NULL) is freed by
  * lab_reply_free; text is what the fault says. */
@@ -76,6 +83,8 @@ int lab_key(struct lab_pod *p, lab_send_fn send, const char *id);
 
 /* A detached root: a tmpfs with busybox, users and a few traps. */
 int lab_root(void);
+/* The same in a folder, without users and traps. */
+void lab_root_fill(int root);
 
 /* A specification to change at will; freed with lab_spec_free. */
 Grpc__Spec *lab_spec(const char *const *args);

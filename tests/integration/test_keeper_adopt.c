@@ -20,46 +20,8 @@
 #define CONTAINER BULKHEAD__NAMESPACE_MODE__CONTAINER
 #define POD BULKHEAD__NAMESPACE_MODE__POD
 
-static bool take_vault(struct lab_pod *p) {
-	Bulkhead__Empty m = BULKHEAD__EMPTY__INIT;
-	struct lab_answer a;
-	LAB_CALL(p, keeper_vault, &m, NULL, 0, &a);
-	fd_replace(&p->vault, take_fd(&a.fd));
-	lab_answer_deinit(&a);
-	return p->vault >= 0;
-}
-
-static bool is_down(void *pod) {
-	return ((struct lab_pod *)pod)->down;
-}
-
 static void kill_keeper(struct lab_pod *p) {
-	kill(p->keeper, SIGKILL);
-	tap_check(lab_wait(p->lab, is_down, p, 5), "a keeper is killed");
-}
-
-/* As the task worker does it: a new keeper, then its adoption. */
-static bool adopt(struct lab_pod *p, struct lab_answer *a) {
-	struct lab *l = p->lab;
-	Bulkhead__KeeperForkRequest f = BULKHEAD__KEEPER_FORK_REQUEST__INIT;
-	Bulkhead__KeeperAdoptRequest m = BULKHEAD__KEEPER_ADOPT_REQUEST__INIT;
-	int pair[2];
-	f.sandbox_id = m.sandbox_id = p->id;
-	f.run_dir = m.run_dir = p->run_dir;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0 ||
-	    link_attach_socket(p->link, pair[0]) < 0)
-		return false;
-	p->down = false;
-	lab_call(l, l->zygote, (lab_send_fn)keeper_fork_send, &f, &pair[1], 1, 5, a);
-	close(pair[1]);
-	if (!a->reply)
-		return false;
-	p->keeper = ((Bulkhead__KeeperForkReply *)a->reply)->pid;
-	lab_answer_deinit(a);
-	LAB_CALL(p, keeper_adopt, &m, &p->vault, 1, a);
-	if (a->code)
-		printf("# adopt: %s\n", a->text);
-	return a->code == 0 && a->reply;
+	tap_check(lab_pod_kill(p), "a keeper is killed");
 }
 
 static const char *out(struct lab_pod *p, const char *id, const char *script) {
@@ -148,7 +110,7 @@ static void test_adopt(struct lab *l) {
 	struct lab_pod *p = lab_pod_new(l);
 	struct lab_answer a;
 	bool codes = kernel_keeps_exits();
-	tap_check(lab_pod_setup(p, "adopted") && take_vault(p), "a pod is set up, its vault taken");
+	tap_check(lab_pod_setup(p, "adopted") && lab_pod_take_vault(p), "a pod is set up, its vault taken");
 	pid_t counter = lab_run(p, "counter", COUNT, CONTAINER, true);
 	pid_t dies = lab_run(p, "dies", "sleep 0.6; exit 33", CONTAINER, true);
 	lab_run(p, "later", "sleep 2; exit 44", POD, true);
@@ -160,7 +122,7 @@ static void test_adopt(struct lab *l) {
 	tap_check(kill(counter, 0) == 0, "its containers live on");
 	lab_pause(l, 0.7);
 	tap_check(kill(dies, 0) < 0, "one ends while nobody looks");
-	tap_check(adopt(p, &a), "a successor adopts them");
+	tap_check(lab_pod_adopt(p, &a), "a successor adopts them");
 	tap_check(task(&a, "counter") && task(&a, "counter")->state == BULKHEAD__TASK_STATE__TASK_RUNNING, "one runs");
 	tap_check(task(&a, "waits") && task(&a, "waits")->state == BULKHEAD__TASK_STATE__TASK_CREATED, "one waits");
 	tap_check(task(&a, "ended") && task(&a, "ended")->exit && task(&a, "ended")->exit->exit_code == 66,
@@ -175,9 +137,9 @@ static void test_adopt(struct lab *l) {
 	tap_check(strstr(lab_file("%s/logs/waits.log", l->dir), "F woken") != NULL, "with a log");
 	code = exit_code(p, "later");
 	tap_check(code == (codes ? 44 : 255), "an adopted container's exit is seen (%d)", code);
-	tap_check(take_vault(p), "the new vault is taken");
+	tap_check(lab_pod_take_vault(p), "the new vault is taken");
 	kill_keeper(p);
-	tap_check(adopt(p, &a), "and killed and adopted again");
+	tap_check(lab_pod_adopt(p, &a), "and killed and adopted again");
 	lab_answer_deinit(&a);
 	pid_t more = lab_run(p, "more", "sleep 1000", POD, true);
 	tap_check(more > 0, "new containers can be created");
@@ -192,7 +154,7 @@ static void test_adopt(struct lab *l) {
 static void test_vault(struct lab *l) {
 	struct lab_pod *p = lab_pod_new(l);
 	struct lab_answer a;
-	tap_check(lab_pod_setup(p, "adopted") && take_vault(p), "another pod");
+	tap_check(lab_pod_setup(p, "adopted") && lab_pod_take_vault(p), "another pod");
 	pid_t stays = lab_run(p, "stays", COUNT, CONTAINER, true);
 	unsigned good = 0;
 	for (int i = 0; i < 90; i++) {
@@ -203,7 +165,7 @@ static void test_vault(struct lab *l) {
 	}
 	tap_check(good == 90, "many containers come and go (%u)", good);
 	kill_keeper(p);
-	tap_check(adopt(p, &a) && task(&a, "stays"), "the vault still holds what is there");
+	tap_check(lab_pod_adopt(p, &a) && task(&a, "stays"), "the vault still holds what is there");
 	Bulkhead__SandboxInfo *info = a.reply ? ((Bulkhead__KeeperStateReply *)a.reply)->info : NULL;
 	tap_check(info && info->n_tasks == 1, "and nothing else");
 	lab_answer_deinit(&a);
@@ -225,7 +187,7 @@ static void test_lost(struct lab *l) {
 		return;
 	close(pair[1]);
 	p->vault = pair[0];
-	tap_check(adopt(p, &a) && task(&a, "lost"), "its container is found by what the state says");
+	tap_check(lab_pod_adopt(p, &a) && task(&a, "lost"), "its container is found by what the state says");
 	lab_answer_deinit(&a);
 	tap_check(lab_pod_teardown(p) && lab_cgroups(p->id) == 0, "and is taken down");
 	tap_check(lab_pod_free(p), "its folder is empty");

@@ -5,9 +5,10 @@
  * kernel keeps with the pidfd once their reaper has reaped them.
  */
 #include "workers/keeper/backend.h"
-#include "workers/keeper/container.h"
+#include "workers/keeper/exec.h"
 #include "workers/keeper/vault.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "workers/keeper/exitcode.h"
@@ -15,6 +16,8 @@
 
 #include <stdio.h>
 #include <string.h>
+
+#define UNKNOWN_EXIT 255
 
 /* What the vault says of one container in the end. */
 struct held {
@@ -143,6 +146,7 @@ static int pod_adopt(struct keeper *k, struct adoption *a, const Bulkhead__Keepe
 	p->pid = s->pid;
 	p->ipc = s->ipc;
 	p->host_uts = s->host_uts;
+	p->bare = s->bare;
 	p->network_ready = s->network_ready;
 	p->cgroup_owned = s->cgroup_owned;
 	snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%s", s->cgroup_path);
@@ -200,6 +204,7 @@ static int record_restore(struct container *c, const Bulkhead__ContainerSaved *s
 	c->stdin_once = s->stdin_once;
 	c->stop_signal = s->stop_signal;
 	c->n_execs = s->execs;
+	c->frozen = t->frozen;
 	c->pid = t->pid;
 	c->created_at = t->created_at;
 	c->started_at = t->started_at;
@@ -226,7 +231,26 @@ static void exit_restore(struct container *c, const Bulkhead__TaskExit *exit) {
 	c->cgroup.made = 0;
 }
 
-static int streams_restore(struct container *c, struct held *h, struct fault *fault) {
+/* A process whose input has ended, or was lost with its pipe, reads no fifo. */
+static int stdio_restore(struct keeper *k, const Bulkhead__Stdio *m, bool terminal, bool closed, int held[STDIO_FDS],
+			 struct log *l, struct stdio **ret_stdio, struct fault *fault) {
+	Bulkhead__Stdio given = *m;
+	if (!terminal && held[STDIO_TO] < 0)
+		given.stdin = (char *)"";
+	int r = stdio_new(k, &given, held, ret_stdio, fault);
+	if (r < 0)
+		return r;
+	stdio_outputs(*ret_stdio, l);
+	int to = terminal ? fcntl(log_fd(l, LOG_STDOUT), F_DUPFD_CLOEXEC, 3) : take_fd(&held[STDIO_TO]);
+	if (to >= 0 && stdio_wants(*ret_stdio, 0))
+		r = stdio_input(*ret_stdio, to, terminal, fault);
+	else
+		fd_close(to);
+	return r == 0 && closed ? stdio_close_input(*ret_stdio, fault) : r;
+}
+
+static int streams_restore(struct container *c, const Bulkhead__ContainerSaved *s, struct held *h,
+			   struct fault *fault) {
 	int r =
 	    log_new(c->keeper->loop, c->log_path, c->keeper->config.log_line_max, take_fd(&h->fds[3]), &c->log, fault);
 	/* A log whose folder is gone costs the log, not the container. */
@@ -236,12 +260,71 @@ static int streams_restore(struct container *c, struct held *h, struct fault *fa
 		if (h->fds[1 + i] >= 0 &&
 		    (r = log_attach(c->log, (enum log_stream_kind)i, take_fd(&h->fds[1 + i]))) < 0)
 			fault_errno(fault, r, "read the output of container \"%s\"", c->id);
+	if (r == 0 && s->stdio && c->state != CONTAINER_EXITED)
+		r = stdio_restore(c->keeper, s->stdio, c->terminal, s->stdin_closed, h->fds + VAULT_STDIO, c->log,
+				  &c->stdio, fault);
+	return r;
+}
+
+static struct exec *exec_restore(struct container *c, const Bulkhead__ExecSaved *s) {
+	char path[CGROUP_PATH_MAX];
+	struct exec *e = exec_new(c);
+	if (!e)
+		return NULL;
+	e->name = strdup(s->info->exec_id);
+	e->number = s->number;
+	e->terminal = s->terminal;
+	e->pid = s->info->pid;
+	e->started_at = s->info->started_at;
+	e->adopted = true;
+	snprintf(path, sizeof(path), "%.*s/exec-%u", CGROUP_PATH_MAX - 32, c->cgroup.path, s->number);
+	cgroup_adopt(c->keeper->config.cgroups, path, &e->group);
+	return e;
+}
+
+/* Where its end hasn't been seen by anybody it is unknown. */
+static void exec_over(struct exec *e, const Bulkhead__TaskExit *exit) {
+	e->over = true;
+	e->code = exit ? exit->exit_code : UNKNOWN_EXIT;
+	e->finished_at = exit ? exit->finished_at : clock_real();
+	keeper_bury(e->container->keeper, &e->group);
+}
+
+static int exec_adopt(struct adoption *a, struct container *c, const Bulkhead__ExecSaved *s, struct fault *fault) {
+	struct keeper *k = c->keeper;
+	char id[96];
+	struct held nothing;
+	memset(nothing.fds, -1, sizeof(nothing.fds));
+	if (!s->info)
+		return 0;
+	struct exec *e = exec_restore(c, s);
+	if (!e || !e->name)
+		return fault_errno(fault, ENOMEM, "remember process \"%s\"", s->info->exec_id);
+	named_vault_id(c, s->number, id, sizeof(id));
+	struct held *h = held_find(a, id);
+	h = h ? h : &nothing;
+	e->pidfd = h->fds[0] >= 0 ? take_fd(&h->fds[0]) : s->info->exit ? -1 : pidfd_find(&e->group, e->pid);
+	if (s->info->exit || e->pidfd < 0) {
+		exec_over(e, s->info->exit);
+		return 0;
+	}
+	int r = log_new(k->loop, "", 0, -1, &e->log, fault);
+	for (int i = 0; r == 0 && i < LOG_STREAMS; i++)
+		if (h->fds[1 + i] >= 0 &&
+		    (r = log_attach(e->log, (enum log_stream_kind)i, take_fd(&h->fds[1 + i]))) < 0)
+			fault_errno(fault, r, "read the output of process \"%s\"", e->name);
+	if (r == 0 && s->stdio)
+		r = stdio_restore(k, s->stdio, e->terminal, s->stdin_closed, h->fds + VAULT_STDIO, e->log, &e->stdio,
+				  fault);
+	if (r == 0 && exec_watch(e, 0) < 0)
+		r = fault_errno(fault, ENOMEM, "watch process \"%s\"", e->name);
 	return r;
 }
 
 static int container_adopt(struct adoption *a, const Bulkhead__ContainerSaved *s, struct fault *fault) {
 	struct keeper *k = a->keeper;
-	struct held nothing = { .fds = { -1, -1, -1, -1, -1, -1, -1, -1 } };
+	struct held nothing;
+	memset(nothing.fds, -1, sizeof(nothing.fds));
 	struct container *c;
 	if (!s->info)
 		return 0;
@@ -255,7 +338,10 @@ static int container_adopt(struct adoption *a, const Bulkhead__ContainerSaved *s
 	h = h ? h : &nothing;
 	if (s->info->state == BULKHEAD__TASK_STATE__TASK_EXITED && s->info->exit) {
 		exit_restore(c, s->info->exit);
-		return streams_restore(c, h, fault);
+		r = streams_restore(c, s, h, fault);
+		for (size_t i = 0; r == 0 && i < s->n_named; i++)
+			r = exec_adopt(a, c, s->named[i], fault);
+		return r;
 	}
 	c->adopted = true;
 	c->pidfd = h->fds[0] >= 0 ? take_fd(&h->fds[0]) : pidfd_find(&c->cgroup, c->pid);
@@ -270,7 +356,9 @@ static int container_adopt(struct adoption *a, const Bulkhead__ContainerSaved *s
 	c->state = c->status < 0 ? CONTAINER_RUNNING : s->starting ? CONTAINER_STARTING : CONTAINER_CREATED;
 	if (c->state == CONTAINER_RUNNING && !c->started_at)
 		c->started_at = c->created_at;
-	r = streams_restore(c, h, fault);
+	r = streams_restore(c, s, h, fault);
+	for (size_t i = 0; r == 0 && i < s->n_named; i++)
+		r = exec_adopt(a, c, s->named[i], fault);
 	return r < 0 ? r : container_watch(c);
 }
 
@@ -318,9 +406,7 @@ void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__Ke
 	int e = adopt(k, &a, m, r, &fault);
 	if (e == 0) {
 		k->pod.up = true;
-		vault_put_pod(k);
-		list_for_each (n, &k->containers)
-			container_vault(list_entry(n, struct container, node));
+		vault_renew(k);
 		state_save(k);
 	}
 	fds_close(a.pod);

@@ -16,19 +16,16 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "workers/keeper/outlet.h"
 
 #include <fcntl.h>
-#include <poll.h>
 
 #define PATIENCE (15 * NS_PER_SEC)
-#define PENDING_MAX (4 * 1024 * 1024)
 
 struct copy {
 	struct attachment *attachment;
 	bool wanted; /* else its end only says that the container has ended */
-	int fd;
-	struct loop_source *ready;
-	struct buffer pending;
+	struct outlet outlet;
 };
 
 struct attachment {
@@ -39,15 +36,9 @@ struct attachment {
 	struct loop_source *patience;
 };
 
-static void copy_close(struct copy *c) {
-	loop_source_free_p(&c->ready);
-	fd_replace(&c->fd, -1);
-	buffer_deinit(&c->pending);
-}
-
 static void attachment_free(struct attachment *a) {
 	for (size_t i = 0; i < LOG_STREAMS; i++)
-		copy_close(&a->copies[i]);
+		outlet_close(&a->copies[i].outlet);
 	loop_source_free(a->patience);
 	list_unlink(&a->node);
 	free(a);
@@ -59,7 +50,7 @@ static void hold_update(struct container *c) {
 	list_for_each (n, &c->attachments) {
 		struct attachment *a = list_entry(n, struct attachment, node);
 		for (size_t i = 0; i < LOG_STREAMS; i++)
-			hold[i] |= a->copies[i].pending.size > 0;
+			hold[i] |= outlet_behind(&a->copies[i].outlet);
 	}
 	for (size_t i = 0; c->log && i < LOG_STREAMS; i++)
 		log_hold(c->log, (enum log_stream_kind)i, hold[i]);
@@ -70,8 +61,8 @@ static void attachment_check(struct attachment *a) {
 	struct container *c = a->container;
 	bool open = false, pending = false;
 	for (size_t i = 0; i < LOG_STREAMS; i++) {
-		open |= a->copies[i].fd >= 0;
-		pending |= a->copies[i].pending.size > 0;
+		open |= a->copies[i].outlet.fd >= 0;
+		pending |= outlet_behind(&a->copies[i].outlet);
 	}
 	if (!pending)
 		loop_source_free_p(&a->patience);
@@ -96,55 +87,25 @@ static void patience_restart(struct attachment *a) {
 		a->patience = NULL;
 }
 
-/* Writes what the pipe takes; what was written, or -1 when it has no reader. */
-static ssize_t copy_write(struct copy *c, const void *data, size_t size) {
-	ssize_t n;
-	do
-		n = write(c->fd, data, size);
-	while (n < 0 && errno == EINTR);
-	return n >= 0 ? n : errno == EAGAIN ? 0 : -1;
-}
-
-static void copy_ready(void *ctx, uint32_t events) {
+static void copy_changed(void *ctx) {
 	struct copy *c = ctx;
-	ssize_t n = 0;
-	if (events & POLLERR)
-		n = -1;
-	else if (c->pending.size > 0)
-		n = copy_write(c, c->pending.data, c->pending.size);
-	if (n < 0) {
-		copy_close(c);
-	} else if (n > 0) {
-		buffer_consume(&c->pending, (size_t)n);
-		if (c->pending.size == 0)
-			buffer_deinit(&c->pending);
-		else
-			patience_restart(c->attachment);
-	}
-	if (n != 0)
-		attachment_check(c->attachment);
+	if (outlet_behind(&c->outlet))
+		patience_restart(c->attachment);
+	attachment_check(c->attachment);
 }
 
 static void copy_feed(struct copy *c, const void *data, size_t size) {
-	ssize_t n = c->pending.size ? 0 : copy_write(c, data, size);
-	if (n < 0 || c->pending.size + size > PENDING_MAX) {
-		copy_close(c);
-		return;
-	}
-	if ((size_t)n == size)
-		return;
-	if (c->pending.size == 0)
+	bool behind = outlet_behind(&c->outlet);
+	outlet_feed(&c->outlet, data, size);
+	if (!behind && outlet_behind(&c->outlet))
 		patience_restart(c->attachment);
-	buffer_add(&c->pending, (const char *)data + n, size - (size_t)n);
-	if (c->pending.failed)
-		copy_close(c);
 }
 
 static void output_read(void *ctx, enum log_stream_kind kind, const void *data, size_t size) {
 	struct container *c = ctx;
 	list_for_each_safe (n, &c->attachments) {
 		struct attachment *a = list_entry(n, struct attachment, node);
-		if (a->copies[kind].fd < 0 || !a->copies[kind].wanted)
+		if (a->copies[kind].outlet.fd < 0 || !a->copies[kind].wanted)
 			continue;
 		copy_feed(&a->copies[kind], data, size);
 		attachment_check(a);
@@ -167,12 +128,9 @@ static int copy_open(struct attachment *a, size_t i, bool wanted, int *ret_end, 
 	int ends[2];
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return fault_errno(fault, errno, "make a pipe");
-	c->fd = ends[1];
 	c->wanted = wanted;
 	*ret_end = ends[0];
-	if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
-		return fault_errno(fault, errno, "make a pipe");
-	int r = loop_poll(a->loop, c->fd, POLLOUT, copy_ready, c, &c->ready);
+	int r = outlet_open(&c->outlet, a->loop, ends[1], copy_changed, c);
 	return r < 0 ? fault_errno(fault, r, "watch a pipe") : 0;
 }
 
@@ -183,7 +141,7 @@ static struct attachment *attachment_new(struct container *c) {
 	a->container = c;
 	a->loop = c->keeper->loop;
 	for (size_t i = 0; i < LOG_STREAMS; i++)
-		a->copies[i] = (struct copy){ .attachment = a, .fd = -1 };
+		a->copies[i] = (struct copy){ .attachment = a, .outlet = OUTLET_NONE };
 	list_append(&c->attachments, &a->node);
 	return a;
 }
@@ -209,6 +167,12 @@ void on_keeper_attach(struct keeper *k, struct msg_request *r, const Bulkhead__A
 	struct container *c = container_of_request(k, r, m->container_id);
 	if (!c)
 		return;
+	if (c->stdio) {
+		msg_failf(r, FAULT_FAILED_PRECONDITION,
+			  "container \"%.80s\": its streams lead where its client has said, nobody else can attach",
+			  c->id);
+		return;
+	}
 	if (c->state != CONTAINER_RUNNING || !c->log) {
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" does not run", c->id);
 		return;

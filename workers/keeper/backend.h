@@ -42,6 +42,10 @@ const struct backend *backend_of(const struct keeper *k);
 
 /* The container's own ends of its streams; -1 where it has none. */
 int container_streams(struct container *c, const Bulkhead__TaskCreateRequest *t, int stdio[3], struct fault *fault);
+/* The same for any process, its pipes and those who read them; for its terminal,
+ * which is taken. s may be NULL there. */
+int process_pipes(struct keeper *k, struct stdio *s, struct log *l, int stdio[3], struct fault *fault);
+int process_terminal(struct stdio *s, struct log *l, int fd, struct fault *fault);
 int container_group(struct container *c, const Grpc__Spec *spec, struct fault *fault);
 int container_sysctls(const struct container *c, const Grpc__Spec *spec, struct fault *fault);
 /* Whose pid namespace it joins; *ret_target stays as it is when it's nobody's. */

@@ -94,6 +94,15 @@ void cgroup_signal(const struct cgroup *c, int sig);
 /* Is the process in the group itself? */
 bool cgroup_holds(const struct cgroup *c, pid_t pid);
 bool cgroup_populated(const struct cgroup *c);
+/* cgroup_freeze.c. Waits until it stands still, a second at most. -EOPNOTSUPP
+ * when the machine has no freezer. */
+int cgroup_freeze(const struct cgroup *c, bool frozen);
+/* Whether SIGKILL reaches a frozen process. */
+bool cgroup_kills_frozen(const struct cgroup *c);
+/* Those in the group and in groups below it. */
+void cgroup_each_pid(const struct cgroup *c, void (*fn)(void *ctx, pid_t pid), void *ctx);
+/* A group that others made, with processes or groups in it. */
+bool cgroup_in_use(const struct cgroup_system *s, const char *path);
 /* Removes the group and all below it; -EBUSY while processes are in there. */
 int cgroup_remove(struct cgroup *c);
 /* Removes a path in every hierarchy, whether it's there or not. */

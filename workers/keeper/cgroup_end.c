@@ -159,6 +159,16 @@ bool cgroup_populated(const struct cgroup *c) {
 	return cgroup_read(c, h, "cgroup.procs", text, sizeof(text)) == 0 && text[0];
 }
 
+bool cgroup_in_use(const struct cgroup_system *s, const char *path) {
+	struct cgroup c;
+	char name[NAME_MAX + 1];
+	cgroup_adopt(s, path, &c);
+	if (s->tracker < 0 || !(c.made >> s->tracker & 1))
+		return false;
+	CLEANUP_FD int folder = folder_open(&c, s->tracker);
+	return cgroup_populated(&c) || (folder >= 0 && first_folder(folder, name));
+}
+
 int cgroup_remove(struct cgroup *c) {
 	int result = 0;
 	if (!c->system || !c->path[0])

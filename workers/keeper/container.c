@@ -46,6 +46,7 @@ void container_free(struct container *c) {
 	loop_source_free(c->exit_source);
 	loop_source_free(c->exit_timer);
 	loop_source_free(c->status_source);
+	stdio_free(c->stdio);
 	log_free(c->log);
 	fd_close(c->pidfd);
 	fd_close(c->status);
@@ -153,7 +154,9 @@ void container_created_reply(struct msg_request *r, struct container *c) {
 void container_vault(struct container *c) {
 	/* With stdin_once nobody but its one reader-to-be may hold it open. */
 	int in = c->stdin_once ? -1 : c->stdin_fd;
-	int fds[VAULT_FDS_MAX] = { c->pidfd, -1, -1, -1, in, c->status, -1, -1 };
+	int fds[VAULT_FDS_MAX] = { c->pidfd, -1, -1, -1, in, c->status, -1, -1, -1, -1, -1, -1 };
+	if (c->stdio)
+		stdio_fds(c->stdio, fds + VAULT_STDIO);
 	if (c->log) {
 		fds[1] = log_fd(c->log, LOG_STDOUT);
 		fds[2] = log_fd(c->log, LOG_STDERR);

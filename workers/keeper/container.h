@@ -15,6 +15,7 @@
 #include "workers/keeper/keeper.h"
 #include "workers/keeper/log.h"
 #include "workers/keeper/process.h"
+#include "workers/keeper/stdio.h"
 
 enum container_state {
 	CONTAINER_CREATING,
@@ -44,10 +45,12 @@ struct container {
 	struct fault *failed; /* why it is being killed before it ran */
 
 	struct log *log;
+	struct stdio *stdio; /* where its streams lead; NULL: to the log and to whoever attaches */
 	char *log_path;
 	int stdin_fd; /* our end; -1 */
 	bool takes_stdin, stdin_once;
 	bool terminal;
+	bool frozen;
 	struct cgroup cgroup;
 	Bulkhead__NamespaceMode pid_mode;
 	uint32_t stop_signal;
@@ -106,6 +109,8 @@ void container_signal(struct container *c, int sig);
 void container_ended(struct container *c, uint32_t code);
 /* An open exec has ended or was given up. */
 void container_kill_now(struct container *c);
+/* A v1 freezer keeps what was killed from ending. */
+void container_thaw_to_die(struct container *c);
 
 /* --- attach.c --- */
 

@@ -69,6 +69,7 @@ void container_kill_now(struct container *c) {
 	/* The first process of a pid namespace takes all others with it. */
 	if (container_shares_pids(c) || c->state == CONTAINER_EXITED)
 		cgroup_kill(&c->cgroup);
+	container_thaw_to_die(c);
 }
 
 void on_container_kill(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKillRequest *m) {
@@ -89,6 +90,8 @@ void on_container_kill(struct keeper *k, struct msg_request *r, const Bulkhead__
 		cgroup_signal(&c->cgroup, (int)m->signal);
 	else
 		container_signal(c, (int)m->signal);
+	if (m->signal == SIGKILL)
+		container_thaw_to_die(c);
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	container_kill_reply(r, &done, NULL, 0);
 }
@@ -189,6 +192,15 @@ static void creation_failed(struct container *c, uint32_t code) {
 	pod_teardown_continue(k);
 }
 
+/* Whoever reads them is told of the end, even if others still hold the pipes. */
+static void streams_end(struct container *c) {
+	if (!c->stdio)
+		return;
+	stdio_end(take_ptr(c->stdio));
+	log_free(take_ptr(c->log));
+	vault_renew(c->keeper);
+}
+
 void container_ended(struct container *c, uint32_t code) {
 	struct keeper *k = c->keeper;
 	loop_source_free_p(&c->exit_source);
@@ -201,11 +213,13 @@ void container_ended(struct container *c, uint32_t code) {
 	}
 	bool ran = c->state == CONTAINER_RUNNING;
 	c->state = CONTAINER_EXITED;
+	c->frozen = false;
 	if (!ran)
 		c->exit_code = PROCESS_FAILED;
 	c->oom_killed = cgroup_oom_kills(&c->cgroup) > 0;
 	log_drain(c->log);
 	attach_end_all(c);
+	streams_end(c);
 	/* Its processes are gone, unless it shared a pid namespace or somebody
 	 * entered its group in another one. */
 	if (cgroup_remove(&c->cgroup) < 0) {

@@ -127,13 +127,17 @@ static bool has_hooks(const Grpc__Hooks *h) {
 		     h->n_poststart || h->n_poststop);
 }
 
-static int create_check(const struct keeper *k, const Bulkhead__TaskCreateRequest *t, struct fault *fault) {
+static int create_check(const struct keeper *k, const Bulkhead__TaskCreateRequest *t, bool bare, struct fault *fault) {
 	if (!t || !t->spec || !t->spec->process)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the container has no process to run");
 	if (!k->pod.up || k->pod.ending)
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "pod sandbox \"%s\" is not running", k->id);
 	if (!id_valid(t->container_id))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.80s\" is no id of a container", t->container_id);
+	if (bare && k->pod.runtime)
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "an OCI runtime can't run container \"%s\", which brings its own root",
+				 t->container_id);
 	if (container_find(k, t->container_id))
 		return fault_set(fault, FAULT_ALREADY_EXISTS, "container \"%s\" exists already", t->container_id);
 	const Grpc__Linux *l = t->spec->linux;
@@ -172,10 +176,42 @@ static void stream_own(const struct keeper *k, int fd) {
 		log_event(LOG_WARN, "a stream keeps its owner", "pod", k->id, "why", strerrordesc_np(errno), NULL);
 }
 
+int process_pipes(struct keeper *k, struct stdio *s, struct log *l, int stdio[3], struct fault *fault) {
+	for (int i = 0; i < 3; i++) {
+		int ends[2];
+		if (!stdio_wants(s, i))
+			continue;
+		if (pipe2(ends, O_CLOEXEC) < 0)
+			return fault_errno(fault, errno, "make a pipe");
+		stdio[i] = ends[i == 0 ? 0 : 1];
+		stream_own(k, stdio[i]);
+		int r = i == 0 ? stdio_input(s, ends[1], false, fault)
+			       : log_attach(l, (enum log_stream_kind)(i - 1), ends[0]);
+		if (r < 0)
+			return i == 0 ? r : fault_errno(fault, r, "read the process's output");
+	}
+	stdio_outputs(s, l);
+	return 0;
+}
+
+int process_terminal(struct stdio *s, struct log *l, int fd, struct fault *fault) {
+	int copy = s && stdio_wants(s, 0) ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
+	int r = log_attach(l, LOG_STDOUT, fd);
+	if (r < 0) {
+		fd_close(copy);
+		return fault_errno(fault, r, "read the process's terminal");
+	}
+	if (s)
+		stdio_outputs(s, l);
+	return copy >= 0 ? stdio_input(s, copy, true, fault) : 0;
+}
+
 int container_streams(struct container *c, const Bulkhead__TaskCreateRequest *t, int stdio[3], struct fault *fault) {
 	int ends[2];
 	if (t->spec->process->terminal)
 		return 0;
+	if (c->stdio)
+		return process_pipes(c->keeper, c->stdio, c->log, stdio, fault);
 	if (t->stdin) {
 		if (pipe2(ends, O_CLOEXEC) < 0)
 			return fault_errno(fault, errno, "make a pipe for stdin");
@@ -203,13 +239,20 @@ int container_group(struct container *c, const Grpc__Spec *spec, struct fault *f
 		snprintf(path, sizeof(path), "%s", given);
 	else
 		snprintf(path, sizeof(path), "%s/%s", k->pod.cgroup_path, c->id);
+	int r = keeper_grave_clear(k, path);
+	if (r < 0)
+		return fault_errno(fault, r, "the processes of an earlier container are still in the cgroup \"%s\"",
+				   path);
+	/* At its end everything in there is killed. */
+	if (given[0] && k->pod.bare && cgroup_path_valid(given) && cgroup_in_use(k->config.cgroups, given))
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "the cgroup \"%s\" isn't empty", given);
 	/* A successor finds the usual place by the id alone. */
 	if (given[0]) {
 		snprintf(c->cgroup.path, sizeof(c->cgroup.path), "%s", given);
 		state_save(k);
 	}
-	int r = cgroup_create(k->config.cgroups, path, spec->linux ? spec->linux->resources : NULL, true,
-			      container_warn, c, &c->cgroup, fault);
+	r = cgroup_create(k->config.cgroups, path, spec->linux ? spec->linux->resources : NULL, true, container_warn, c,
+			  &c->cgroup, fault);
 	return r < 0 ? r : cgroup_unified(&c->cgroup, spec, container_warn, c, fault);
 }
 
@@ -276,9 +319,12 @@ int native_create(struct container *c, struct msg_request *r, const Bulkhead__Co
 		.task = m->task,
 		.cgroup_namespace = spec_has_namespace(spec, "cgroup"),
 		.rootfs = { .spec = spec,
-			    .root = r->fds[0],
+			    .root = r->n_fds ? r->fds[0] : -1,
 			    .volumes = r->fds + 1,
-			    .n_volumes = r->n_fds - 1, /* the row has at least the root */
+			    .n_volumes = r->n_fds ? r->n_fds - 1 : 0,
+			    .mounts = m->task->rootfs,
+			    .n_mounts = m->task->n_rootfs,
+			    .bare = k->pod.bare,
 			    .shm = k->pod.shm,
 			    .run_dir = k->run_dir,
 			    .cgroup = &c->cgroup,
@@ -390,11 +436,8 @@ static void terminal_arrived(struct container *c, int fd) {
 	struct fault fault;
 	if (fd < 0)
 		return;
-	int r = log_attach(c->log, LOG_STDOUT, fd);
-	if (r < 0) {
-		fault_errno(&fault, r, "read the container's terminal");
+	if (process_terminal(c->stdio, c->log, fd, &fault) < 0)
 		abort_with(c, &fault);
-	}
 }
 
 static void status_handle(struct container *c, const struct status *s, int fd) {
@@ -529,7 +572,7 @@ static void target_fault(const struct keeper *k, const Bulkhead__TaskCreateReque
 void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m) {
 	struct fault fault = { 0 };
 	struct container *c = NULL;
-	if (create_check(k, m->task, &fault) < 0) {
+	if (create_check(k, m->task, r->n_fds == 0, &fault) < 0) {
 		msg_fail(r, &fault);
 		return;
 	}
@@ -539,7 +582,10 @@ void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead
 	if (e < 0)
 		fault_errno(&fault, e, "create container \"%s\"", m->task->container_id);
 	if (e == 0)
-		e = log_new(k->loop, m->task->log_path, k->config.log_line_max, -1, &c->log, &fault);
+		e = log_new(k->loop, m->task->stdio ? "" : m->task->log_path, k->config.log_line_max, -1, &c->log,
+			    &fault);
+	if (e == 0 && m->task->stdio)
+		e = stdio_new(k, m->task->stdio, NULL, &c->stdio, &fault);
 	if (e == 0)
 		e = backend_of(k)->create(c, r, m, &fault);
 	if (e < 0) {

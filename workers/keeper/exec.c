@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "workers/keeper/exitcode.h"
 #include "workers/keeper/oom.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
@@ -21,6 +22,9 @@
 
 #define OUTPUT_MAX (16 * 1024 * 1024)
 #define READS_PER_TURN 16
+#define UNKNOWN_EXIT 255
+#define EXIT_PAUSE (5 * NS_PER_MS)
+#define EXIT_TRIES 400
 
 /* --- the child --- */
 
@@ -29,6 +33,7 @@ struct exec_birth {
 	struct become become;
 	int pidfd; /* of the container's first process */
 	bool terminal;
+	const Bulkhead__Stdio *size;
 };
 
 /* A terminal of the container's own, in its mount namespace. */
@@ -38,7 +43,12 @@ static int terminal_give(struct exec_birth *b, struct fault *fault) {
 	int peer;
 	if (root < 0)
 		return fault_errno(fault, errno, "open the container's root");
-	int r = rootfs_terminal(root, NULL, &master, &peer, fault);
+	Grpc__Box box = GRPC__BOX__INIT;
+	if (b->size) {
+		box.width = b->size->width;
+		box.height = b->size->height;
+	}
+	int r = rootfs_terminal(root, b->size ? &box : NULL, &master, &peer, fault);
 	if (r < 0)
 		return r;
 	become_send_terminal(b->become.status, master);
@@ -177,7 +187,10 @@ void exec_free(struct exec *e) {
 		fd_close(e->streams[i]);
 	fd_close(e->pidfd);
 	fd_close(e->status);
+	stdio_free(e->stdio);
+	log_free(e->log);
 	free(e->session);
+	free(e->name);
 	free(e);
 }
 
@@ -259,6 +272,10 @@ static void status_drain(struct exec *e) {
 		int r = process_status_receive(e->status, &s, &fd);
 		if (r == 1 && s.kind == STATUS_TERMINAL && e->session)
 			session_terminal(e, take_fd(&fd));
+		if (r == 1 && s.kind == STATUS_TERMINAL && e->name)
+			named_terminal(e, take_fd(&fd));
+		if (r == 1 && s.kind == STATUS_READY && e->name)
+			named_ready(e);
 		if (r == 1 && s.kind == STATUS_PROCESS)
 			process_taken(e, &s, &fd);
 		fd_close(fd);
@@ -275,6 +292,8 @@ static void status_drain(struct exec *e) {
 		fd_replace(&e->status, -1);
 		if (e->session)
 			session_started(e);
+		if (e->name)
+			named_started(e);
 	}
 }
 
@@ -285,16 +304,33 @@ static void ended(struct exec *e, uint32_t code) {
 	for (int i = 0; i < 2; i++)
 		for (size_t n = 0; e->outputs[i].fd >= 0 && n < OUTPUT_MAX / 4096 && output_read(&e->outputs[i]); n++)
 			;
-	struct msg_request *r = e->session ? NULL : take_ptr(e->request);
+	struct msg_request *r = e->session || e->name ? NULL : take_ptr(e->request);
 	if (r)
 		exec_reply(e, r, code);
 	/* What it left running on purpose lives on, in a group that goes with
 	 * the container's. */
 	if (e->timed_out || !cgroup_populated(&e->group))
 		keeper_bury(k, &e->group);
-	if (!e->session || !session_ended(e, code))
+	bool stays = e->session ? session_ended(e, code) : e->name ? named_ended(e, code) : false;
+	if (!stays)
 		exec_free(e);
 	pod_teardown_continue(k);
+}
+
+static void exit_again(void *ctx) {
+	struct exec *e = ctx;
+	loop_source_free_p(&e->timer);
+	exit_ready(e, POLLIN);
+}
+
+/* As with a container, see container_start.c. */
+static void foreign_ended(struct exec *e) {
+	uint32_t code = UNKNOWN_EXIT;
+	loop_source_free_p(&e->exit_source);
+	if (exitcode_of(e->pidfd, &code) == -EAGAIN && e->exit_tries++ < EXIT_TRIES &&
+	    loop_timer(e->container->keeper->loop, clock_mono() + EXIT_PAUSE, exit_again, e, &e->timer) == 0)
+		return;
+	ended(e, code);
 }
 
 static void exit_ready(void *ctx, uint32_t events) {
@@ -305,6 +341,10 @@ static void exit_ready(void *ctx, uint32_t events) {
 		status_drain(e);
 	if (e->pidfd != pidfd)
 		return;
+	if (e->adopted) {
+		foreign_ended(e);
+		return;
+	}
 	if (waitid(P_PIDFD, (id_t)e->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
 		return;
 	ended(e, (uint32_t)(info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status));
@@ -371,12 +411,14 @@ int native_exec(struct exec *e, struct exec_plan *plan, struct fault *fault) {
 		.become = { .process = p,
 			    .args = p->args,
 			    .n_args = p->n_args,
-			    .user = c->user,
+			    .user = plan->own_user ? NULL : c->user,
+			    .wait = plan->wait,
 			    .seccomp = c->seccomp.data,
 			    .seccomp_size = c->seccomp.size,
 			    .seccomp_flags = c->seccomp_flags,
 			    .stdio = { plan->stdio[0], plan->stdio[1], plan->stdio[2] } },
 		.terminal = plan->terminal,
+		.size = plan->size,
 	};
 	struct spawn s = { .pid_namespace_of = c->pidfd,
 			   .userns = &c->keeper->pod.userns,
@@ -384,7 +426,8 @@ int native_exec(struct exec *e, struct exec_plan *plan, struct fault *fault) {
 			   .body = exec_body,
 			   .ctx = &b,
 			   .cgroup = &e->group };
-	snprintf(name, sizeof(name), "exec-%u", c->n_execs++);
+	e->number = c->n_execs++;
+	snprintf(name, sizeof(name), "exec-%u", e->number);
 	int r = process_status_pair(&e->status, &child_status);
 	if (r < 0)
 		fault_errno(fault, r, "make a status socket");
@@ -402,7 +445,7 @@ int native_exec(struct exec *e, struct exec_plan *plan, struct fault *fault) {
 
 int exec_watch(struct exec *e, uint64_t timeout_ns) {
 	struct loop *l = e->container->keeper->loop;
-	int r = loop_poll(l, e->status, POLLIN, status_ready, e, &e->status_source);
+	int r = e->status >= 0 ? loop_poll(l, e->status, POLLIN, status_ready, e, &e->status_source) : 0;
 	if (r == 0)
 		r = loop_poll(l, e->pidfd, POLLIN, exit_ready, e, &e->exit_source);
 	e->timeout_ns = MIN(timeout_ns, (uint64_t)INT64_MAX / 4);

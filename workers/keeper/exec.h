@@ -1,6 +1,7 @@
 /*
  * A command that runs in a container, between exec.c (collects its output and
- * answers once) and exec_session.c (gives its streams away and tells its end).
+ * answers once), exec_session.c (gives its streams away and tells its end) and
+ * exec_named.c (a process of containerd's API, with streams that lead somewhere).
  */
 #pragma once
 
@@ -36,6 +37,16 @@ struct exec {
 	bool unwanted;	/* nobody will ask for its end */
 	bool over;	/* has ended, with .code */
 	uint32_t code;
+
+	/* exec_named.c */
+	char *name;	 /* NULL: not one of those */
+	unsigned number; /* of its control group */
+	struct log *log;
+	struct stdio *stdio;
+	bool terminal;
+	bool adopted; /* not our child: its exit code is the kernel's to tell */
+	unsigned exit_tries;
+	int64_t started_at, finished_at;
 };
 
 /* What the child is made with. */
@@ -43,6 +54,9 @@ struct exec_plan {
 	const Grpc__Process *process;
 	int stdio[3]; /* the child's ends, taken; -1: none */
 	bool terminal;
+	const Bulkhead__Stdio *size; /* of the terminal; NULL: unknown */
+	bool own_user;		     /* the process's own, not the container's */
+	bool wait;		     /* for process_go, once it is prepared */
 };
 
 struct exec *exec_new(struct container *c);
@@ -63,3 +77,17 @@ void session_terminal(struct exec *e, int fd);
 void session_started(struct exec *e);
 /* True when it lives on to be asked for its end. */
 bool session_ended(struct exec *e, uint32_t code);
+
+/* --- exec_named.c, for those with a .name --- */
+
+struct exec *named_find(const struct container *c, const char *name);
+void named_terminal(struct exec *e, int fd);
+/* Prepared: from here on a successor knows of it. */
+void named_ready(struct exec *e);
+void named_started(struct exec *e);
+/* True when it lives on, to be deleted. */
+bool named_ended(struct exec *e, uint32_t code);
+void named_exit(const struct exec *e, Bulkhead__TaskExit *ret_exit);
+/* What the vault has of it is under this id. */
+void named_vault_id(const struct container *c, unsigned number, char *ret_id, size_t size);
+void named_vault(const struct exec *e);

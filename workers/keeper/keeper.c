@@ -14,9 +14,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 
 #define SOCKET_NAME "keeper.sock"
 #define GRAVE_PAUSE (5 * NS_PER_MS)
+#define GRAVE_TRIES 100
 #define GRAVE_PAUSE_MAX (500 * NS_PER_MS)
 #define QUIT_AFTER (2 * NS_PER_SEC)
 
@@ -25,6 +27,7 @@
 HANDLER_DEFINE(struct keeper, pod_setup)
 HANDLER_DEFINE(struct keeper, pod_teardown)
 HANDLER_DEFINE(struct keeper, container_create)
+HANDLER_DEFINE(struct keeper, container_create_bare)
 HANDLER_DEFINE(struct keeper, container_start)
 HANDLER_DEFINE(struct keeper, container_kill)
 HANDLER_DEFINE(struct keeper, container_stop)
@@ -42,15 +45,44 @@ HANDLER_DEFINE(struct keeper, keeper_vault)
 HANDLER_DEFINE(struct keeper, keeper_adopt)
 HANDLER_DEFINE(struct keeper, keeper_read)
 HANDLER_DEFINE(struct keeper, keeper_userns)
+HANDLER_DEFINE(struct keeper, keeper_process_start)
+HANDLER_DEFINE(struct keeper, keeper_process_kill)
+HANDLER_DEFINE(struct keeper, keeper_process_delete)
+HANDLER_DEFINE(struct keeper, keeper_process_resize)
+HANDLER_DEFINE(struct keeper, keeper_process_close_stdin)
+HANDLER_DEFINE(struct keeper, container_freeze)
+HANDLER_DEFINE(struct keeper, container_pids)
 
 static const struct link_handler handlers[] = {
-	HANDLER(pod_setup),	   HANDLER(pod_teardown),	  HANDLER(container_create),
-	HANDLER(container_start),  HANDLER(container_kill),	  HANDLER(container_stop),
-	HANDLER(container_delete), HANDLER(container_reopen_log), HANDLER(keeper_exec),
-	HANDLER(keeper_exec_open), HANDLER(keeper_exec_wait),	  HANDLER(container_update),
-	HANDLER(keeper_attach),	   HANDLER(keeper_port),	  HANDLER(keeper_stats),
-	HANDLER(keeper_state),	   HANDLER(keeper_vault),	  HANDLER(keeper_adopt),
-	HANDLER(keeper_read),	   HANDLER(keeper_userns),	  { 0 },
+	HANDLER(pod_setup),
+	HANDLER(pod_teardown),
+	HANDLER(container_create),
+	HANDLER(container_start),
+	HANDLER(container_kill),
+	HANDLER(container_stop),
+	HANDLER(container_delete),
+	HANDLER(container_reopen_log),
+	HANDLER(keeper_exec),
+	HANDLER(keeper_exec_open),
+	HANDLER(keeper_exec_wait),
+	HANDLER(container_update),
+	HANDLER(keeper_attach),
+	HANDLER(keeper_port),
+	HANDLER(keeper_stats),
+	HANDLER(keeper_state),
+	HANDLER(keeper_vault),
+	HANDLER(keeper_adopt),
+	HANDLER(keeper_read),
+	HANDLER(keeper_userns),
+	HANDLER(container_create_bare),
+	HANDLER(keeper_process_start),
+	HANDLER(keeper_process_kill),
+	HANDLER(keeper_process_delete),
+	HANDLER(keeper_process_resize),
+	HANDLER(keeper_process_close_stdin),
+	HANDLER(container_freeze),
+	HANDLER(container_pids),
+	{ 0 },
 };
 
 /* --- control groups that are still in use --- */
@@ -103,6 +135,25 @@ void keeper_bury(struct keeper *k, struct cgroup *c) {
 	c->made = 0;
 	list_append(&k->graves, &g->node);
 	graves_later(k, GRAVE_PAUSE);
+}
+
+int keeper_grave_clear(struct keeper *k, const char *path) {
+	struct timespec pause = { .tv_nsec = GRAVE_PAUSE };
+	int r = 0;
+	list_for_each_safe (n, &k->graves) {
+		struct grave *g = list_entry(n, struct grave, node);
+		if (strcmp(g->group.path, path) != 0)
+			continue;
+		for (int i = 0; (r = cgroup_remove(&g->group)) < 0 && i < GRAVE_TRIES; i++) {
+			cgroup_kill(&g->group);
+			nanosleep(&pause, NULL);
+		}
+		if (r < 0)
+			return r;
+		list_unlink(&g->node);
+		free(g);
+	}
+	return 0;
 }
 
 bool keeper_graves_empty(const struct keeper *k) {
@@ -213,6 +264,7 @@ static int keeper_init(struct keeper *k, const struct keeper_config *config, con
 	list_init(&k->containers);
 	list_init(&k->graves);
 	list_init(&k->errands);
+	list_init(&k->endings);
 	k->id = strdup(id);
 	k->run_dir = strdup(run_dir);
 	if (!k->id || !k->run_dir)

@@ -40,6 +40,7 @@ struct pod {
 	bool used;   /* a set-up was tried: this process can't be another pod's */
 	Bulkhead__NamespaceMode network, pid, ipc;
 	bool host_uts;
+	bool bare; /* for one container of containerd's API: nothing of the CRI's */
 	bool network_ready;
 	Bulkhead__SandboxStartReply *started; /* from malloc */
 	struct network_host host;
@@ -72,6 +73,7 @@ struct keeper {
 	struct list containers;
 	struct list graves; /* control groups whose processes aren't gone yet */
 	struct loop_source *grave_timer;
+	struct list endings; /* struct stdio: ends of streams that are on their way */
 	struct list errands; /* children that clean up after a runtime */
 	int children;	     /* signalfd of SIGCHLD with such a pod; -1 */
 	struct loop_source *children_source;
@@ -94,6 +96,8 @@ void keeper_unlisten(struct keeper *k);
 /* A group that may still be in use: killed and removed, again and again. Takes
  * over *c. */
 void keeper_bury(struct keeper *k, struct cgroup *c);
+/* Before a group is made where one was buried: 0 when it is gone for good. */
+int keeper_grave_clear(struct keeper *k, const char *path);
 bool keeper_graves_empty(const struct keeper *k);
 
 /* --- pod.c --- */
@@ -103,6 +107,11 @@ void on_pod_teardown(struct keeper *k, struct msg_request *r, const Bulkhead__Sa
 /* Called at each end of a container or exec while the pod is ending. */
 void pod_teardown_continue(struct keeper *k);
 int pod_shm_make(struct pod *p, struct fault *fault);
+/* pod_bare.c: the namespaces of the host that a bare pod names are entered, and
+ * what is the host's is known to be; *ret_joined: CLONE_NEW* of those. */
+int pod_bare_join(struct pod *p, const Bulkhead__SandboxStartRequest *s, int *ret_joined, struct fault *fault);
+/* flag: the CLONE_NEW* that it must be. */
+int namespace_open(const char *path, int flag, const char *type, int *ret_fd, struct fault *fault);
 /* pod_files.c: hosts, hostname and resolv.conf in the run folder. */
 int pod_files_write(const struct keeper *k, const Bulkhead__SandboxStartRequest *s, const char *const *ips,
 		    size_t n_ips, struct fault *fault);
@@ -117,6 +126,11 @@ void pod_init_group(const struct keeper *k, char ret_path[CGROUP_PATH_MAX]);
 /* --- container.c, container_start.c, container_end.c, exec.c --- */
 
 void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m);
+/* With a root of its own; otherwise the same. */
+static inline void on_container_create_bare(struct keeper *k, struct msg_request *r,
+					    const Bulkhead__ContainerCreateRequest *m) {
+	on_container_create(k, r, m);
+}
 void on_container_start(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
 void on_container_kill(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKillRequest *m);
 void on_container_stop(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStopRequest *m);
@@ -125,6 +139,14 @@ void on_container_reopen_log(struct keeper *k, struct msg_request *r, const Bulk
 void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperExecRequest *m);
 void on_keeper_exec_open(struct keeper *k, struct msg_request *r, const Bulkhead__ExecOpenRequest *m);
 void on_keeper_exec_wait(struct keeper *k, struct msg_request *r, const Bulkhead__ExecWaitRequest *m);
+/* exec_named.c, process_calls.c */
+void on_keeper_process_start(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessStartRequest *m);
+void on_keeper_process_kill(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessKillRequest *m);
+void on_keeper_process_delete(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessKey *m);
+void on_keeper_process_resize(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessResizeRequest *m);
+void on_keeper_process_close_stdin(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessKey *m);
+void on_container_freeze(struct keeper *k, struct msg_request *r, const Bulkhead__TaskFreezeRequest *m);
+void on_container_pids(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
 /* update.c, stats.c */
 void on_container_update(struct keeper *k, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m);
 void on_keeper_attach(struct keeper *k, struct msg_request *r, const Bulkhead__AttachOpenRequest *m);
@@ -152,14 +174,17 @@ Bulkhead__SandboxInfo *state_info(const struct keeper *k, struct arena *a);
  * container replace earlier ones. */
 enum vault_kind {
 	VAULT_POD = 1,	 /* netns, ipcns, utsns, shm, init: those that the mask says */
-	VAULT_CONTAINER, /* pidfd, stdout, stderr, tail, stdin, status: likewise */
+	VAULT_CONTAINER, /* pidfd, stdout, stderr, tail, stdin, status, enum stdio_fd's: likewise */
 	VAULT_GONE,	 /* the container's descriptors aren't needed any more */
 };
-#define VAULT_FDS_MAX 8
+#define VAULT_FDS_MAX 12
+#define VAULT_STDIO 6 /* the first of them */
 
 int vault_init(struct keeper *k);
 /* fds[i] < 0 is absent. Duplicates go into the vault. */
 void vault_put(struct keeper *k, enum vault_kind kind, const char *id, const int fds[VAULT_FDS_MAX]);
 void vault_put_pod(struct keeper *k);
+/* Nothing stays in there but what is current: for ends that somebody waits for. */
+void vault_renew(struct keeper *k);
 void on_keeper_vault(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
 void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperAdoptRequest *m);

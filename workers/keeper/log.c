@@ -149,12 +149,12 @@ static void tail_keep(struct tail *t, size_t used, const char *data, size_t size
 static void stream_take(struct stream *s, const char *data, size_t size) {
 	struct log *l = s->log;
 	struct batch b;
+	if (l->file < 0)
+		return;
 	size_t tail = s->tail->used;
 	b.log = l;
 	b.n_iov = 0;
 	b.lines = 0;
-	if (l->file < 0)
-		return;
 	header_make(&b, s->name);
 	while (size > 0) {
 		const char *newline = memchr(data, '\n', size);
@@ -328,7 +328,9 @@ int log_new(struct loop *loop, const char *path, size_t line_max, int tail, stru
 	l->line_max = line_max ? MIN(line_max, (size_t)LINE_MAX_LIMIT) : 16384;
 	for (size_t i = 0; i < LOG_STREAMS; i++)
 		l->streams[i] = (struct stream){ .log = l, .name = names[i], .fd = -1 };
-	int r = tails_map(l, tail, fault);
+	l->tail_fd = tail;
+	/* What is thrown away has no unfinished lines. */
+	int r = path[0] ? tails_map(l, tail, fault) : 0;
 	if (r == 0 && path[0])
 		r = folder_open(l, path, fault);
 	if (r == 0 && path[0])

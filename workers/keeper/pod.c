@@ -46,17 +46,24 @@ static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *
 		if (paths[i][0] && !cgroup_path_valid(paths[i]))
 			return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" is not a path of a cgroup",
 					 paths[i]);
+	if (s->bare && (s->n_uid_mappings || s->runtime[0]))
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "a pod without CNI can have neither a user namespace nor an OCI runtime");
+	if (s->n_join && !s->bare)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "namespaces to join are for bare pods");
 	return hostname_check(s->hostname, fault);
 }
 
 static int namespaces_enter(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct fault *fault) {
 	struct pod *p = &k->pod;
-	int flags = 0;
+	int flags = 0, joined = 0;
+	p->bare = s->bare;
 	p->network = s->network;
 	p->ipc = s->ipc;
 	p->pid = s->pid;
 	/* The CRI has no word for it: the host's network brings the host's name. */
-	p->host_uts = s->network == BULKHEAD__NAMESPACE_MODE__NODE && !s->hostname[0];
+	p->host_uts = p->bare ? s->uts == BULKHEAD__NAMESPACE_MODE__NODE
+			      : s->network == BULKHEAD__NAMESPACE_MODE__NODE && !s->hostname[0];
 	if (p->network != BULKHEAD__NAMESPACE_MODE__NODE)
 		flags |= CLONE_NEWNET;
 	if (p->ipc != BULKHEAD__NAMESPACE_MODE__NODE)
@@ -64,8 +71,11 @@ static int namespaces_enter(struct keeper *k, const Bulkhead__SandboxStartReques
 	if (!p->host_uts)
 		flags |= CLONE_NEWUTS;
 	int r = network_host_open(&p->host, fault);
+	if (r == 0 && p->bare)
+		r = pod_bare_join(p, s, &joined, fault);
 	if (r < 0)
 		return r;
+	flags &= ~joined;
 	if (s->n_uid_mappings)
 		r = userns_enter_new(s, flags, &p->userns, fault);
 	else if (unshare(flags) < 0)
@@ -73,7 +83,7 @@ static int namespaces_enter(struct keeper *k, const Bulkhead__SandboxStartReques
 	if (r < 0)
 		return r;
 	p->inside = true;
-	if (s->hostname[0] && sethostname(s->hostname, strlen(s->hostname)) < 0)
+	if (s->hostname[0] && !p->host_uts && sethostname(s->hostname, strlen(s->hostname)) < 0)
 		return fault_errno(fault, errno, "set the host name \"%s\"", s->hostname);
 	return 0;
 }
@@ -93,7 +103,9 @@ static int sysctls_set(const struct pod *p, const Bulkhead__SandboxStartRequest 
 }
 
 int pod_shm_make(struct pod *p, struct fault *fault) {
-	return p->ipc == BULKHEAD__NAMESPACE_MODE__NODE ? 0 : shm_new(p->userns.uid, p->userns.gid, &p->shm, fault);
+	return p->bare || p->ipc == BULKHEAD__NAMESPACE_MODE__NODE
+		   ? 0
+		   : shm_new(p->userns.uid, p->userns.gid, &p->shm, fault);
 }
 
 static void setup_warn(void *ctx, const char *text) {
@@ -152,7 +164,11 @@ static int network_up(struct keeper *k, const Bulkhead__PodSetupRequest *m, stru
 		k->pod.network_ready = true;
 		return 0;
 	}
-	int r = network_attach(m->network, &pod, &k->pod.host, ret, fault);
+	if (k->pod.bare && k->pod.network == BULKHEAD__NAMESPACE_MODE__TARGET) {
+		k->pod.network_ready = true;
+		return 0;
+	}
+	int r = network_attach(k->pod.bare ? NULL : m->network, &pod, &k->pod.host, ret, fault);
 	k->pod.network_ready = r == 0;
 	return r;
 }
@@ -185,7 +201,7 @@ static int setup(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fa
 		r = pod_shm_make(&k->pod, fault);
 	for (size_t i = 0; i < attached.n_ips; i++)
 		ips[i] = attached.ips[i];
-	if (r == 0)
+	if (r == 0 && !k->pod.bare)
 		r = pod_files_write(k, m->sandbox, ips, attached.n_ips, fault);
 	if (r == 0)
 		r = group_make(k, m->sandbox, fault);
@@ -321,7 +337,7 @@ static void teardown_finish(struct keeper *k) {
 
 void pod_teardown_continue(struct keeper *k) {
 	struct pod *p = &k->pod;
-	if (!p->ending || k->quitting || !all_ended(k))
+	if (!p->ending || k->quitting || !all_ended(k) || stdio_any_ending(k))
 		return;
 	if (!pod_init_end(k)) {
 		teardown_later(k);

@@ -146,7 +146,7 @@ static int attributes_set(int tree, uint64_t set, uint64_t clear, uint64_t propa
 		   : 0;
 }
 
-static int options_apply(int tree, const struct mount_options *o, bool bind) {
+int rootfs_options(int tree, const struct mount_options *o, bool bind) {
 	uint64_t propagation = o->propagation ? o->propagation : bind ? MS_PRIVATE : 0;
 	bool whole = o->propagation ? o->propagation_tree : bind;
 	int r = attributes_set(tree, 0, 0, propagation, whole);
@@ -165,7 +165,7 @@ static bool is_bind(const struct mount_job *j) {
  * a bind of what would be it in the pod's folder. */
 static bool is_pod_shm(const struct rootfs *r, const Grpc__Mount *m) {
 	size_t n = strlen(r->run_dir);
-	if (strcmp(m->destination, "/dev/shm") != 0)
+	if (r->bare || strcmp(m->destination, "/dev/shm") != 0)
 		return false;
 	if (strcmp(m->type, "bind") != 0)
 		return strcmp(m->source, "shm") == 0;
@@ -249,7 +249,7 @@ static int job_mount(const struct rootfs *r, struct mount_job *j, struct fault *
 		if (e < 0)
 			return fault_prefix(fault, e, "mount \"%s\"", m->destination);
 	}
-	e = options_apply(j->tree, &j->o, bind);
+	e = rootfs_options(j->tree, &j->o, bind);
 	if (e < 0)
 		return fault_errno(fault, e, "mount \"%s\": set options", m->destination);
 	return rootfs_attach(r->root, j->tree, m->destination, rootfs_is_directory(j->tree), fault);
@@ -300,13 +300,16 @@ static int pod_files_attach(const struct rootfs *r, struct fault *fault) {
 
 /* --- the way in --- */
 
-static int root_attach(const struct rootfs *r, struct fault *fault) {
+static int root_attach(struct rootfs *r, struct fault *fault) {
 	struct mount_attr a = { .propagation = MS_PRIVATE };
 	if (syscall(SYS_mount_setattr, AT_FDCWD, "/", AT_RECURSIVE, &a, sizeof(a)) < 0)
 		return fault_errno(fault, errno, "cut off the host's mounts");
+	int e = r->root < 0 ? rootfs_bare_make(r, fault) : 0;
+	if (e < 0)
+		return e;
 	if (syscall(SYS_move_mount, r->root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return fault_errno(fault, errno, "attach the container's root");
-	return 0;
+	return rootfs_bare_rest(r, fault);
 }
 
 /* Of the root alone, since each mount has its own; and once it is the root,
@@ -360,7 +363,7 @@ static int jobs_prepare(struct rootfs *r, struct fault *fault) {
 		r->n_jobs = i + 1;
 		e = job_prepare(r, &r->jobs[i], fault);
 	}
-	if (e == 0 && mentioned(r->spec, "/dev") && !mentioned(r->spec, "/dev/shm")) {
+	if (e == 0 && !r->bare && mentioned(r->spec, "/dev") && !mentioned(r->spec, "/dev/shm")) {
 		grpc__mount__init(&r->pod_shm);
 		r->pod_shm.destination = (char *)"/dev/shm";
 		r->pod_shm.type = (char *)"tmpfs";
@@ -383,7 +386,7 @@ int rootfs_prepare(struct rootfs *r, struct fault *fault) {
 	if (!r->jobs)
 		return fault_errno(fault, ENOMEM, "plan %zu mounts", n);
 	int e = jobs_prepare(r, fault);
-	return e < 0 ? e : pod_files_prepare(r, fault);
+	return e < 0 || r->bare ? e : pod_files_prepare(r, fault);
 }
 
 size_t rootfs_fds(const struct rootfs *r, int *ret_fds) {

@@ -23,7 +23,10 @@ struct mount_job;
 
 struct rootfs {
 	const Grpc__Spec *spec;
-	int root;	    /* the detached root mount */
+	int root;		    /* the detached root mount; -1: made of what follows */
+	Grpc__Mount *const *mounts; /* on one another; none: the specification's path */
+	size_t n_mounts;
+	bool bare;	    /* nothing is mounted that the specification doesn't say */
 	const int *volumes; /* detached mounts for those of type "image" */
 	size_t n_volumes;
 	int shm;	     /* the pod's shared memory, a detached mount; -1: the host's */
@@ -67,6 +70,11 @@ int rootfs_clone(const char *path, bool recursive, int *ret_tree);
  * names. */
 int rootfs_volume(const Grpc__Mount *m, const int *volumes, size_t n, int *ret_tree, struct fault *fault);
 bool rootfs_is_directory(int fd);
+/* What the options say of a mount, besides what its file system is made with. */
+int rootfs_options(int tree, const struct mount_options *o, bool bind);
+/* rootfs_bare.c: makes r->root; attaches what is mounted below it. */
+int rootfs_bare_make(struct rootfs *r, struct fault *fault);
+int rootfs_bare_rest(const struct rootfs *r, struct fault *fault);
 
 /* A terminal of the devpts at /dev/pts inside root; box: its size, or NULL. */
 int rootfs_terminal(int root, const Grpc__Box *box, int *ret_master, int *ret_peer, struct fault *fault);

@@ -1,6 +1,6 @@
 /* What is known of the pod, as the task worker asks for it and as a successor
  * reads it from the run folder. */
-#include "workers/keeper/container.h"
+#include "workers/keeper/exec.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -20,6 +20,45 @@ static const Bulkhead__TaskState states[] = {
 	[CONTAINER_EXITED] = BULKHEAD__TASK_STATE__TASK_EXITED,
 };
 
+static Bulkhead__ExecInfo *exec_info(const struct exec *e, struct arena *a) {
+	Bulkhead__ExecInfo *i = arena_alloc(a, sizeof(*i));
+	Bulkhead__TaskExit *exit = arena_alloc(a, sizeof(*exit));
+	if (!i || !exit)
+		return NULL;
+	*i = (Bulkhead__ExecInfo)BULKHEAD__EXEC_INFO__INIT;
+	i->exec_id = e->name;
+	i->pid = e->pid;
+	i->started_at = e->started_at;
+	if (e->over) {
+		named_exit(e, exit);
+		i->exit = exit;
+	}
+	return i;
+}
+
+static bool is_named(const struct exec *e) {
+	return e->name && !e->unwanted;
+}
+
+static size_t named_count(const struct container *c) {
+	size_t n = 0;
+	list_for_each (x, &c->execs)
+		n += is_named(list_entry(x, struct exec, node));
+	return n;
+}
+
+static bool execs_info(const struct container *c, struct arena *a, Bulkhead__TaskInfo *t) {
+	t->execs = arena_alloc(a, (named_count(c) + 1) * sizeof(*t->execs));
+	if (!t->execs)
+		return false;
+	list_for_each (x, &c->execs) {
+		const struct exec *e = list_entry(x, struct exec, node);
+		if (is_named(e) && !(t->execs[t->n_execs++] = exec_info(e, a)))
+			return false;
+	}
+	return true;
+}
+
 static Bulkhead__TaskInfo *task_info(const struct container *c, struct arena *a) {
 	Bulkhead__TaskInfo *t = arena_alloc(a, sizeof(*t));
 	Bulkhead__TaskExit *exit = arena_alloc(a, sizeof(*exit));
@@ -34,6 +73,9 @@ static Bulkhead__TaskInfo *task_info(const struct container *c, struct arena *a)
 	t->started_at = c->started_at;
 	t->warnings = c->warnings;
 	t->n_warnings = c->n_warnings;
+	t->frozen = c->frozen;
+	if (!execs_info(c, a, t))
+		return NULL;
 	if (c->state == CONTAINER_EXITED) {
 		container_exit(c, exit);
 		t->exit = exit;
@@ -95,6 +137,36 @@ void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Em
  * one that is whole; a keeper killed in the middle of a write leaves the other.
  */
 
+static Bulkhead__ExecSaved *exec_saved(const struct exec *e, Bulkhead__ExecInfo *info, struct arena *a) {
+	Bulkhead__ExecSaved *s = arena_alloc(a, sizeof(*s));
+	if (!s)
+		return NULL;
+	*s = (Bulkhead__ExecSaved)BULKHEAD__EXEC_SAVED__INIT;
+	s->info = info;
+	s->number = e->number;
+	s->terminal = e->terminal;
+	if (e->stdio) {
+		s->stdio = (Bulkhead__Stdio *)stdio_message(e->stdio);
+		s->stdin_closed = stdio_input_closed(e->stdio);
+	}
+	return s;
+}
+
+/* Their infos go with what else is known of them. */
+static bool execs_saved(const struct container *c, struct arena *a, Bulkhead__ContainerSaved *s) {
+	size_t i = 0;
+	s->named = arena_alloc(a, (s->info->n_execs + 1) * sizeof(*s->named));
+	if (!s->named)
+		return false;
+	list_for_each (x, &c->execs) {
+		const struct exec *e = list_entry(x, struct exec, node);
+		if (is_named(e) && !(s->named[s->n_named++] = exec_saved(e, s->info->execs[i++], a)))
+			return false;
+	}
+	s->info->n_execs = 0;
+	return true;
+}
+
 static Bulkhead__ContainerSaved *container_saved(const struct container *c, struct arena *a) {
 	Bulkhead__ContainerSaved *s = arena_alloc(a, sizeof(*s));
 	if (!s)
@@ -115,7 +187,11 @@ static Bulkhead__ContainerSaved *container_saved(const struct container *c, stru
 	s->stop_signal = c->stop_signal;
 	s->starting = c->state == CONTAINER_STARTING || c->state == CONTAINER_CREATING;
 	s->execs = c->n_execs;
-	return s->info ? s : NULL;
+	if (c->stdio) {
+		s->stdio = (Bulkhead__Stdio *)stdio_message(c->stdio);
+		s->stdin_closed = stdio_input_closed(c->stdio);
+	}
+	return s->info && execs_saved(c, a, s) ? s : NULL;
 }
 
 static Bulkhead__KeeperSaved *keeper_saved(const struct keeper *k, struct arena *a) {
@@ -129,6 +205,7 @@ static Bulkhead__KeeperSaved *keeper_saved(const struct keeper *k, struct arena 
 	s->pid = p->pid;
 	s->ipc = p->ipc;
 	s->host_uts = p->host_uts;
+	s->bare = p->bare;
 	s->cgroup_path = (char *)p->cgroup_path;
 	s->cgroup_owned = p->cgroup_owned;
 	s->cgroup_scope = (char *)p->cgroup_scope;

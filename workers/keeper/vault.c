@@ -9,7 +9,7 @@
  * that is current, then the old packets are taken out of the front. Whoever
  * reads it sees each thing at least once and takes the last word on each.
  */
-#include "workers/keeper/container.h"
+#include "workers/keeper/exec.h"
 #include "workers/keeper/vault.h"
 
 #include "base/fd.h"
@@ -105,14 +105,20 @@ static void forget(struct keeper *k, unsigned n) {
 			fd_close(fds[i]);
 }
 
-static void compact(struct keeper *k) {
+void vault_renew(struct keeper *k) {
 	unsigned old = k->vault_used;
 	k->vault_used = 0;
 	vault_put_pod(k);
 	list_for_each (n, &k->containers) {
 		struct container *c = list_entry(n, struct container, node);
-		if (c->state != CONTAINER_CREATING)
-			container_vault(c);
+		if (c->state == CONTAINER_CREATING)
+			continue;
+		container_vault(c);
+		list_for_each (x, &c->execs) {
+			const struct exec *e = list_entry(x, struct exec, node);
+			if (e->name && !e->over && e->pidfd >= 0)
+				named_vault(e);
+		}
 	}
 	forget(k, old);
 }
@@ -129,7 +135,7 @@ void vault_put(struct keeper *k, enum vault_kind kind, const char *id, const int
 	list_for_each (n, &k->containers)
 		live++;
 	if (kind == VAULT_GONE && k->vault_used > COMPACT_AFTER + 2 * live)
-		compact(k);
+		vault_renew(k);
 }
 
 void vault_put_pod(struct keeper *k) {

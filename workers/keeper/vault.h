@@ -9,7 +9,7 @@
 struct vault_packet {
 	uint32_t kind; /* enum vault_kind */
 	uint32_t mask; /* which of the descriptors are there */
-	char id[80];
+	char id[96];
 };
 
 /* 1, 0 when it is empty, or a negative errno. Absent descriptors are -1. */

@@ -30,7 +30,8 @@ static void create_done(void *ctx, const struct msg_answer *a) {
 	else if (!container_create_answer(a)->created)
 		msg_failf(ctx, FAULT_INTERNAL, "the keeper's answer says nothing of the container");
 	else
-		task_create_reply(ctx, container_create_answer(a)->created, NULL, 0);
+		/* Of either row. */
+		msg_reply(ctx, &container_create_answer(a)->created->base, NULL, 0, false);
 }
 
 /* --- before: the pod's user namespace, which its root needs --- */
@@ -90,7 +91,10 @@ static void create(struct creation *n, struct sandbox *s, const Bulkhead__HostFi
 		c.seccomp_flags = program->flags;
 	}
 	struct msg_context context = context_within(&r->context, KEEPER_LIMIT);
-	container_create_send(s->link, &context, &c, r->fds, r->n_fds, create_done, r);
+	if (r->n_fds > 0)
+		container_create_send(s->link, &context, &c, r->fds, r->n_fds, create_done, r);
+	else
+		container_create_bare_send(s->link, &context, &c, NULL, 0, create_done, r);
 	/* Our copies would keep them mounted after the container's end. */
 	msg_close_fds(r);
 }
@@ -143,6 +147,7 @@ static void cdi_done(void *ctx, const struct msg_answer *a) {
 		read_profile(n, s);
 }
 
+/* With the root's descriptor, or without any for one that brings its own. */
 void task_container_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
 	struct creation *n = arena_alloc(&r->arena, sizeof(*n));
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);

@@ -58,6 +58,31 @@ static void on_task_userns(struct task_worker *w, struct msg_request *r, const B
 	task_sandbox_userns(w, r, m);
 }
 
+static void on_task_create_bare(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
+	task_container_create(w, r, m);
+}
+static void on_process_start(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessStartRequest *m) {
+	task_process_start(w, r, m);
+}
+static void on_process_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKillRequest *m) {
+	task_process_kill(w, r, m);
+}
+static void on_process_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m) {
+	task_process_delete(w, r, m);
+}
+static void on_process_resize(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessResizeRequest *m) {
+	task_process_resize(w, r, m);
+}
+static void on_process_close_stdin(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m) {
+	task_process_close_stdin(w, r, m);
+}
+static void on_task_freeze(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskFreezeRequest *m) {
+	task_container_freeze(w, r, m);
+}
+static void on_task_pids(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+	task_container_pids(w, r, m);
+}
+
 HANDLER_DEFINE(struct task_worker, sandbox_start)
 HANDLER_DEFINE(struct task_worker, sandbox_stop)
 HANDLER_DEFINE(struct task_worker, task_create)
@@ -76,25 +101,23 @@ HANDLER_DEFINE(struct task_worker, exec_open)
 HANDLER_DEFINE(struct task_worker, exec_wait)
 HANDLER_DEFINE(struct task_worker, attach_open)
 HANDLER_DEFINE(struct task_worker, port_open)
+HANDLER_DEFINE(struct task_worker, task_create_bare)
+HANDLER_DEFINE(struct task_worker, process_start)
+HANDLER_DEFINE(struct task_worker, process_kill)
+HANDLER_DEFINE(struct task_worker, process_delete)
+HANDLER_DEFINE(struct task_worker, process_resize)
+HANDLER_DEFINE(struct task_worker, process_close_stdin)
+HANDLER_DEFINE(struct task_worker, task_freeze)
+HANDLER_DEFINE(struct task_worker, task_pids)
 
 const struct link_handler task_handlers[] = {
-	HANDLER(sandbox_start),
-	HANDLER(sandbox_stop),
-	HANDLER(task_create),
-	HANDLER(task_start),
-	HANDLER(task_kill),
-	HANDLER(task_stop),
-	HANDLER(task_delete),
-	HANDLER(exec_sync),
-	HANDLER(task_stats),
-	HANDLER(task_update),
-	HANDLER(task_list),
-	HANDLER(task_reopen_log),
-	HANDLER(runtime_info),
-	HANDLER(exec_open),
-	HANDLER(exec_wait),
-	HANDLER(attach_open),
-	HANDLER(port_open),
-	HANDLER(task_userns),
-	{ 0 },
+	HANDLER(sandbox_start),	   HANDLER(sandbox_stop),   HANDLER(task_create),
+	HANDLER(task_start),	   HANDLER(task_kill),	    HANDLER(task_stop),
+	HANDLER(task_delete),	   HANDLER(exec_sync),	    HANDLER(task_stats),
+	HANDLER(task_update),	   HANDLER(task_list),	    HANDLER(task_reopen_log),
+	HANDLER(runtime_info),	   HANDLER(exec_open),	    HANDLER(exec_wait),
+	HANDLER(attach_open),	   HANDLER(port_open),	    HANDLER(task_userns),
+	HANDLER(task_create_bare), HANDLER(process_start),  HANDLER(process_kill),
+	HANDLER(process_delete),   HANDLER(process_resize), HANDLER(process_close_stdin),
+	HANDLER(task_freeze),	   HANDLER(task_pids),	    { 0 },
 };

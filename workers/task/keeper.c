@@ -108,7 +108,15 @@ static void tell_end(struct sandbox *s, const Bulkhead__TaskExit *end) {
 }
 
 /* Ends that nobody has heard of, perhaps; hearing them twice does no harm. */
+static void tell_exec_ends(struct sandbox *s, const Bulkhead__TaskInfo *task) {
+	for (size_t i = 0; i < task->n_execs; i++)
+		if (task->execs[i]->exit)
+			tell_end(s, task->execs[i]->exit);
+}
+
 static void tell_ends(struct sandbox *s, const Bulkhead__SandboxInfo *info) {
+	for (size_t i = 0; i < info->n_tasks; i++)
+		tell_exec_ends(s, info->tasks[i]);
 	for (size_t i = 0; i < info->n_tasks; i++)
 		if (info->tasks[i]->state == BULKHEAD__TASK_STATE__TASK_EXITED && info->tasks[i]->exit)
 			tell_end(s, info->tasks[i]->exit);

@@ -86,7 +86,7 @@ static int start_begin(struct sandbox *s, struct fault *fault) {
 	if (!link_attached(s->worker->zygote))
 		return fault_set(fault, FAULT_UNAVAILABLE,
 				 "the keepers' zygote isn't running at this moment, try again");
-	if (s->start->network != BULKHEAD__NAMESPACE_MODE__NODE)
+	if (s->start->network != BULKHEAD__NAMESPACE_MODE__NODE && !s->start->bare)
 		e = cni_plan(s->worker->cni, s->start, &r->arena, &plan, fault);
 	if (e < 0)
 		return e;

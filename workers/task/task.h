@@ -149,6 +149,14 @@ void task_container_exec(struct task_worker *w, struct msg_request *r, const Bul
 void task_container_stats(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
 void task_container_update(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m);
 void task_container_reopen_log(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
+/* process.c */
+void task_process_start(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessStartRequest *m);
+void task_process_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKillRequest *m);
+void task_process_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m);
+void task_process_resize(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessResizeRequest *m);
+void task_process_close_stdin(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m);
+void task_container_freeze(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskFreezeRequest *m);
+void task_container_pids(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
 /* stream.c */
 void task_exec_open(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecOpenRequest *m);
 void task_exec_wait(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecWaitRequest *m);

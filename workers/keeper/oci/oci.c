@@ -126,6 +126,10 @@ static int oci_exec(struct exec *e, struct exec_plan *plan, struct fault *fault)
 			       .stdio = { plan->stdio[0], plan->stdio[1], plan->stdio[2] } };
 	snprintf(name, sizeof(name), "exec-%u", c->n_execs++);
 	int r = oci_place(c->keeper, c->id, &place, fault);
+	if (r == 0 && plan->own_user)
+		r = fault_set(fault, FAULT_UNIMPLEMENTED,
+			      "an OCI runtime runs no processes beside the container's first "
+			      "with a specification of their own");
 	if (r == 0 && !c->user)
 		r = fault_set(fault, FAULT_INTERNAL, "the container's user is not known");
 	if (r == 0 && group_to_be_born_in(&c->cgroup))

@@ -1,0 +1,264 @@
+#include "workers/keeper/stdio.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "workers/keeper/outlet.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#define READ_SIZE 16384
+#define READS_PER_TURN 16
+/* How long the rest waits for a client that takes nothing of it. */
+#define PATIENCE (2 * NS_PER_SEC)
+
+struct stdio {
+	struct list node; /* in keeper->endings, once the process has ended */
+	struct keeper *keeper;
+	struct log *log; /* that reads the outputs; NULL: not yet, or no more */
+	struct outlet out[LOG_STREAMS];
+	int in; /* the client's fifo; -1: none, or at its end */
+	bool in_closed;
+	struct loop_source *in_ready, *in_again;
+	struct outlet to; /* what the process reads */
+	bool terminal;
+	bool ending;
+	struct loop_source *patience;
+	Bulkhead__Stdio *message;
+};
+
+static const char *const names[] = { "stdin", "stdout", "stderr" };
+
+/* --- the end --- */
+
+void stdio_free(struct stdio *s) {
+	if (!s)
+		return;
+	list_unlink(&s->node);
+	loop_source_free(s->in_ready);
+	loop_source_free(s->in_again);
+	loop_source_free(s->patience);
+	for (size_t i = 0; i < LOG_STREAMS; i++)
+		outlet_close(&s->out[i]);
+	outlet_close(&s->to);
+	fd_close(s->in);
+	if (s->log)
+		log_tap(s->log, NULL, NULL);
+	if (s->message)
+		bulkhead__stdio__free_unpacked(s->message, NULL);
+	free(s);
+}
+
+static void end_over(void *ctx) {
+	struct keeper *k = ((struct stdio *)ctx)->keeper;
+	stdio_free(ctx);
+	pod_teardown_continue(k);
+}
+
+/* Each stream ends as soon as all of it has been taken; true when all have. */
+static bool end_continue(struct stdio *s) {
+	bool waits = false;
+	for (size_t i = 0; i < LOG_STREAMS; i++) {
+		if (!outlet_behind(&s->out[i]))
+			outlet_close(&s->out[i]);
+		waits |= outlet_behind(&s->out[i]);
+	}
+	loop_source_free_p(&s->patience);
+	return !waits || loop_timer(s->keeper->loop, clock_mono() + PATIENCE, end_over, s, &s->patience) < 0;
+}
+
+void stdio_end(struct stdio *s) {
+	if (!s)
+		return;
+	if (s->log)
+		log_tap(s->log, NULL, NULL);
+	s->log = NULL;
+	s->ending = true;
+	loop_source_free_p(&s->in_ready);
+	loop_source_free_p(&s->in_again);
+	fd_replace(&s->in, -1);
+	outlet_close(&s->to);
+	list_append(&s->keeper->endings, &s->node);
+	if (end_continue(s))
+		stdio_free(s);
+}
+
+bool stdio_any_ending(const struct keeper *k) {
+	return !list_empty(&k->endings);
+}
+
+/* --- output --- */
+
+static void output(void *ctx, enum log_stream_kind kind, const void *data, size_t size) {
+	struct stdio *s = ctx;
+	outlet_feed(&s->out[kind], data, size);
+	log_hold(s->log, kind, outlet_behind(&s->out[kind]));
+}
+
+static void out_changed(void *ctx) {
+	struct stdio *s = ctx;
+	if (s->ending) {
+		if (end_continue(s))
+			end_over(s);
+		return;
+	}
+	for (size_t i = 0; s->log && i < LOG_STREAMS; i++)
+		log_hold(s->log, (enum log_stream_kind)i, outlet_behind(&s->out[i]));
+}
+
+void stdio_outputs(struct stdio *s, struct log *l) {
+	s->log = l;
+	log_tap(l, output, s);
+}
+
+/* --- input --- */
+
+static void in_end(struct stdio *s) {
+	loop_source_free_p(&s->in_ready);
+	loop_source_free_p(&s->in_again);
+	fd_replace(&s->in, -1);
+	if (outlet_behind(&s->to) || s->to.fd < 0)
+		return;
+	outlet_close(&s->to);
+	/* Nobody else may hold it, or the process never sees the end. */
+	vault_renew(s->keeper);
+}
+
+/* False when there is nothing more for now. */
+static bool in_read(struct stdio *s) {
+	char data[READ_SIZE];
+	ssize_t n = read(s->in, data, sizeof(data));
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return errno == EINTR;
+	if (n > 0)
+		outlet_feed(&s->to, data, (size_t)n);
+	if (n > 0 && s->to.fd >= 0)
+		return true;
+	in_end(s);
+	return false;
+}
+
+static void in_continue(void *ctx);
+
+static void in_ready(void *ctx, uint32_t events) {
+	struct stdio *s = ctx;
+	for (int i = 0; i < READS_PER_TURN; i++)
+		if (s->in < 0 || outlet_behind(&s->to) || !in_read(s))
+			return;
+	if (!s->in_again && loop_defer(s->keeper->loop, in_continue, s, &s->in_again) < 0)
+		in_end(s);
+}
+
+static void in_continue(void *ctx) {
+	struct stdio *s = ctx;
+	loop_source_free_p(&s->in_again);
+	in_ready(s, POLLIN);
+}
+
+static void to_changed(void *ctx) {
+	struct stdio *s = ctx;
+	if (s->in < 0 || s->to.fd < 0)
+		in_end(s);
+	else
+		in_ready(s, POLLIN);
+}
+
+int stdio_input(struct stdio *s, int to, bool terminal, struct fault *fault) {
+	s->terminal = terminal;
+	int r = outlet_open(&s->to, s->keeper->loop, to, to_changed, s);
+	if (r == 0 && s->in >= 0)
+		r = loop_poll(s->keeper->loop, s->in, POLLIN, in_ready, s, &s->in_ready);
+	/* What came before anybody watched. */
+	if (r == 0 && s->in >= 0 && !s->in_again)
+		r = loop_defer(s->keeper->loop, in_continue, s, &s->in_again);
+	return r < 0 ? fault_errno(fault, r, "read the process's input") : 0;
+}
+
+int stdio_close_input(struct stdio *s, struct fault *fault) {
+	char self[32];
+	bool terminal = s->terminal;
+	/* A terminal lives as long as its process. */
+	if (s->in < 0 || s->in_closed || terminal)
+		return 0;
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", s->in);
+	int fd = open(self, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return fault_errno(fault, errno, "let go of the input's fifo");
+	loop_source_free_p(&s->in_ready);
+	fd_replace(&s->in, fd);
+	s->in_closed = true;
+	int r = loop_poll(s->keeper->loop, s->in, POLLIN, in_ready, s, &s->in_ready);
+	if (r < 0)
+		return fault_errno(fault, r, "read the process's input");
+	vault_renew(s->keeper);
+	in_ready(s, POLLIN);
+	return 0;
+}
+
+bool stdio_input_closed(const struct stdio *s) {
+	return s->in_closed;
+}
+
+/* --- set-up --- */
+
+static Bulkhead__Stdio *message_copy(const Bulkhead__Stdio *m) {
+	CLEANUP_BUFFER struct buffer b = { 0 };
+	size_t size = bulkhead__stdio__get_packed_size(m);
+	if (!buffer_reserve(&b, size + 1))
+		return NULL;
+	bulkhead__stdio__pack(m, b.data);
+	return bulkhead__stdio__unpack(NULL, size, b.data);
+}
+
+static int output_open(struct stdio *s, size_t i, int held, struct fault *fault) {
+	int fd = held;
+	int r = held >= 0 ? 0 : stdio_open(i ? s->message->stderr : s->message->stdout, true, names[1 + i], &fd, fault);
+	if (r < 0 || fd < 0)
+		return r;
+	r = outlet_open(&s->out[i], s->keeper->loop, fd, out_changed, s);
+	return r < 0 ? fault_errno(fault, r, "watch %s", names[1 + i]) : 0;
+}
+
+int stdio_new(struct keeper *k, const Bulkhead__Stdio *m, int held[STDIO_FDS], struct stdio **ret_stdio,
+	      struct fault *fault) {
+	struct stdio *s = calloc(1, sizeof(*s));
+	if (s) {
+		*s = (struct stdio){ .keeper = k, .in = -1, .to = OUTLET_NONE, .message = message_copy(m) };
+		list_init(&s->node);
+		for (size_t i = 0; i < LOG_STREAMS; i++)
+			s->out[i] = (struct outlet)OUTLET_NONE;
+	}
+	if (!s || !s->message) {
+		stdio_free(s);
+		return fault_errno(fault, ENOMEM, "open the process's streams");
+	}
+	s->in = held ? take_fd(&held[STDIO_IN]) : -1;
+	int r = s->in >= 0 ? 0 : stdio_open(m->stdin, false, names[0], &s->in, fault);
+	for (size_t i = 0; (r == 0 || held) && i < LOG_STREAMS; i++)
+		r = output_open(s, i, held ? take_fd(&held[STDIO_OUT + i]) : -1, fault);
+	/* What is gone meanwhile costs the stream, not the process. */
+	if (r < 0 && !held) {
+		stdio_free(s);
+		return r;
+	}
+	*ret_stdio = s;
+	return 0;
+}
+
+bool stdio_wants(const struct stdio *s, int stream) {
+	return stream == 0 ? s->in >= 0 : s->out[stream - 1].fd >= 0;
+}
+
+void stdio_fds(const struct stdio *s, int ret_fds[STDIO_FDS]) {
+	ret_fds[STDIO_IN] = s->in;
+	ret_fds[STDIO_OUT] = s->out[LOG_STDOUT].fd;
+	ret_fds[STDIO_ERR] = s->out[LOG_STDERR].fd;
+	ret_fds[STDIO_TO] = s->terminal ? -1 : s->to.fd;
+}
+
+const Bulkhead__Stdio *stdio_message(const struct stdio *s) {
+	return s->message;
+}

@@ -1,0 +1,50 @@
+/*
+ * Where the streams of a process lead when a client of containerd's API says
+ * so: fifos, files, programs that log, or nowhere.
+ *
+ * A fifo is held by both of its ends, so a client may open it late, or leave
+ * and come back: the process neither sees the end of its input nor loses its
+ * output. While nobody reads it fills, and then the process waits.
+ *
+ *   input    fifo -> pipe or terminal, until process_close_stdin and the
+ *            client's own end of it
+ *   output   what the log reads (log_tap) -> outlet; behind: log_hold
+ *   the end  what was read goes out as long as somebody takes it, then all is
+ *            closed: a client that waits for the end gets it, whoever else
+ *            still has the process's pipes
+ */
+#pragma once
+
+#include "workers/keeper/keeper.h"
+#include "workers/keeper/log.h"
+
+struct stdio;
+
+/* Descriptors that a successor needs; -1: none. */
+enum stdio_fd { STDIO_IN, STDIO_OUT, STDIO_ERR, STDIO_TO, STDIO_FDS };
+
+/* held (may be NULL): what a predecessor had, taken; what of it is missing is
+ * opened again. */
+int stdio_new(struct keeper *k, const Bulkhead__Stdio *m, int held[STDIO_FDS], struct stdio **ret_stdio,
+	      struct fault *fault);
+/* At once, with all that hasn't gone out. */
+void stdio_free(struct stdio *s);
+/* Whether the process needs a pipe for the stream (0, 1, 2). */
+bool stdio_wants(const struct stdio *s, int stream);
+/* What l reads goes out from now on. */
+void stdio_outputs(struct stdio *s, struct log *l);
+/* to: the process's pipe or terminal; taken. */
+int stdio_input(struct stdio *s, int to, bool terminal, struct fault *fault);
+/* When the client has closed its end the process sees the end of its input. */
+int stdio_close_input(struct stdio *s, struct fault *fault);
+bool stdio_input_closed(const struct stdio *s);
+/* The process has ended and all that it wrote is read. Takes s. */
+void stdio_end(struct stdio *s);
+/* Borrowed. */
+void stdio_fds(const struct stdio *s, int ret_fds[STDIO_FDS]);
+const Bulkhead__Stdio *stdio_message(const struct stdio *s);
+/* Ends that are still on their way. */
+bool stdio_any_ending(const struct keeper *k);
+
+/* stdio_open.c: what an output's or the input's name leads to; -1: nowhere. */
+int stdio_open(const char *name, bool output, const char *stream, int *ret_fd, struct fault *fault);
