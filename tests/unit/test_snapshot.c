@@ -563,7 +563,7 @@ static void test_refusals(void) {
 	a = call_key(MSG_layer_remove, "../../etc");
 	tap_check(ok(&a), "removing what isn't there is nothing");
 	a = call_commit("sha256:none", NULL, 0);
-	tap_check(a.fault.code == FAULT_FAILED_PRECONDITION, "committing what isn't there fails");
+	tap_check(a.fault.code == FAULT_NOT_FOUND, "committing what isn't there fails");
 
 	struct test_layer l = layer_make(50, "echo x >x", EVERYTHING);
 	struct answer *u = call_unpack(l.chain, layers[0].diff, layer_pipe(&l, SIZE_MAX));
@@ -586,7 +586,7 @@ static void test_refusals(void) {
 	tap_check(ok(&a), "and anew, as long as it isn't committed");
 	layers_abandon(&worker);
 	a = call_commit(l.chain, NULL, 0);
-	tap_check(a.fault.code == FAULT_FAILED_PRECONDITION && entries("layers/.staging") == 0,
+	tap_check(a.fault.code == FAULT_NOT_FOUND && entries("layers/.staging") == 0,
 		  "when its caller is gone it goes");
 	a = unpack(&l);
 	a = call_key(MSG_layer_remove, l.chain);

@@ -119,11 +119,20 @@ bool layer_job_ready(const struct layer_job *j) {
 	return j->fetched && j->unpacked && !j->committing && j->fault.code == FAULT_NONE;
 }
 
+/* What a snapshot worker has unpacked its successor throws away: it's to be
+ * fetched again, as when the worker had gone earlier. */
+static void commit_failed(struct layer_job *j, const struct fault *fault) {
+	j->fault = *fault;
+	if (fault->code == FAULT_NOT_FOUND)
+		fault_set(&j->fault, FAULT_UNAVAILABLE,
+			  "the snapshot worker was replaced before layer %s was committed", j->chain_id);
+}
+
 static void commit_done(void *ctx, const struct msg_answer *answer) {
 	struct layer_job *j = ctx;
 	Bulkhead__LayerRecord record = BULKHEAD__LAYER_RECORD__INIT;
 	if (answer->fault)
-		j->fault = *answer->fault;
+		commit_failed(j, answer->fault);
 	else if (!model_find_layer(&j->m->model, j->chain_id)) {
 		record.chain_id = j->chain_id;
 		record.diff_id = j->diff_id;

@@ -84,7 +84,9 @@ static void commit(struct snapshot_worker *s, struct msg_request *r, struct laye
 void layer_commit_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerCommitRequest *m) {
 	struct layer *l = layer_find(s, m->chain_id);
 	const struct layer **parents;
-	if (!l || l->state == LAYER_UNPACKING || l->state == LAYER_REMOVING) {
+	if (!l) {
+		msg_failf(r, FAULT_NOT_FOUND, "commit layer \"%.80s\": it isn't here", m->chain_id);
+	} else if (l->state == LAYER_UNPACKING || l->state == LAYER_REMOVING) {
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "commit layer \"%.80s\": it isn't unpacked", m->chain_id);
 	} else if (l->state == LAYER_COMMITTED) {
 		Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
