@@ -55,6 +55,7 @@ struct boot_config {
 	uint32_t pull_progress_timeout_s;  /* 300; 0: none */
 	uint32_t log_line_max;		   /* 16384 */
 	uint32_t stream_idle_timeout_s;	   /* 14400; 0: none */
+	char criu[BOOT_PATH_MAX];	   /* /usr/sbin/criu */
 	struct boot_runtime runtimes[BOOT_RUNTIMES_MAX];
 	uint32_t n_runtimes;
 	struct boot_endpoint endpoints[BOOT_ENDPOINTS_MAX];

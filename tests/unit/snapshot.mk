@@ -5,6 +5,7 @@ SNAP_UNPACK := $(SNAP_TAR) $(patsubst %,$(SNAP)/%.o,decode/decode decode/gzip de
 	unpack/extract unpack/folders unpack/attributes unpack/path unpack/report tree/remove jail)
 OBJ_test_unpack := $(SNAP_UNPACK)
 LIBS_test_unpack := $(LIBS_snapshot)
+OBJ_test_tar_write := $(SNAP_TAR) $(SNAP)/tar/write.o
 OBJ_test_jail := $(SNAP)/jail.o $(SNAP)/child.o
 OBJ_test_snapshot := $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildcard workers/snapshot/*.c workers/snapshot/*/*.c)))
 OBJ_test_snapshot += $(patsubst %,$(O)/%.o,supervisor/account supervisor/privileges supervisor/filter supervisor/config \

@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "workers/keeper/checkpoint.h"
 #include "workers/keeper/proc.h"
 
 #include <poll.h>
@@ -43,6 +44,7 @@ void container_free(struct container *c) {
 	list_unlink(&c->node);
 	exec_free_all(c);
 	attach_end_all(c);
+	checkpoint_drop(c->checkpoint);
 	loop_source_free(c->exit_source);
 	loop_source_free(c->exit_timer);
 	loop_source_free(c->status_source);

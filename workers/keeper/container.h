@@ -69,6 +69,7 @@ struct container {
 	struct list execs; /* struct exec */
 	struct list attachments;
 	unsigned n_execs; /* so far, for their groups' names */
+	struct checkpoint *checkpoint;
 };
 
 /* --- container.c --- */

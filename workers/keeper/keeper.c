@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "workers/keeper/checkpoint.h"
 #include "workers/keeper/sys.h"
 #include "workers/keeper/title.h"
 
@@ -52,6 +53,8 @@ HANDLER_DEFINE(struct keeper, keeper_process_resize)
 HANDLER_DEFINE(struct keeper, keeper_process_close_stdin)
 HANDLER_DEFINE(struct keeper, container_freeze)
 HANDLER_DEFINE(struct keeper, container_pids)
+HANDLER_DEFINE(struct keeper, keeper_checkpoint)
+HANDLER_DEFINE(struct keeper, keeper_checkpoint_end)
 
 static const struct link_handler handlers[] = {
 	HANDLER(pod_setup),
@@ -82,6 +85,8 @@ static const struct link_handler handlers[] = {
 	HANDLER(keeper_process_close_stdin),
 	HANDLER(container_freeze),
 	HANDLER(container_pids),
+	HANDLER(keeper_checkpoint),
+	HANDLER(keeper_checkpoint_end),
 	{ 0 },
 };
 

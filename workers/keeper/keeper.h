@@ -30,7 +30,8 @@ struct keeper_config {
 	const struct cgroup_system *cgroups;
 	char cgroup_parent[CGROUP_PATH_MAX]; /* of pods that name none */
 	size_t log_line_max;
-	const struct boot_runtime *runtimes; /* the zygote's; those of a pod's birth */
+	char criu[BOOT_PATH_MAX], checkpoints[BOOT_PATH_MAX + 16]; /* the program; its folders */
+	const struct boot_runtime *runtimes;			   /* the zygote's; those of a pod's birth */
 	size_t n_runtimes;
 };
 
@@ -157,6 +158,9 @@ void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Em
 /* --- pod.c, read.c --- */
 
 void on_keeper_userns(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
+/* checkpoint.c */
+void on_keeper_checkpoint(struct keeper *k, struct msg_request *r, const Bulkhead__CheckpointRequest *m);
+void on_keeper_checkpoint_end(struct keeper *k, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m);
 void on_keeper_read(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperReadRequest *m);
 
 /* --- state.c, vault.c, adopt.c --- */

@@ -7,6 +7,7 @@
  */
 #include "base/fd.h"
 #include "base/log.h"
+#include "workers/keeper/criu.h"
 #include "workers/keeper/sys.h"
 #include "workers/keeper/title.h"
 #include "workers/keeper/zygote.h"
@@ -59,6 +60,8 @@ static int image_seal(char **argv) {
 }
 
 int main(int argc, char **argv) {
+	if (criu_calls())
+		return criu_called();
 	int r = image_seal(argv);
 	if (r < 0) {
 		log_init("keeper", LOG_INFO);

@@ -13,6 +13,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "msg/typed.h"
+#include "workers/keeper/checkpoint.h"
 #include "workers/keeper/features.h"
 #include "workers/keeper/keeper.h"
 #include "workers/keeper/sys.h"
@@ -115,6 +116,8 @@ static void config_take(struct zygote *z) {
 	const struct boot_config *c = &z->worker->config;
 	z->config.cgroups = &z->cgroups;
 	z->config.log_line_max = c->log_line_max;
+	snprintf(z->config.criu, sizeof(z->config.criu), "%s", c->criu);
+	snprintf(z->config.checkpoints, sizeof(z->config.checkpoints), "%s/checkpoints", c->state_root);
 	z->config.runtimes = c->runtimes;
 	z->config.n_runtimes = MIN(c->n_runtimes, (uint32_t)BOOT_RUNTIMES_MAX);
 	snprintf(z->config.cgroup_parent, sizeof(z->config.cgroup_parent), "%s", c->cgroup_parent);
@@ -146,6 +149,7 @@ static int serve(struct worker *w) {
 		.on_down = link_down,
 	};
 	config_take(z);
+	checkpoint_sweep(&z->config);
 	int r = link_new(&options, &z->link);
 	return r < 0 ? r : reaping_start(z);
 }

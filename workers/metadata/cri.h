@@ -19,6 +19,8 @@ CRI_HANDLER(cri_stop_container);
 CRI_HANDLER(cri_remove_container);
 CRI_HANDLER(cri_exec_sync);
 CRI_HANDLER(cri_reopen_container_log);
+/* checkpoint.c */
+CRI_HANDLER(cri_checkpoint_container);
 /* stream.c */
 CRI_HANDLER(cri_exec);
 CRI_HANDLER(cri_attach);

@@ -316,6 +316,7 @@ ROW(cri_stop_container)
 ROW(cri_remove_container)
 ROW(cri_list_containers)
 ROW(cri_container_status)
+ROW(cri_checkpoint_container)
 ROW(cri_exec_sync)
 ROW(cri_container_stats)
 ROW(cri_list_container_stats)
@@ -386,6 +387,7 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(cri_remove_container),
 	HANDLER(cri_list_containers),
 	HANDLER(cri_container_status),
+	HANDLER(cri_checkpoint_container),
 	HANDLER(cri_exec_sync),
 	HANDLER(cri_container_stats),
 	HANDLER(cri_list_container_stats),

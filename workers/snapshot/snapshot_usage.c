@@ -17,7 +17,7 @@
 /* How long the sum of all snapshots is good for. */
 #define FRESH (10 * NS_PER_SEC)
 
-static int upper_open(int room, const char *key) {
+int upper_open(int room, const char *key) {
 	char path[128];
 	snprintf(path, sizeof(path), "%.80s/fs", key);
 	int fd = openat(room, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

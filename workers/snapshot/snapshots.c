@@ -122,10 +122,14 @@ static void on_snapshot_mount_mapped(struct snapshot_worker *s, struct msg_reque
 static void on_snapshot_usage(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
 	snapshot_usage_start(s, r, m);
 }
+static void on_archive_write(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m) {
+	archive_write_start(s, r, m);
+}
 static void on_snapshot_info(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
 	snapshot_info_start(s, r);
 }
 
+HANDLER_DEFINE(struct snapshot_worker, archive_write)
 HANDLER_DEFINE(struct snapshot_worker, layer_unpack)
 HANDLER_DEFINE(struct snapshot_worker, layer_commit)
 HANDLER_DEFINE(struct snapshot_worker, layer_remove)
@@ -138,15 +142,7 @@ HANDLER_DEFINE(struct snapshot_worker, snapshot_list)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_info)
 
 const struct link_handler snapshot_handlers[] = {
-	HANDLER(layer_unpack),
-	HANDLER(layer_commit),
-	HANDLER(layer_remove),
-	HANDLER(snapshot_prepare),
-	HANDLER(snapshot_mount),
-	HANDLER(snapshot_remove),
-	HANDLER(snapshot_usage),
-	HANDLER(snapshot_list),
-	HANDLER(snapshot_info),
-	HANDLER(snapshot_mount_mapped),
-	{ 0 },
+	HANDLER(layer_unpack),	 HANDLER(layer_commit),		 HANDLER(layer_remove),	  HANDLER(snapshot_prepare),
+	HANDLER(snapshot_mount), HANDLER(snapshot_remove),	 HANDLER(snapshot_usage), HANDLER(snapshot_list),
+	HANDLER(snapshot_info),	 HANDLER(snapshot_mount_mapped), HANDLER(archive_write),  { 0 },
 };

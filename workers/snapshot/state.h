@@ -93,7 +93,11 @@ void snapshot_prepare_start(struct snapshot_worker *s, struct msg_request *r,
 			    const Bulkhead__SnapshotPrepareRequest *m);
 void snapshot_mount_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m);
 void snapshot_usage_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m);
+void archive_write_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m);
 void snapshot_info_start(struct snapshot_worker *s, struct msg_request *r);
+
+/* The folder of what a container has written; -ENOENT and so on. */
+int upper_open(int room, const char *key) NODISCARD;
 
 /* snapshots.c */
 int snapshots_load(struct snapshot_worker *s, struct fault *fault) NODISCARD;

@@ -53,6 +53,12 @@ static void on_attach_open(struct task_worker *w, struct msg_request *r, const B
 static void on_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m) {
 	task_port_open(w, r, m);
 }
+static void on_checkpoint_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointRequest *m) {
+	task_checkpoint_begin(w, r, m);
+}
+static void on_checkpoint_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m) {
+	task_checkpoint_end(w, r, m);
+}
 
 static void on_task_userns(struct task_worker *w, struct msg_request *r, const Bulkhead__Key *m) {
 	task_sandbox_userns(w, r, m);
@@ -109,6 +115,8 @@ HANDLER_DEFINE(struct task_worker, process_resize)
 HANDLER_DEFINE(struct task_worker, process_close_stdin)
 HANDLER_DEFINE(struct task_worker, task_freeze)
 HANDLER_DEFINE(struct task_worker, task_pids)
+HANDLER_DEFINE(struct task_worker, checkpoint_begin)
+HANDLER_DEFINE(struct task_worker, checkpoint_end)
 
 const struct link_handler task_handlers[] = {
 	HANDLER(sandbox_start),	   HANDLER(sandbox_stop),   HANDLER(task_create),
@@ -119,5 +127,6 @@ const struct link_handler task_handlers[] = {
 	HANDLER(attach_open),	   HANDLER(port_open),	    HANDLER(task_userns),
 	HANDLER(task_create_bare), HANDLER(process_start),  HANDLER(process_kill),
 	HANDLER(process_delete),   HANDLER(process_resize), HANDLER(process_close_stdin),
-	HANDLER(task_freeze),	   HANDLER(task_pids),	    { 0 },
+	HANDLER(task_freeze),	   HANDLER(task_pids),	    HANDLER(checkpoint_begin),
+	HANDLER(checkpoint_end),   { 0 },
 };

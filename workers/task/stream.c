@@ -1,5 +1,5 @@
 /*
- * What streaming sessions need of a keeper: each call goes down as it is, and
+ * What streaming sessions and checkpoints need of a keeper: each call goes down as it is, and
  * its answer's descriptors come up as they are.
  *
  * Failure: a caller that gives up ends its call at the keeper, and with it the
@@ -71,6 +71,20 @@ void task_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhe
 		return;
 	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
 	x->call = keeper_attach_send(s->link, &context, m, NULL, 0, relay_done, x);
+}
+
+void task_checkpoint_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointRequest *m) {
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
+	struct relay *x = s ? relay_new(r, 4) : NULL;
+	if (x)
+		x->call = keeper_checkpoint_send(s->link, &r->context, m, NULL, 0, relay_done, x);
+}
+
+void task_checkpoint_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m) {
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
+	struct relay *x = s ? relay_new(r, 0) : NULL;
+	if (x)
+		x->call = keeper_checkpoint_end_send(s->link, &r->context, m, NULL, 0, relay_done, x);
 }
 
 void task_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m) {

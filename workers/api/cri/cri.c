@@ -35,6 +35,7 @@ const struct grpc_method cri_runtime_methods[] = {
 	{ .name = "Exec", .number = MSG_cri_exec, .changes = true },
 	{ .name = "Attach", .number = MSG_cri_attach, .changes = true },
 	{ .name = "PortForward", .number = MSG_cri_port_forward, .changes = true },
+	{ .name = "CheckpointContainer", .number = MSG_cri_checkpoint_container, .changes = true },
 	{ .name = "UpdateContainerResources", .number = MSG_cri_update_container_resources, .changes = true },
 	{ .name = "UpdatePodSandboxResources", .number = MSG_cri_update_pod_sandbox_resources, .changes = true },
 	{ .name = "PodSandboxStats", .number = MSG_cri_pod_sandbox_stats },

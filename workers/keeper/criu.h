@@ -1,0 +1,43 @@
+/*
+ * CRIU's command line, which is all that we know of it. It runs as a child of
+ * the keeper and so in the pod's namespaces: those that it shares with the
+ * container it neither saves nor makes.
+ *
+ * It stops the container's processes by ptrace and never by the freezer: should
+ * it be killed, the kernel lets them go. A keeper that is killed doesn't take it
+ * along; it ends by itself and lets the container go on.
+ *
+ *   criu                       its action script (the keeper's own image)
+ *   processes stopped, saved
+ *   post-dump ───────────────▶ says so into the gate
+ *                              waits for the word to go on (enum GateWord
+ *                              in proto/internal), the gate's end, or the time
+ *   lets them go on ◀───────── exit status
+ */
+#pragma once
+
+#include "base/fault.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct criu_dump {
+	const char *program;
+	const char *folder; /* for its log, with CRIU_IMAGES in it */
+	pid_t pid;	    /* the container's first process */
+	int shm;	    /* the pod's /dev/shm; -1: the host's */
+	int gate, held;	    /* held stays open until criu has ended */
+	uint64_t timeout_ns;
+};
+
+#define CRIU_IMAGES "checkpoint"
+
+/* The body of a child. */
+void criu_dump(void *dump);
+/* Why it has failed, from its log in the folder. */
+int criu_failure(int folder, const siginfo_t *end, struct fault *fault);
+
+/* In main: is this the action script? Then that's all that it is. */
+bool criu_calls(void);
+int criu_called(void);

@@ -1,0 +1,192 @@
+/*
+ * archive_write: a checkpoint's archive, by a child. While the container waits
+ * at the gate what it has changed is written; the rest when it runs again and
+ * criu has ended, since criu's log is part of it.
+ *
+ * The worker isn't allowed to see the files' folders; it has descriptors.
+ */
+#include "workers/snapshot/state.h"
+
+#include "base/fd.h"
+#include "workers/snapshot/diff.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DIFF_NAME "rootfs-diff.tar"
+#define LOG_NAME "container.log"
+#define IMAGES "checkpoint"
+/* criu's folder has these besides IMAGES. */
+static const char *const logs[] = { "dump.log", "stats-dump" };
+
+enum { ARCHIVE, FOLDER, GATE, LOG };
+
+struct writing {
+	struct msg_request *request; /* whose arena holds this */
+	const Bulkhead__ArchiveWriteRequest *m;
+	struct child *child;
+	int fds[4];
+	int upper;
+};
+
+/* --- in the child --- */
+
+static int gate_wait(int gate, char word, struct fault *fault) {
+	char c;
+	ssize_t n;
+	while ((n = read(gate, &c, 1)) < 0 && errno == EINTR)
+		continue;
+	/* Why is the keeper's to say. */
+	return n == 1 && c == word ? 0 : fault_set(fault, FAULT_ABORTED, "criu has given up");
+}
+
+static int copy_member(struct tar_writer *w, int dir, const char *file, const char *name) {
+	struct stat st;
+	CLEANUP_FD int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	struct tar_member m = tar_member_of(name, &st);
+	m.mode = 0600;
+	int r = tar_write_header(w, &m);
+	return r < 0 ? r : tar_write_file(w, fd, m.size);
+}
+
+static int images_write(struct tar_writer *w, int folder) {
+	const struct tar_member top = { .name = IMAGES "/", .type = '5', .mode = 0700 };
+	int fd = openat(folder, IMAGES, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		fd_close(fd);
+		return -errno;
+	}
+	int r = tar_write_header(w, &top);
+	for (struct dirent *e; r == 0 && (e = readdir(d));) {
+		char name[sizeof(IMAGES) + NAME_MAX + 1];
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), IMAGES "/%s", e->d_name);
+		r = copy_member(w, fd, e->d_name, name);
+	}
+	closedir(d);
+	return r;
+}
+
+/* As much of the log as there is now. */
+static int log_write(struct tar_writer *w, int log) {
+	struct stat st;
+	if (fstat(log, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return 0;
+	struct tar_member m = tar_member_of(LOG_NAME, &st);
+	m.mode = 0600;
+	int r = tar_write_header(w, &m);
+	return r < 0 ? r : tar_write_file(w, log, m.size);
+}
+
+static int rest_write(struct tar_writer *w, const struct writing *x) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < x->m->n_texts; i++) {
+		const Bulkhead__ArchiveWriteRequest__Text *t = x->m->texts[i];
+		r = tar_write_text(w, t->name, t->content.data, t->content.len);
+	}
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(logs); i++) {
+		r = copy_member(w, x->fds[FOLDER], logs[i], logs[i]);
+		r = r == -ENOENT ? 0 : r;
+	}
+	if (r == 0)
+		r = log_write(w, x->fds[LOG]);
+	if (r == 0)
+		r = images_write(w, x->fds[FOLDER]);
+	tar_write_end(w);
+	if (r == 0 && ftruncate(w->fd, (off_t)w->at) < 0)
+		r = -errno;
+	return r == 0 && fsync(w->fd) < 0 ? -errno : r;
+}
+
+static int writer_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault *fault) {
+	const struct writing *x = arg;
+	struct tar_writer w = { .fd = x->fds[ARCHIVE] };
+	int r = gate_wait(x->fds[GATE], BULKHEAD__GATE_WORD__GATE_DUMPED, fault);
+	if (r < 0)
+		return r;
+	uint64_t opened = tar_open(&w);
+	r = diff_write(&w, x->upper, fault);
+	if (r < 0)
+		return r;
+	tar_write_end(&w);
+	r = tar_close(&w, opened, DIFF_NAME);
+	if (r == 0)
+		r = fd_write_all(x->fds[GATE], &(char){ BULKHEAD__GATE_WORD__GATE_GO }, 1);
+	if (r < 0)
+		return fault_errno(fault, r, "write the archive");
+	r = gate_wait(x->fds[GATE], BULKHEAD__GATE_WORD__GATE_ENDED, fault);
+	if (r < 0)
+		return r;
+	r = rest_write(&w, x);
+	return r < 0 ? fault_errno(fault, r, "write the archive") : 0;
+}
+
+/* --- in the worker --- */
+
+static void written(void *ctx, const struct child_result *result) {
+	struct writing *x = ctx;
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	x->request->cancelled = NULL;
+	if (result->fault.code == FAULT_NONE)
+		archive_write_reply(x->request, &done, NULL, 0);
+	else
+		msg_fail(x->request, &result->fault);
+}
+
+static void writing_cancelled(struct msg_request *r, void *ctx) {
+	const struct writing *x = ctx;
+	r->cancelled = NULL;
+	child_kill(x->child);
+}
+
+static int writer_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m) {
+	struct writing *x = arena_zalloc(&r->arena, sizeof(*x));
+	const struct snapshot *snapshot = snapshot_find(s, m->key);
+	CLEANUP_FD int upper = snapshot ? upper_open(s->rooms.snapshots, snapshot->key) : -ENOENT;
+	if (upper < 0 || !x)
+		return upper < 0 ? upper : -ENOMEM;
+	*x = (struct writing){ .request = r, .m = m, .upper = upper };
+	memcpy(x->fds, r->fds, sizeof(x->fds));
+	const struct child_options options = {
+		.name = "archive",
+		.keep = { x->fds[ARCHIVE], x->fds[FOLDER], x->fds[GATE], x->fds[LOG], upper },
+		.n_keep = 5,
+		.run = writer_run,
+		.arg = x,
+		.done = written,
+		.ctx = x,
+	};
+	int e = child_start(s->loop, &options, &x->child);
+	if (e < 0)
+		return e;
+	/* The child has them; here they would keep the gate from breaking. */
+	for (size_t i = 0; i < ARRAY_SIZE(x->fds); i++)
+		fd_close_p(&r->fds[i]);
+	r->cancelled = writing_cancelled;
+	r->cancelled_ctx = x;
+	return 0;
+}
+
+void archive_write_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m) {
+	struct fault fault;
+	if (!s->overlay.usable) {
+		msg_failf(r, FAULT_UNIMPLEMENTED, "without overlayfs nobody knows what a container has changed");
+		return;
+	}
+	int e = writer_start(s, r, m);
+	if (e < 0) {
+		fault_errno(&fault, e, "write the archive of snapshot \"%.80s\"", m->key);
+		msg_fail(r, &fault);
+	}
+}
