@@ -1,6 +1,7 @@
 """The image worker's code against registries: Debian's docker-registry with real images, and one that breaks off, lies,
 stalls and redirects. The driver plays the metadata worker; what is in the store is checked from the file system."""
 
+import email.utils
 import gzip
 import hashlib
 import json
@@ -535,9 +536,37 @@ def test_documents(folder):
     reg.faults = [lambda h, p: h.error(429, "TOOMANYREQUESTS", "slow\ndown") or True]
     r = d.resolve(ref + ":index")
     tap.check(r.get("error") == "RESOURCE_EXHAUSTED" and "slow?down" in r["text"], "the registry's own words: " + r["text"], r)
+    test_retry_after(d, reg, ref + ":index")
     reg.stop()
     tap.check(not d.ingest(), "nothing is left in the ingest folder", d.ingest())
     tap.check(d.stop() == 0, "the driver ends well")
+
+
+def test_retry_after(d, reg, image):
+    """A registry that is busy and says for how long is asked again then, and not before."""
+    def busy(status, value, times):
+        reg.reset()
+        reg.faults = [lambda h, p: len(reg.asked()) <= times and
+                      (h.error(status, "TOOMANYREQUESTS", "busy", [("Retry-After", value)]) or True)]
+
+    def resolve():
+        began = time.monotonic()
+        r = d.resolve(image)
+        return r, time.monotonic() - began
+
+    date = lambda s: email.utils.formatdate(time.time() + s, usegmt=True)
+    for status, value, times, least, most in ((503, date(4), 1, 2, 9), (429, "2", 1, 2, 8), (503, "1", 2, 2, 8),
+                                              (429, "0", 2, 2, 8)):
+        busy(status, value, times)
+        r, took = resolve()
+        tap.check("error" not in r and least <= took < most and len(reg.asked()) > times,
+                  "%d, Retry-After: %s, %d times: the answer comes after %.1f s" % (status, value, times, took), (r, took))
+    for status, value, what in ((429, "3600", "too long a wait"), (503, "soon", "what is no time"), (500, "1", "another status")):
+        busy(status, value, 100)
+        r, took = resolve()
+        tap.check("error" in r and str(status) in r["text"] and took < 1 and len(reg.asked("GET")) <= 1,
+                  "%s isn't waited for: %s" % (what, r.get("text")), (r, took))
+    reg.reset()
 
 
 # --- layers ---

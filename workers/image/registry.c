@@ -4,6 +4,7 @@
  */
 #include "registry.h"
 
+#include "base/clock.h"
 #include "json.h"
 #include "worker.h"
 
@@ -12,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Of all that a query waits because it was asked to. */
+#define WAIT_MAX_S 60
 #define REDIRECTS_MAX 10
 #define SMALL_TIMEOUT_S 120 /* for a manifest or a config as a whole */
 
@@ -28,11 +31,14 @@ struct query {
 	struct auth_call *auth;
 	struct loop_source *deferred;
 	bool again;
+	int64_t wait_s;		   /* the shortest that a host of this round asks for; -1: none does */
+	int64_t waited_s;	   /* in earlier rounds */
 	struct fault fault;	   /* of the host that was tried last */
 	char said[FAULT_TEXT_MAX]; /* of all hosts */
 };
 
 static void send_to_host(struct query *q);
+static void next_round(void *ctx);
 
 static struct host *host_of(struct query *q) {
 	return &q->session->hosts.list[q->host];
@@ -79,6 +85,15 @@ static bool pick_host(struct query *q, bool away) {
 	return false;
 }
 
+/* A round may not be begun at once, or a host that says 0 would be flooded. */
+static bool wait_asked(struct query *q) {
+	int64_t wait = MAX(q->wait_s, 1);
+	if (q->wait_s < 0 || wait > WAIT_MAX_S - q->waited_s)
+		return false;
+	q->waited_s += wait;
+	return loop_timer(q->session->worker->loop, clock_mono() + wait * NS_PER_SEC, next_round, q, &q->deferred) == 0;
+}
+
 static void try_next(struct query *q) {
 	if (pick_host(q, false) || pick_host(q, true)) {
 		q->redirects = 0;
@@ -88,11 +103,23 @@ static void try_next(struct query *q) {
 		send_to_host(q);
 		return;
 	}
+	if (wait_asked(q))
+		return;
 	if (!q->said[0])
 		fault_set(&q->fault, FAULT_FAILED_PRECONDITION, "no host of hosts.toml may be asked for this");
 	else
 		snprintf(q->fault.text, sizeof(q->fault.text), "%s", q->said);
 	finish(q, NULL, &q->fault);
+}
+
+static void next_round(void *ctx) {
+	struct query *q = ctx;
+	loop_source_free_p(&q->deferred);
+	memset(q->tried, 0, sizeof(q->tried));
+	q->said[0] = '\0';
+	q->wait_s = -1;
+	q->again = false;
+	try_next(q);
 }
 
 /* Notes what a host said; q->fault holds it. */
@@ -218,6 +245,12 @@ static enum fault_code code_of_status(int status) {
 	}
 }
 
+/* One that wants more patience than there is doesn't shorten that of others. */
+static void wait_note(struct query *q, int64_t wait_s) {
+	if (wait_s >= 0 && (q->wait_s < 0 || wait_s < q->wait_s))
+		q->wait_s = wait_s;
+}
+
 static void refused(struct query *q, const struct transfer_response *response) {
 	char words[300];
 	int status = response->head.status;
@@ -229,6 +262,8 @@ static void refused(struct query *q, const struct transfer_response *response) {
 	fault_set(&q->fault, code_of_status(status), "%s%s%d%s%s", meaning, meaning[0] ? " (" : "it answered ", status,
 		  meaning[0] ? ")" : "", words);
 	q->again = q->again || status == 429 || status >= 500;
+	if (status == 429 || status == 503)
+		wait_note(q, response->head.retry_after_s);
 	host_failed(q);
 }
 
@@ -354,6 +389,7 @@ int query_start(const struct query_request *request, struct query **ret_query, s
 	if (!q)
 		return fault_errno(fault, ENOMEM, "ask the registry");
 	q->request = *request;
+	q->wait_s = -1;
 	q->session = session_ref(request->session);
 	int r = loop_defer(request->session->worker->loop, begin, q, &q->deferred);
 	if (r < 0) {

@@ -8,6 +8,10 @@
  *   401         answered once per host (auth.h)
  *   anything else, or no answer: the next host
  *
+ * When all have been asked and one of them (429, 503) has said when to ask again
+ * (Retry-After), the round begins anew then: the waits of one query are bounded
+ * together.
+ *
  * The fault names each host that was tried and what it said.
  */
 #pragma once

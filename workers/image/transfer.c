@@ -20,6 +20,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <strings.h>
+#include <time.h>
 
 #define ERROR_BODY_MAX 8192
 #define HEADERS_MAX (64 * 1024)
@@ -174,6 +175,13 @@ static void keep_range(struct transfer_head *h, const char *value) {
 	h->range_total = number(slash + 1);
 }
 
+/* Seconds, or the date when they are over. */
+static int64_t retry_after(const char *value) {
+	int64_t s = number(value);
+	time_t date = s < 0 ? curl_getdate(value, NULL) : -1;
+	return date < 0 ? s : MAX((int64_t)date - (int64_t)time(NULL), 0);
+}
+
 static void keep_header(struct transfer_head *h, const char *name, const char *value) {
 	if (strcasecmp(name, "content-type") == 0)
 		keep_text(h->content_type, sizeof(h->content_type), value);
@@ -188,7 +196,7 @@ static void keep_header(struct transfer_head *h, const char *name, const char *v
 	else if (strcasecmp(name, "content-range") == 0)
 		keep_range(h, value);
 	else if (strcasecmp(name, "retry-after") == 0)
-		h->retry_after_s = number(value);
+		h->retry_after_s = retry_after(value);
 }
 
 static void head_reset(struct transfer_head *h) {
