@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
+import grpc
 import systemd
 
 SLICE = "kubepods-burstable-pod1234_5678.slice"
 SLICE_PATH = "/kubepods.slice/kubepods-burstable.slice/" + SLICE
 MIB = 1 << 20
+RUNC = "/usr/sbin/runc"
 tap = bh.Tap()
 
 
@@ -331,12 +334,81 @@ def test_slice_limits(c, pb, pod, own):
               "as does the kernel")
 
 
+def test_runtime(c, d, pb, image):
+    """An OCI runtime's container waits for its scope, too."""
+    config = bh.sandbox_config(c, "runtime", log_directory=d.logs, cgroup_parent=SLICE)
+    request = pb.RunPodSandboxRequest(config=config, runtime_handler="runc")
+    pod = bh.Pod.__new__(bh.Pod)
+    pod.daemon, pod.client, pod.config, pod.containers = d, c, config, []
+    pod.id = c.runtime.RunPodSandbox(request).pod_sandbox_id
+    id = pod.create("main", image, SLEEP, linux=linux(pb))
+    error = bh.error_of(c.runtime.StartContainer, pb.StartContainerRequest(container_id=id))
+    if error and "runc" in error.details():
+        tap.skip("a container of runc's", error.details().splitlines()[0])
+    else:
+        tap.check(not error and SLICE_PATH + "/" + scope(id) in groups(pid_of(pod, id)).values() and scope(id) in units(),
+                  "a container of runc's is in its scope", (error, units()))
+    pod.remove()
+    tap.check(bh.wait_for(lambda: not [u for u in units() if u != "bulkhead.slice"]), "and leaves nothing", units())
+
+
+def test_churn(d, c, pb, image):
+    """Pods come and go while one process after the other is killed: what the client was told holds, nothing stays."""
+    results, stop = [], threading.Event()
+
+    def churn(n):
+        round = 0
+        while not stop.is_set():
+            round += 1
+            try:
+                pod = bh.Pod(d, c, "churn-%d-%d" % (n, round), cgroup_parent=SLICE if n % 2 else "")
+                id = pod.run("main", image, SLEEP)
+                results.append(show(scope(id), "ActiveState")["ActiveState"])
+            except grpc.RpcError:
+                pass
+
+    threads = [threading.Thread(target=churn, args=(n,)) for n in range(3)]
+    for t in threads:
+        t.start()
+    for name in ("systemd", "metadata", "task", "keeper", "systemd", "pod-keeper"):
+        time.sleep(0.5)
+        victims = d.processes().get(name)
+        if victims:
+            os.kill(victims[0], signal.SIGKILL)
+    time.sleep(0.5)
+    stop.set()
+    for t in threads:
+        t.join()
+    d.ready()
+    gone = [s for s in results if s != "active"]
+    tap.check(results and len(gone) <= 1, "containers that were started have their scopes: %d" % len(results), results)
+    for item in c.runtime.ListPodSandbox(pb.ListPodSandboxRequest()).items:
+        c.runtime.StopPodSandbox(pb.StopPodSandboxRequest(pod_sandbox_id=item.id))
+        c.runtime.RemovePodSandbox(pb.RemovePodSandboxRequest(pod_sandbox_id=item.id))
+    tap.check(bh.wait_for(lambda: not [u for u in units() if u != "bulkhead.slice"], 40), "and all of it is gone in the end",
+              (units(), d.log_tail(30)))
+    left = lambda: [r + "/" + f for r in folders(SLICE_PATH) + folders("/bulkhead.slice") for f in os.listdir(r)
+                    if f.startswith("bulkhead-")]
+    tap.check(bh.wait_for(lambda: not left(), 20), "cgroups too", left())
+
+
+def test_oom(c, pb, image, pod):
+    """The figures are read before systemd removes them with the group."""
+    reasons = []
+    for i in range(5):
+        id = pod.run("oom-%d" % i, image, ["sh", "-c", "tail /dev/zero"],
+                     linux=linux(pb, memory_limit_in_bytes=16 * MIB))
+        status = pod.wait(id)
+        reasons.append(status and (status.reason, status.exit_code))
+    tap.check(reasons == [("OOMKilled", 137)] * 5, "a container that is killed for want of memory says so", reasons)
+
+
 def run_inside(mode):
     with bh.Scratch() as scratch:
         registry = bh.Registry(scratch)
         image = registry.host + "/test/busybox:1"
         bh.push(bh.make_image(scratch, "busybox"), registry, "test/busybox:1")
-        d = bh.Daemon(scratch, settings=settings()).start()
+        d = bh.Daemon(scratch, settings=settings() + ["runtime.runc=" + RUNC]).start()
         c = d.client()
         pb = c.pb
         try:
@@ -348,11 +420,16 @@ def run_inside(mode):
             test_use(d, c, pb, pod, id, pid)
             test_update(c, pb, pod, id, pid)
             test_killed_container(c, pb, image, pod)
+            if find("memory"):
+                test_oom(c, pb, image, pod)
             test_crashes(d, c, pb, image, pod, id, pid)
             test_reexec(d, c, pb, image, pod, id)
             test_end(c, pb, pod, id)
             test_shared_pids(d, c, pb, image)
             test_own_slice(d, c, pb, image)
+            if os.path.exists(RUNC):
+                test_runtime(c, d, pb, image)
+            test_churn(d, c, pb, image)
         except Exception:
             tap.check(False, "no exception", traceback.format_exc() + d.log_tail(60))
         finally:

@@ -338,7 +338,7 @@ class Daemon:
             elif exe.startswith("bulkhead-"):
                 name = exe[len("bulkhead-"):]
                 if name == "keeper" and len(title) > 1:
-                    name = "pod-init" if title[0] == "bulkhead-init" else "pod-keeper"
+                    name = {"bulkhead-init": "pod-init", "bulkhead-hold": "pod-hold"}.get(title[0], "pod-keeper")
                 found.setdefault(name, []).append(pid)
         keepers = found.get("pod-keeper", [])
         found["pod-keeper"] = [p for p in keepers if parents[p] not in keepers]

@@ -335,6 +335,7 @@ static int container_adopt(struct adoption *a, const Bulkhead__ContainerSaved *s
 	if (r < 0)
 		return fault_errno(fault, r, "remember container \"%s\"", s->info->container_id);
 	cgroup_adopt(k->config.cgroups, s->cgroup_path, &c->cgroup);
+	c->cgroup.scope = k->pod.cgroup_scope[0] && s->info->state == BULKHEAD__TASK_STATE__TASK_RUNNING;
 	h = h ? h : &nothing;
 	if (s->info->state == BULKHEAD__TASK_STATE__TASK_EXITED && s->info->exit) {
 		exit_restore(c, s->info->exit);

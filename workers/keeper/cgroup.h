@@ -53,6 +53,9 @@ struct cgroup {
 	const struct cgroup_system *system;
 	char path[CGROUP_PATH_MAX]; /* "/bulkhead/<pod>/<container>"; empty: none */
 	unsigned made;		    /* bit per hierarchy */
+	/* A scope of systemd's: the v2 folder is left to it, for it doesn't hear of
+	 * the end of one that somebody else has removed. */
+	bool scope;
 };
 
 /* From the text of /proc/self/mountinfo. */
@@ -80,6 +83,8 @@ int cgroup_unified_set(const struct cgroup *c, const char *file, const char *val
 void cgroup_adopt(const struct cgroup_system *s, const char *path, struct cgroup *ret_cgroup);
 /* A folder for one more tree of processes below c, in the tracking hierarchy
  * alone. */
+/* One of them by this name has no process of the container's (see hold.c). */
+#define CGROUP_HOLD "bulkhead-hold"
 int cgroup_create_sub(const struct cgroup *c, const char *name, struct cgroup *ret_cgroup);
 
 /* The v2 folder for CLONE_INTO_CGROUP, or -1. The caller closes it. */

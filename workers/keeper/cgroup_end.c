@@ -106,6 +106,15 @@ static int folder_remove(const struct cgroup *c, int h) {
 	return rmdir(path) == 0 || errno == ENOENT ? 0 : -errno;
 }
 
+/* What is below it, alone. */
+static int folder_empty(const struct cgroup *c, int h) {
+	CLEANUP_FD int folder = folder_open(c, h);
+	if (folder < 0)
+		return folder == -ENOENT ? 0 : folder;
+	int r = tree_remove(folder, 0);
+	return r < 0 ? r : cgroup_populated(c) ? -EBUSY : 0;
+}
+
 void cgroup_signal(const struct cgroup *c, int sig) {
 	if (!c->system || c->system->tracker < 0 || !(c->made >> c->system->tracker & 1))
 		return;
@@ -176,7 +185,7 @@ int cgroup_remove(struct cgroup *c) {
 	for (int h = 0; h < (int)c->system->n; h++) {
 		if (!(c->made >> h & 1))
 			continue;
-		int r = folder_remove(c, h);
+		int r = c->scope && h == c->system->v2 ? folder_empty(c, h) : folder_remove(c, h);
 		if (r == 0)
 			c->made &= ~(1U << h);
 		else

@@ -55,7 +55,7 @@ size_t cgroup_each_process(const struct cgroup *c, size_t max, void (*fn)(void *
 	if (!walk)
 		return 0;
 	for (FTSENT *e; n < max && (e = fts_read(walk));)
-		if (e->fts_info == FTS_D)
+		if (e->fts_info == FTS_D && strcmp(e->fts_name, CGROUP_HOLD) != 0)
 			n += each_listed(e->fts_accpath, max - n, fn, ctx);
 	fts_close(walk);
 	return n;
@@ -130,6 +130,7 @@ int cgroup_bring(struct cgroup *c, pid_t pid, struct fault *fault) {
 					   now.system->hierarchies[h].mount, c->path, (int)pid);
 	}
 	*c = now;
+	c->scope = true;
 	return 0;
 }
 

@@ -53,6 +53,7 @@ void container_free(struct container *c) {
 	fd_close(c->pidfd);
 	fd_close(c->status);
 	fd_close(c->stdin_fd);
+	hold_end(c);
 	keeper_bury(c->keeper, &c->cgroup);
 	buffer_deinit(&c->process);
 	buffer_deinit(&c->seccomp);

@@ -52,6 +52,7 @@ struct container {
 	bool terminal;
 	bool frozen;
 	struct cgroup cgroup;
+	pid_t holder; /* see hold.c; 0: none */
 	Bulkhead__NamespaceMode pid_mode;
 	uint32_t stop_signal;
 	struct buffer process; /* packed grpc.Process */
@@ -102,6 +103,12 @@ void container_vault(struct container *c);
 /* Handles what the child has said so far; the process may have ended. */
 void container_status_drain(struct container *c);
 int container_watch(struct container *c);
+
+/* --- hold.c --- */
+
+void hold_begin(struct container *c);
+/* What its control group tells has been read. */
+void hold_end(struct container *c);
 
 /* --- container_end.c --- */
 

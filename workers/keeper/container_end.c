@@ -217,6 +217,7 @@ void container_ended(struct container *c, uint32_t code) {
 	if (!ran)
 		c->exit_code = PROCESS_FAILED;
 	c->oom_killed = cgroup_oom_kills(&c->cgroup) > 0;
+	hold_end(c);
 	log_drain(c->log);
 	attach_end_all(c);
 	streams_end(c);

@@ -622,6 +622,7 @@ void on_container_start(struct keeper *k, struct msg_request *r, const Bulkhead_
 		msg_fail(r, &fault);
 		return;
 	}
+	hold_begin(c);
 	pending_set(c, r);
 	go(c);
 }
