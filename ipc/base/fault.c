@@ -1,5 +1,7 @@
 #include "base/fault.h"
 
+#include "base/utf8.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -81,21 +83,13 @@ static enum fault_code code_of_errno(int err) {
 /* What ends in a log line or a gRPC header must be one line of valid UTF-8:
  * other bytes become '?'; a cut never leaves half a character. */
 static void text_clean(char *text, size_t needed) {
-	unsigned char *p = (unsigned char *)text;
-	while (*p) {
-		int follow = *p < 0x80		   ? 0
-			     : (*p & 0xe0) == 0xc0 ? 1
-			     : (*p & 0xf0) == 0xe0 ? 2
-			     : (*p & 0xf8) == 0xf0 ? 3
-						   : -1;
-		int ok = follow >= 0 && (*p >= 0x20 && *p != 0x7f);
-		for (int i = 1; ok && i <= follow; i++)
-			ok = (p[i] & 0xc0) == 0x80;
-		if (!ok) {
-			*p++ = '?';
+	unsigned n;
+	for (char *p = text; *p; p += n) {
+		n = utf8_length(p, 4);
+		if (n > 0 && (unsigned char)*p >= 0x20 && *p != 0x7f)
 			continue;
-		}
-		p += 1 + follow;
+		*p = '?';
+		n = 1;
 	}
 	if (needed >= FAULT_TEXT_MAX)
 		memcpy(text + FAULT_TEXT_MAX - 4, "...", 4);

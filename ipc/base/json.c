@@ -1,14 +1,21 @@
 #include "base/json.h"
 
+#include "base/utf8.h"
+
+/* Bytes that aren't UTF-8 become the replacement character: JSON has no way to say them. */
 static void quoted(struct json *j, const char *text) {
+	unsigned n;
 	buffer_add(&j->text, "\"", 1);
-	for (const char *p = text; *p; p++) {
+	for (const char *p = text; *p; p += n ? n : 1) {
+		n = utf8_length(p, 4);
 		if (*p == '"' || *p == '\\')
 			buffer_addf(&j->text, "\\%c", *p);
 		else if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			buffer_addf(&j->text, "\\u%04x", (unsigned char)*p);
+		else if (n == 0)
+			buffer_addf(&j->text, "\\ufffd");
 		else
-			buffer_add(&j->text, p, 1);
+			buffer_add(&j->text, p, n);
 	}
 	buffer_add(&j->text, "\"", 1);
 }

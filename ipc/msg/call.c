@@ -124,6 +124,11 @@ static void call_begin(struct msg_call *c, const ProtobufCMessage *request, cons
 		return;
 	}
 	c->payload.size = protobuf_c_message_pack(request, p);
+	/* The peer would take it for an attack, and a message that is sent again would be one without end. */
+	if (!msg_wire_valid(request->descriptor, p, size)) {
+		call_fail(c, FAULT_INVALID_ARGUMENT, "%s: a text in it isn't UTF-8", c->row->name);
+		return;
+	}
 	if (!l->attached && c->row->resend)
 		return; /* waits for the peer */
 	int r = call_send(c, fds, n_fds);

@@ -4,6 +4,7 @@
  * path than the kernel), invalid UTF-8, and nesting without end. All three are
  * refused by a walk over the bytes before protobuf-c sees them.
  */
+#include "base/utf8.h"
 #include "msg/msg.h"
 
 #include <string.h>
@@ -19,31 +20,6 @@ static void free_nothing(void *arena, void *p) {
 
 ProtobufCAllocator msg_arena_allocator(struct arena *a) {
 	return (ProtobufCAllocator){ .alloc = alloc_in_arena, .free = free_nothing, .allocator_data = a };
-}
-
-static bool utf8_valid(const uint8_t *p, size_t size) {
-	const uint8_t *end = p + size;
-	while (p < end) {
-		if (*p < 0x80) {
-			if (*p++ == 0)
-				return false;
-			continue;
-		}
-		int follow = (*p & 0xe0) == 0xc0 ? 1 : (*p & 0xf0) == 0xe0 ? 2 : (*p & 0xf8) == 0xf0 ? 3 : 0;
-		if (!follow || end - p <= follow)
-			return false;
-		uint32_t c = *p & (0x3f >> follow);
-		for (int i = 1; i <= follow; i++) {
-			if ((p[i] & 0xc0) != 0x80)
-				return false;
-			c = c << 6 | (p[i] & 0x3f);
-		}
-		static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
-		if (c < least[follow] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-			return false;
-		p += 1 + follow;
-	}
-	return true;
 }
 
 struct level {
@@ -83,7 +59,7 @@ static bool delimited(struct level *stack, unsigned *depth, const uint8_t **p, u
 	return true;
 }
 
-static bool wire_valid(const ProtobufCMessageDescriptor *type, const uint8_t *p, size_t size) {
+bool msg_wire_valid(const ProtobufCMessageDescriptor *type, const uint8_t *p, size_t size) {
 	struct level stack[DEPTH_MAX] = { { .type = type, .end = p + size } };
 	unsigned depth = 0;
 	for (;;) {
@@ -122,7 +98,7 @@ static bool wire_valid(const ProtobufCMessageDescriptor *type, const uint8_t *p,
 ProtobufCMessage *msg_decode(const ProtobufCMessageDescriptor *type, struct arena *a, const uint8_t *data,
 			     size_t size) {
 	/* An empty message is valid, and may have no bytes to point to. */
-	if (size > 0 && !wire_valid(type, data, size))
+	if (size > 0 && !msg_wire_valid(type, data, size))
 		return NULL;
 	ProtobufCAllocator allocator = msg_arena_allocator(a);
 	return protobuf_c_message_unpack(type, &allocator, size, data);

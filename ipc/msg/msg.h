@@ -155,6 +155,7 @@ void msg_reply(struct msg_request *r, const ProtobufCMessage *reply, const int *
 
 /* protobuf-c's allocator over an arena: freeing is the arena's business. */
 ProtobufCAllocator msg_arena_allocator(struct arena *a);
-/* Decodes strictly: no NUL inside a string, valid UTF-8, nesting of at most
- * 64; NULL otherwise. The result lives in the arena. */
+/* No NUL inside a string, valid UTF-8, nesting of at most 64. */
+bool msg_wire_valid(const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t size);
+/* Decodes what is valid in that sense; NULL otherwise. The result lives in the arena. */
 ProtobufCMessage *msg_decode(const ProtobufCMessageDescriptor *type, struct arena *a, const uint8_t *data, size_t size);

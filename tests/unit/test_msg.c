@@ -172,6 +172,13 @@ static void test_calls(struct loop *l, struct side *a, struct side *b) {
 	ask(a, "missing", NULL, &r);
 	turns(l, 4);
 	tap_check(r.code == FAULT_NOT_FOUND && strstr(r.text, "missing"), "a fault comes back whole: %s", r.text);
+	ask(a, "not\xfftext", NULL, &r);
+	turns(l, 4);
+	tap_check(r.code == FAULT_INVALID_ARGUMENT && strstr(r.text, "UTF-8"), "what isn't text isn't sent: %s",
+		  r.text);
+	ask(a, "abc", NULL, &r);
+	turns(l, 4);
+	tap_check(r.code == FAULT_NONE && r.size == 3, "and the link is as good as before");
 
 	struct result many[1000] = { 0 };
 	for (int i = 0; i < 1000; i++)

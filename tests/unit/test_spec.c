@@ -166,13 +166,16 @@ static void test_env(void) {
 	build();
 	tap_check(strcmp(joined(spec->process->env, spec->process->n_env), "PATH=/image HOSTNAME=web A=two\nlines") ==
 		      0,
-		  "the client's win over the image's, values are bytes");
+		  "the client's win over the image's, values have any text");
 	kv.key = (char *)"A=B";
 	tap_check(refused(FAULT_INVALID_ARGUMENT, "A=B"), "a name with = is refused");
 	kv.key = (char *)"A";
 	kv.value.data = (uint8_t *)"a\0b";
 	kv.value.len = 3;
 	tap_check(refused(FAULT_INVALID_ARGUMENT, "NUL"), "a value with NUL is refused");
+	kv.value.data = (uint8_t *)"\xff";
+	kv.value.len = 1;
+	tap_check(refused(FAULT_INVALID_ARGUMENT, "variable \"A\" isn't UTF-8"), "a value that is no text is refused");
 	x.config.n_envs = 0;
 	x.config.tty = true;
 	build();

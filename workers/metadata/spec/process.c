@@ -1,6 +1,7 @@
 /* What runs, as whom, with which environment. */
 #include "workers/metadata/spec/parts.h"
 
+#include "base/utf8.h"
 #include "workers/metadata/check.h"
 
 #include <errno.h>
@@ -66,6 +67,8 @@ static int env_of_client(struct builder *b, struct strings *env) {
 		if (kv->value.len && memchr(kv->value.data, '\0', kv->value.len))
 			return fault_set(b->fault, FAULT_INVALID_ARGUMENT, "variable \"%.128s\" contains a NUL byte",
 					 kv->key);
+		if (!utf8_valid(kv->value.data, kv->value.len))
+			return fault_set(b->fault, FAULT_INVALID_ARGUMENT, "variable \"%.128s\" isn't UTF-8", kv->key);
 		size_t name = strlen(kv->key);
 		char *entry = builder_alloc(b, name + kv->value.len + 2);
 		if (!entry)
