@@ -1,6 +1,7 @@
 """The main job with a client that isn't ours: pull from a real registry, run pods, look at them from the kernel's side,
 stop them, and find nothing left."""
 
+import json
 import os
 import sys
 import time
@@ -53,6 +54,47 @@ def own_pids(pb):
     """The container's first process is init of a namespace: no signal but SIGKILL ends a shell there."""
     options = pb.NamespaceOption(pid=pb.CONTAINER)
     return pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(namespace_options=options))
+
+
+def verbose(reply):
+    return json.loads(reply.info["info"])
+
+
+def test_verbose(d, c, pb, image):
+    """What tools read out of verbose statuses."""
+    spec = verbose(c.images.ImageStatus(pb.ImageStatusRequest(image=pb.ImageSpec(image=image), verbose=True)))["imageSpec"]
+    tap.check(spec["config"]["Cmd"] == ["/bin/sh"] and spec["config"]["ExposedPorts"] == {"80/tcp": {}} and spec["os"] == "linux"
+              and spec["created"].endswith("Z") and spec["rootfs"]["diff_ids"][0].startswith("sha256:") and
+              "Entrypoint" not in spec["config"], "an image's specification", spec)
+    pod = bh.Pod(d, c, "verbose", labels={"app": "v"})
+    more = {"linux": pb.LinuxContainerConfig(
+        resources=pb.LinuxContainerResources(memory_limit_in_bytes=1 << 26, cpu_shares=512),
+        security_context=pb.LinuxContainerSecurityContext(run_as_user=pb.Int64Value(value=33), readonly_rootfs=True)),
+        "envs": [pb.KeyValue(key="NAME", value="v\xe4".encode())]}
+    e = bh.error_of(pod.create, "bytes", image, ["true"], envs=[pb.KeyValue(key="NAME", value=b"v\xff")])
+    tap.check(e is not None and e.code().name == "INVALID_ARGUMENT" and 'variable "NAME"' in e.details(),
+              "a variable that is no text is refused", e)
+    id = pod.run("main", image, ["sleep", "600"], **more)
+    info = verbose(pod.status(id, verbose=True))
+    config, spec = info["config"], info["runtimeSpec"]
+    tap.check(config["metadata"] == {"name": "main"} and config["command"] == ["sleep", "600"] and
+              config["linux"]["resources"]["cpu_shares"] == 512, "a container's configuration", config)
+    tap.check(spec["ociVersion"] and spec["process"]["args"] == ["sleep", "600"] and spec["process"]["user"]["uid"] == 33 and
+              "NAME=v\xe4" in spec["process"]["env"] and spec["root"]["readonly"] and
+              spec["linux"]["resources"]["memory"]["limit"] == 1 << 26 and
+              spec["linux"]["cgroupsPath"] == info["cgroupPath"] != "" and
+              "/proc" in [m["destination"] for m in spec["mounts"]], "and its specification", spec)
+    main_pid = info["pid"]
+    tap.check(os.path.exists("/proc/%d/root/bin/busybox" % main_pid), "and its process", main_pid)
+    reply = c.runtime.PodSandboxStatus(pb.PodSandboxStatusRequest(pod_sandbox_id=pod.id, verbose=True))
+    info = verbose(reply)
+    paths = {n["type"]: n["path"] for n in info["runtimeSpec"]["linux"]["namespaces"]}
+    tap.check(info["config"]["labels"] == {"app": "v"} and info["config"]["metadata"]["name"] == "verbose", "a pod's configuration")
+    tap.check(all(os.readlink(paths[n]) == os.readlink("/proc/%d/ns/%s" % (main_pid, kind))
+                  for n, kind in (("network", "net"), ("ipc", "ipc"))), "and where its namespaces are", paths)
+    tap.check([s.id for s in reply.containers_statuses] == [id] and reply.timestamp > 0,
+              "a pod's status has its containers' and the time", reply.containers_statuses)
+    pod.remove()
 
 
 def test_images(c, pb, image):
@@ -245,9 +287,9 @@ def test_security(d, c, pb, image):
             break
     low = pb.LinuxContainerConfig(resources=pb.LinuxContainerResources(oom_score_adj=-900))
     id2 = pod.run("low", image, ["sleep", "600"], linux=low)
-    info = pod.status(id2, verbose=True).info
+    warnings = verbose(pod.status(id2, verbose=True))["warnings"]
     if not int([line for line in open("/proc/self/status") if line.startswith("CapEff")][0].split()[1], 16) >> 24 & 1:
-        tap.check(any("oom" in v.lower() for v in info.values()), "what couldn't be granted is a warning in the verbose status", info)
+        tap.check(any("oom" in w.lower() for w in warnings), "what couldn't be granted is a warning in the verbose status", warnings)
     else:
         tap.skip("clamped oom_score_adj", "CAP_SYS_RESOURCE is there")
     priv = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(privileged=True))
@@ -282,7 +324,7 @@ def test_mounts(d, c, pb, image, folder):
 def main():
     with bh.Scratch() as folder:
         registry = bh.Registry(folder)
-        bh.push(bh.make_image(folder, "busybox"), registry, "test/busybox:1")
+        bh.push(bh.make_image(folder, "busybox", config=["--config.exposedports", "80/tcp"]), registry, "test/busybox:1")
         image = registry.host + "/test/busybox:1"
         d = bh.Daemon(folder).start()
         c = d.client()
@@ -294,6 +336,7 @@ def main():
             test_endings(d, c, pb, image)
             test_security(d, c, pb, image)
             test_mounts(d, c, pb, image, folder)
+            test_verbose(d, c, pb, image)
             c.images.RemoveImage(pb.RemoveImageRequest(image=pb.ImageSpec(image=image)))
             c.images.RemoveImage(pb.RemoveImageRequest(image=pb.ImageSpec(image=image)))
             tap.check(len(c.images.ListImages(pb.ListImagesRequest()).images) == 0, "RemoveImage, twice")

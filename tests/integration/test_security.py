@@ -27,7 +27,7 @@ def context(pb, **more):
 
 
 def warnings_of(pod, id):
-    return " ".join(pod.status(id, verbose=True).info.values())
+    return " ".join(json.loads(pod.status(id, verbose=True).info["info"])["warnings"])
 
 
 def cgroup_files(d, pod, id, name):

@@ -139,7 +139,8 @@ static void check_index(void) {
 static const char config[] =
     "{\"created\":\"2024-02-29T12:34:56.789+01:00\",\"os\":\"linux\",\"architecture\":\"amd64\","
     "\"config\":{\"Entrypoint\":[\"/a\",\"b c\"],\"Cmd\":null,\"Env\":[\"X=1\",\"Y=\"],\"WorkingDir\":\"/w\","
-    "\"User\":\"1:2\",\"StopSignal\":\"SIGUSR1\",\"Labels\":{\"k\":\"v\",\"n\":null},\"Volumes\":{\"/v\":{}}},"
+    "\"User\":\"1:2\",\"StopSignal\":\"SIGUSR1\",\"Labels\":{\"k\":\"v\",\"n\":null},\"Volumes\":{\"/v\":{}},"
+    "\"ExposedPorts\":{\"80/tcp\":{},\"53/udp\":null}},"
     "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"" A "\",\"" B "\"]}}";
 
 static int parse_config(const char *text, size_t layers, Bulkhead__ImageConfig **c, char ***ids, struct fault *f) {
@@ -163,6 +164,7 @@ static void check_config(void) {
 	tap_check(c->n_labels == 1 && !strcmp(c->labels[0]->value, "v") && c->n_volumes == 1 &&
 		      !strcmp(c->volumes[0], "/v"),
 		  "its labels and volumes");
+	tap_check(c->n_exposed_ports == 2 && !strcmp(c->exposed_ports[1], "53/udp"), "its ports");
 	tap_check(c->created_at == INT64_C(1709206496789000000), "its time: %lld", (long long)c->created_at);
 	tap_check(!strcmp(ids[0], A) && !strcmp(ids[1], B), "its diff ids");
 	tap_check(protobuf_c_message_get_packed_size(&c->base) > 0, "it can be sent");

@@ -67,18 +67,25 @@ static int add_name(void *ctx, const char *key, const struct json *value) {
 	return m->failed;
 }
 
-static int labels_and_volumes(const struct json *config, struct arena *arena, Bulkhead__ImageConfig *c,
-			      struct fault *fault) {
-	const struct json *labels = json_get(config, "Labels"), *volumes = json_get(config, "Volumes");
-	struct members l = { .arena = arena }, v = { .arena = arena };
-	l.labels = arena_zalloc(arena, (json_size(labels) + 1) * sizeof(*l.labels));
-	v.names = arena_zalloc(arena, (json_size(volumes) + 1) * sizeof(*v.names));
-	if (!l.labels || !v.names || json_each(labels, add_label, &l) || json_each(volumes, add_name, &v))
+static int labels(const struct json *config, struct arena *arena, Bulkhead__ImageConfig *c, struct fault *fault) {
+	const struct json *o = json_get(config, "Labels");
+	struct members m = { .arena = arena };
+	m.labels = arena_zalloc(arena, (json_size(o) + 1) * sizeof(*m.labels));
+	if (!m.labels || json_each(o, add_label, &m))
 		return no_memory(fault);
-	c->labels = l.labels;
-	c->n_labels = l.n;
-	c->volumes = v.names;
-	c->n_volumes = v.n;
+	c->labels = m.labels;
+	c->n_labels = m.n;
+	return 0;
+}
+
+/* A set: an object whose values say nothing. */
+static int names(const struct json *set, struct arena *arena, size_t *ret_n, char ***ret_list, struct fault *fault) {
+	struct members m = { .arena = arena };
+	m.names = arena_zalloc(arena, (json_size(set) + 1) * sizeof(*m.names));
+	if (!m.names || json_each(set, add_name, &m))
+		return no_memory(fault);
+	*ret_list = m.names;
+	*ret_n = m.n;
 	return 0;
 }
 
@@ -120,7 +127,13 @@ static int fields(const struct json *doc, struct arena *arena, Bulkhead__ImageCo
 		r = strings(json_get(config, "Cmd"), "Cmd", arena, &c->n_cmd, &c->cmd, fault);
 	if (r == 0)
 		r = strings(json_get(config, "Env"), "Env", arena, &c->n_env, &c->env, fault);
-	return r < 0 ? r : labels_and_volumes(config, arena, c, fault);
+	if (r == 0)
+		r = labels(config, arena, c, fault);
+	if (r == 0)
+		r = names(json_get(config, "Volumes"), arena, &c->n_volumes, &c->volumes, fault);
+	if (r == 0)
+		r = names(json_get(config, "ExposedPorts"), arena, &c->n_exposed_ports, &c->exposed_ports, fault);
+	return r;
 }
 
 /* An image that names no architecture may run anywhere. */

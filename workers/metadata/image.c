@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "workers/metadata/cri.h"
 #include "workers/metadata/gc.h"
-#include "base/json.h"
+#include "workers/metadata/info.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/parts.h"
 #include "workers/metadata/pull.h"
@@ -126,40 +126,6 @@ void cri_stream_images(struct metadata *m, struct msg_request *r, const Protobuf
 	arena_deinit(&arena);
 }
 
-static void json_strings(struct json *j, const char *key, char *const *list, size_t n) {
-	json_open(j, key, '[');
-	for (size_t i = 0; i < n; i++)
-		json_text(j, NULL, list[i]);
-	json_close(j, ']');
-}
-
-/* The shape that tools look into: info.imageSpec.config. */
-static char *image_info(struct arena *a, const struct image *i) {
-	struct json j = { 0 };
-	const Bulkhead__ImageConfig *c = i->record->image_config;
-	json_open(&j, NULL, '{');
-	json_text(&j, "chainID", i->record->n_layers ? i->record->layers[i->record->n_layers - 1] : "");
-	json_open(&j, "imageSpec", '{');
-	json_text(&j, "architecture", c->architecture);
-	json_text(&j, "os", c->os);
-	json_open(&j, "config", '{');
-	json_text(&j, "User", c->user);
-	json_strings(&j, "Env", c->env, c->n_env);
-	json_strings(&j, "Entrypoint", c->entrypoint, c->n_entrypoint);
-	json_strings(&j, "Cmd", c->cmd, c->n_cmd);
-	json_text(&j, "WorkingDir", c->working_dir);
-	json_text(&j, "StopSignal", c->stop_signal);
-	json_open(&j, "Labels", '{');
-	for (size_t k = 0; k < c->n_labels; k++)
-		json_text(&j, c->labels[k]->key, c->labels[k]->value);
-	json_close(&j, '}');
-	json_close(&j, '}');
-	json_close(&j, '}');
-	json_close(&j, '}');
-	CLEANUP_FREE char *text = buffer_take_text(&j.text);
-	return text ? arena_strdup(a, text) : NULL;
-}
-
 /* An image that isn't there is an empty answer, not an error. */
 void cri_image_status(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Runtime__V1__ImageStatusRequest *q = (const Runtime__V1__ImageStatusRequest *)request;
@@ -177,7 +143,7 @@ void cri_image_status(struct metadata *m, struct msg_request *r, const ProtobufC
 		a.image = view_image(m, &arena, i);
 		if (q->verbose) {
 			info.key = (char *)"info";
-			info.value = image_info(&arena, i);
+			info.value = info_image(m, &arena, i);
 			a.n_info = info.value ? 1 : 0;
 			a.info = infos;
 		}

@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 #include "workers/metadata/filter.h"
-#include "base/json.h"
+#include "workers/metadata/info.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/parts.h"
 #include "workers/metadata/view.h"
@@ -92,33 +92,7 @@ void cri_stream_containers(struct metadata *m, struct msg_request *r, const Prot
 	arena_deinit(&arena);
 }
 
-static void json_warnings(struct json *j, char *const *warnings, size_t n) {
-	json_open(j, "warnings", '[');
-	for (size_t i = 0; i < n; i++)
-		json_text(j, NULL, warnings[i]);
-	json_close(j, ']');
-}
-
-/* The one entry "info", as the ecosystem's tools read it. */
-static char *take_info(struct arena *a, struct json *j) {
-	CLEANUP_FREE char *text = buffer_take_text(&j->text);
-	return text ? arena_strdup(a, text) : NULL;
-}
-
 /* --- pod sandbox ------------------------------------------------------------ */
-
-static char *sandbox_info(struct arena *a, const struct sandbox *s) {
-	struct json j = { 0 };
-	const Bulkhead__SandboxStartReply *t = s->record->started;
-	json_open(&j, NULL, '{');
-	json_number(&j, "pid", t ? t->keeper_pid : 0);
-	json_text(&j, "netns", t ? t->netns_path : "");
-	json_text(&j, "hostname", s->record->config->hostname);
-	json_text(&j, "logDirectory", s->record->config->log_directory);
-	json_warnings(&j, t ? t->warnings : NULL, t ? t->n_warnings : 0);
-	json_close(&j, '}');
-	return take_info(a, &j);
-}
 
 void cri_pod_sandbox_status(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Runtime__V1__PodSandboxStatusRequest *q = (const Runtime__V1__PodSandboxStatusRequest *)request;
@@ -138,10 +112,11 @@ void cri_pod_sandbox_status(struct metadata *m, struct msg_request *r, const Pro
 	}
 	arena_init(&arena, 0);
 	a.status = view_sandbox_status(&arena, s);
+	a.n_containers_statuses = view_container_statuses(m, &arena, s, &a.containers_statuses);
 	a.timestamp = clock_real();
 	if (q->verbose) {
 		info.key = (char *)"info";
-		info.value = sandbox_info(&arena, s);
+		info.value = info_sandbox(&arena, s);
 		a.n_info = 1;
 		a.info = infos;
 	}
@@ -153,20 +128,6 @@ void cri_pod_sandbox_status(struct metadata *m, struct msg_request *r, const Pro
 }
 
 /* --- container -------------------------------------------------------------- */
-
-static char *container_info(struct arena *a, const struct container *c) {
-	struct json j = { 0 };
-	const Bulkhead__TaskCreateReply *t = c->record->task;
-	json_open(&j, NULL, '{');
-	json_text(&j, "sandboxID", c->record->sandbox_id);
-	json_number(&j, "pid", c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP && t ? t->pid : 0);
-	json_bool(&j, "removing", c->op != NULL);
-	json_text(&j, "snapshotKey", c->record->id);
-	json_text(&j, "cgroupPath", t ? t->cgroup_path : "");
-	json_warnings(&j, t ? t->warnings : NULL, t ? t->n_warnings : 0);
-	json_close(&j, '}');
-	return take_info(a, &j);
-}
 
 void cri_container_status(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Runtime__V1__ContainerStatusRequest *q = (const Runtime__V1__ContainerStatusRequest *)request;
@@ -187,7 +148,7 @@ void cri_container_status(struct metadata *m, struct msg_request *r, const Proto
 	a.status = view_container_status(m, &arena, c);
 	if (q->verbose) {
 		info.key = (char *)"info";
-		info.value = container_info(&arena, c);
+		info.value = info_container(m, &arena, c);
 		a.n_info = 1;
 		a.info = infos;
 	}

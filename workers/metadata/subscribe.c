@@ -19,21 +19,6 @@ struct subscriber {
 	struct event_follower follower;
 };
 
-static size_t containers_of(struct metadata *m, struct arena *a, const struct sandbox *s,
-			    Runtime__V1__ContainerStatus ***ret_list) {
-	size_t n = 0, count = 0;
-	list_for_each (k, &s->containers)
-		n++;
-	Runtime__V1__ContainerStatus **list = arena_alloc(a, (n + 1) * sizeof(Runtime__V1__ContainerStatus *));
-	list_for_each (k, &s->containers) {
-		const struct container *c = list_entry(k, struct container, in_sandbox);
-		if (list && container_visible(c) && (list[count] = view_container_status(m, a, c)))
-			count++;
-	}
-	*ret_list = list;
-	return count;
-}
-
 /* The pod as it is now, which may be later than the event. */
 static void pod_fill(struct metadata *m, struct arena *a, const struct event *e,
 		     Runtime__V1__ContainerEventResponse *v) {
@@ -42,7 +27,7 @@ static void pod_fill(struct metadata *m, struct arena *a, const struct event *e,
 	if (!s || !sandbox_visible(s))
 		return;
 	v->pod_sandbox_status = view_sandbox_status(a, s);
-	v->n_containers_statuses = containers_of(m, a, s, &v->containers_statuses);
+	v->n_containers_statuses = view_container_statuses(m, a, s, &v->containers_statuses);
 }
 
 static void tell(void *ctx, const struct event *e) {

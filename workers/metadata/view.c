@@ -1,5 +1,6 @@
 #include "workers/metadata/view.h"
 
+#include "workers/metadata/lifecycle.h"
 #include "workers/metadata/signal.h"
 #include "workers/metadata/spec/spec.h"
 
@@ -221,6 +222,21 @@ Runtime__V1__ContainerStatus *view_container_status(struct metadata *m, struct a
 	v->user = view_user(a, c);
 	v->stop_signal = signal_to_cri(spec_stop_signal(c->record));
 	return v->image && (v->mounts || !config->n_mounts) ? v : NULL;
+}
+
+size_t view_container_statuses(struct metadata *m, struct arena *a, const struct sandbox *s,
+			       Runtime__V1__ContainerStatus ***ret_list) {
+	size_t n = 0, count = 0;
+	list_for_each (k, &s->containers)
+		n++;
+	Runtime__V1__ContainerStatus **list = arena_alloc(a, (n + 1) * sizeof(Runtime__V1__ContainerStatus *));
+	list_for_each (k, &s->containers) {
+		const struct container *c = list_entry(k, struct container, in_sandbox);
+		if (list && container_visible(c) && (list[count] = view_container_status(m, a, c)))
+			count++;
+	}
+	*ret_list = list;
+	return count;
 }
 
 /* --- images ----------------------------------------------------------------- */

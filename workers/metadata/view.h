@@ -9,6 +9,9 @@ Runtime__V1__PodSandbox *view_sandbox(struct arena *a, const struct sandbox *s);
 Runtime__V1__PodSandboxStatus *view_sandbox_status(struct arena *a, const struct sandbox *s);
 Runtime__V1__Container *view_container(struct arena *a, const struct container *c);
 Runtime__V1__ContainerStatus *view_container_status(struct metadata *m, struct arena *a, const struct container *c);
+/* Those of a pod; how many. */
+size_t view_container_statuses(struct metadata *m, struct arena *a, const struct sandbox *s,
+			       Runtime__V1__ContainerStatus ***ret_list);
 Runtime__V1__Image *view_image(struct metadata *m, struct arena *a, const struct image *i);
 
 Runtime__V1__ContainerState container_state(const struct container *c);
