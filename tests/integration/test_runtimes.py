@@ -272,9 +272,11 @@ def test_handler(folder, image, handler, path):
 
 
 def test_names(d, c, pb, found):
-    names = [h.name for h in c.runtime.Status(pb.StatusRequest()).runtime_handlers]
-    names = [n for n in names if not n.startswith("fake-")]
-    tap.check(names == [""] + list(found), "Status lists the handlers", names)
+    handlers = c.runtime.Status(pb.StatusRequest()).runtime_handlers
+    names = [h.name for h in handlers if not h.name.startswith("fake-")]
+    tap.check(names == ["", "native"] + list(found), "Status lists the handlers", names)
+    tap.check(handlers[0].features == handlers[1].features and handlers[0].features.recursive_read_only_mounts,
+              "the native one by both of its names", handlers)
     e = bh.error_of(RuntimePod, d, c, "unknown", "nothing")
     tap.check(e is not None and "INVALID_ARGUMENT" in str(e.code()) and
               all('"%s"' % n in e.details() for n in ["nothing", "native"] + list(found)),

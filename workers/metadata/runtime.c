@@ -99,11 +99,15 @@ static char *status_info(struct metadata *m, struct arena *a) {
 	return text ? arena_strdup(a, text) : NULL;
 }
 
-/* --- handlers: the native one, then those of the configuration --- */
+/* --- handlers: the native one, which is the default, then those of the configuration --- */
+
+#define NATIVE_NAMES 2
+
+static const char *const native_names[NATIVE_NAMES] = { "", "native" };
 
 struct handlers {
-	Runtime__V1__RuntimeHandlerFeatures features[BOOT_RUNTIMES_MAX + 1];
-	Runtime__V1__RuntimeHandler handlers[BOOT_RUNTIMES_MAX + 1], *list[BOOT_RUNTIMES_MAX + 1];
+	Runtime__V1__RuntimeHandlerFeatures features[NATIVE_NAMES + BOOT_RUNTIMES_MAX];
+	Runtime__V1__RuntimeHandler handlers[NATIVE_NAMES + BOOT_RUNTIMES_MAX], *list[NATIVE_NAMES + BOOT_RUNTIMES_MAX];
 };
 
 static const Bulkhead__RuntimeHandlerInfo *handler_find(const struct metadata *m, const char *name) {
@@ -113,26 +117,26 @@ static const Bulkhead__RuntimeHandlerInfo *handler_find(const struct metadata *m
 	return NULL;
 }
 
-/* What an OCI runtime says of itself. User namespaces aren't asked of it. */
-static void handler_fill(const struct metadata *m, const char *name, Runtime__V1__RuntimeHandlerFeatures *features) {
-	const Bulkhead__RuntimeHandlerInfo *info = handler_find(m, name);
-	features->recursive_read_only_mounts = info && info->recursive_read_only_mounts;
+/* An OCI runtime says it of itself. User namespaces aren't asked of it. */
+static void features_fill(const struct metadata *m, const char *name, bool native,
+			  Runtime__V1__RuntimeHandlerFeatures *features) {
+	const Bulkhead__RuntimeHandlerInfo *info = native ? NULL : handler_find(m, name);
+	runtime__v1__runtime_handler_features__init(features);
+	features->recursive_read_only_mounts = native || (info && info->recursive_read_only_mounts);
+	features->user_namespaces = native && m->info && m->info->mapped;
 }
 
 static size_t handlers_fill(const struct metadata *m, struct handlers *h) {
-	size_t n = MIN(m->config->n_runtimes, (uint32_t)BOOT_RUNTIMES_MAX) + 1;
+	size_t n = NATIVE_NAMES + MIN(m->config->n_runtimes, (uint32_t)BOOT_RUNTIMES_MAX);
 	for (size_t i = 0; i < n; i++) {
-		runtime__v1__runtime_handler_features__init(&h->features[i]);
+		bool native = i < NATIVE_NAMES;
+		const char *name = native ? native_names[i] : m->config->runtimes[i - NATIVE_NAMES].name;
+		features_fill(m, name, native, &h->features[i]);
 		runtime__v1__runtime_handler__init(&h->handlers[i]);
 		h->handlers[i].features = &h->features[i];
-		if (i > 0) {
-			h->handlers[i].name = (char *)(uintptr_t)m->config->runtimes[i - 1].name;
-			handler_fill(m, h->handlers[i].name, &h->features[i]);
-		}
+		h->handlers[i].name = (char *)(uintptr_t)name;
 		h->list[i] = &h->handlers[i];
 	}
-	h->features[0].recursive_read_only_mounts = true;
-	h->features[0].user_namespaces = m->info && m->info->mapped;
 	return n;
 }
 
