@@ -591,6 +591,20 @@ static void test_refusals(void) {
 	a = unpack(&l);
 	a = call_key(MSG_layer_remove, l.chain);
 	tap_check(ok(&a) && entries("layers/.staging") == 0, "an unpacked layer is removed before its commit");
+
+	a = unpack(&l);
+	a = call_commit(l.chain, NULL, 0);
+	struct answer going = { .fd = -1 };
+	Bulkhead__Key key = BULKHEAD__KEY__INIT;
+	key.id = l.chain;
+	layer_remove_send(near, NULL, &key, NULL, 0, answered, &going);
+	a = unpack(&l);
+	tap_check(ok(&a), "a layer that is on its way out is made anew: %s", a.fault.text);
+	wait_for(&going.done);
+	a = call_commit(l.chain, NULL, 0);
+	tap_check(ok(&going) && ok(&a), "and is there when the old one is gone");
+	a = call_key(MSG_layer_remove, l.chain);
+	tap_check(ok(&a), "until it is removed, too");
 }
 
 static void test_giving_up(void) {

@@ -86,7 +86,7 @@ void layer_commit_start(struct snapshot_worker *s, struct msg_request *r, const 
 	const struct layer **parents;
 	if (!l) {
 		msg_failf(r, FAULT_NOT_FOUND, "commit layer \"%.80s\": it isn't here", m->chain_id);
-	} else if (l->state == LAYER_UNPACKING || l->state == LAYER_REMOVING) {
+	} else if (l->state == LAYER_UNPACKING) {
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "commit layer \"%.80s\": it isn't unpacked", m->chain_id);
 	} else if (l->state == LAYER_COMMITTED) {
 		Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;

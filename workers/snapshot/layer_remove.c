@@ -1,4 +1,5 @@
-/* layer_remove: answered when the disk is free. */
+/* layer_remove: answered when the disk is free. Once the layer is in the trash
+ * there is none, so a pull may already be making it anew. */
 #include "workers/snapshot/state.h"
 
 #include "workers/snapshot/tree/remove.h"
@@ -7,9 +8,7 @@
 
 struct removing {
 	struct reap_wait wait;
-	struct snapshot_worker *worker;
 	struct msg_request *request; /* whose arena holds this */
-	struct layer *layer;
 };
 
 static void done_reply(struct msg_request *r) {
@@ -20,10 +19,7 @@ static void done_reply(struct msg_request *r) {
 /* Where something of it couldn't be removed, the reaper has logged why; the
  * layer is gone all the same, and the next trash takes the rest. */
 static void removed(struct reap_wait *w, const struct fault *fault) {
-	struct removing *m = container_of(w, struct removing, wait);
-	struct msg_request *r = m->request;
-	layer_free(m->worker, m->layer);
-	done_reply(r);
+	done_reply(container_of(w, struct removing, wait)->request);
 }
 
 void layer_remove_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
@@ -33,8 +29,7 @@ void layer_remove_start(struct snapshot_worker *s, struct msg_request *r, const 
 		return;
 	}
 	if (l->state != LAYER_COMMITTED && l->state != LAYER_UNPACKED) {
-		msg_failf(r, FAULT_ABORTED, "remove layer %s: it is being %s", l->chain,
-			  l->state == LAYER_REMOVING ? "removed already" : "made");
+		msg_failf(r, FAULT_ABORTED, "remove layer %s: it is being made", l->chain);
 		return;
 	}
 	struct removing *op = arena_zalloc(&r->arena, sizeof(*op));
@@ -42,7 +37,7 @@ void layer_remove_start(struct snapshot_worker *s, struct msg_request *r, const 
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "remove layer %s: out of memory", l->chain);
 		return;
 	}
-	*op = (struct removing){ .wait.done = removed, .worker = s, .request = r, .layer = l };
+	*op = (struct removing){ .wait.done = removed, .request = r };
 	int room = l->state == LAYER_COMMITTED ? s->rooms.layers : s->rooms.layers_staging;
 	int e = trash_put(s->rooms.layers_trash, room, l->name);
 	/* The read-only copy that was made where there is no overlayfs. */
@@ -54,6 +49,6 @@ void layer_remove_start(struct snapshot_worker *s, struct msg_request *r, const 
 		msg_fail(r, &fault);
 		return;
 	}
-	l->state = LAYER_REMOVING;
+	layer_free(s, l);
 	reaper_now(&s->reaper, &op->wait);
 }

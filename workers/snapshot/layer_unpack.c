@@ -269,8 +269,7 @@ static bool answered(struct snapshot_worker *s, struct msg_request *r, const Bul
 		layer_free(s, l);
 		return false;
 	default:
-		msg_failf(r, FAULT_ABORTED, "unpack layer %s: it is being %s already", l->chain,
-			  l->state == LAYER_REMOVING ? "removed" : "made");
+		msg_failf(r, FAULT_ABORTED, "unpack layer %s: it is being made already", l->chain);
 		return true;
 	}
 }

@@ -19,7 +19,6 @@ enum layer_state {
 	LAYER_UNPACKED,
 	LAYER_COMMITTING,
 	LAYER_COMMITTED,
-	LAYER_REMOVING,
 };
 
 struct layer {
