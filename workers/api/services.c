@@ -1,6 +1,7 @@
 #include "workers/api/services.h"
 
 #include "containerd/containers.pb-c.h"
+#include "containerd/content.pb-c.h"
 #include "containerd/images.pb-c.h"
 #include "containerd/leases.pb-c.h"
 #include "containerd/namespaces.pb-c.h"
@@ -68,6 +69,14 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &containerd__services__containers__v1__containers__descriptor,
 	    .methods = ctd_containers_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.content.v1.Content",
+	    .version = "v1",
+	    .api = &containerd__services__content__v1__content__descriptor,
+	    .methods = ctd_content_methods,
 	    .headers = ctd_headers,
 	},
 	{

@@ -20,11 +20,12 @@
 
 #define LAYOUT "{\"imageLayoutVersion\":\"1.0.0\"}"
 #define PARTIAL_LIFE_S 3600
+#define WRITE_LIFE_S (2 * 24 * 3600)
 
 struct content {
 	struct loop *loop;
 	char path[PATH_MAX];
-	int root, blobs, ingest;
+	int root, blobs, ingest, writes;
 	uint64_t serial;
 	struct list index_calls; /* struct content_call; the first is under way */
 };
@@ -51,6 +52,9 @@ int content_ingest_dir(const struct content *c) {
 }
 int content_blobs_dir(const struct content *c) {
 	return c->blobs;
+}
+int content_writes_dir(const struct content *c) {
+	return c->writes;
 }
 uint64_t content_serial(struct content *c) {
 	return ++c->serial;
@@ -84,6 +88,8 @@ static int open_dirs(struct content *c) {
 		r = open_dir(blobs, "sha256", &c->blobs);
 	if (r == 0)
 		r = open_dir(c->root, "ingest", &c->ingest);
+	if (r == 0)
+		r = open_dir(c->root, "writes", &c->writes);
 	return r < 0 ? r : write_layout(c);
 }
 
@@ -92,7 +98,7 @@ int content_open(struct loop *loop, const char *state_root, struct content **ret
 	if (!c)
 		return fault_errno(fault, ENOMEM, "open the content store");
 	c->loop = loop;
-	c->root = c->blobs = c->ingest = -1;
+	c->root = c->blobs = c->ingest = c->writes = -1;
 	list_init(&c->index_calls);
 	snprintf(c->path, sizeof(c->path), "%s/content", state_root);
 	int r = open_dirs(c);
@@ -122,6 +128,7 @@ void content_free(struct content *c) {
 	fd_close(c->root);
 	fd_close(c->blobs);
 	fd_close(c->ingest);
+	fd_close(c->writes);
 	free(c);
 }
 
@@ -134,21 +141,26 @@ static DIR *list_dir(int dir) {
 	return d;
 }
 
-void content_sweep(struct content *c) {
-	DIR *d = list_dir(c->ingest);
+static void sweep(struct content *c, int dir, int64_t life_s) {
+	DIR *d = list_dir(dir);
 	int64_t now = clock_real() / NS_PER_SEC;
 	for (struct dirent *e; d && (e = readdir(d));) {
 		struct stat st;
-		if (e->d_name[0] == '.' || fstatat(c->ingest, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		if (e->d_name[0] == '.' || fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		/* Documents are never gone on with; before the first one of ours,
 		 * all that are there are a predecessor's. */
 		bool orphan = strchr(e->d_name, '.') && c->serial == 0;
-		if (orphan || now - st.st_mtim.tv_sec > PARTIAL_LIFE_S)
-			unlinkat(c->ingest, e->d_name, 0);
+		if (orphan || now - st.st_mtim.tv_sec > life_s)
+			unlinkat(dir, e->d_name, 0);
 	}
 	if (d)
 		closedir(d);
+}
+
+void content_sweep(struct content *c) {
+	sweep(c, c->ingest, PARTIAL_LIFE_S);
+	sweep(c, c->writes, WRITE_LIFE_S);
 }
 
 /* --- blobs ----------------------------------------------------------------- */

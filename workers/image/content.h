@@ -6,6 +6,7 @@
  *   <state root>/content/blobs/sha256/HEX  complete, verified, synced
  *   <state root>/content/ingest/HEX        a layer under way, or cut off
  *   <state root>/content/ingest/HEX.N      a document under way
+ *   <state root>/content/writes/ID         what a client is writing, or has left
  *
  * A blob gets its name after its bytes were verified and synced, and is told
  * of after its folder was synced. Nothing is ever written below blobs/.
@@ -45,7 +46,8 @@ int content_remove_blobs(struct content *c, char *const *digests, size_t n, cont
 int content_write_index(struct content *c, const Bulkhead__ContentIndexRequest *index, content_done_fn done, void *ctx,
 			struct fault *fault);
 
-/* Removes partial downloads that nobody went on with for an hour. */
+/* Removes partial downloads that nobody went on with for an hour, and what
+ * clients have left for longer than the metadata worker remembers it. */
 void content_sweep(struct content *c);
 
 /* --- for ingest.c --- */
@@ -54,5 +56,6 @@ const char *content_path(const struct content *c);
 struct loop *content_loop(const struct content *c);
 int content_ingest_dir(const struct content *c);
 int content_blobs_dir(const struct content *c);
+int content_writes_dir(const struct content *c);
 /* A number that no other call gets. */
 uint64_t content_serial(struct content *c);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SHA256_SIZE 32
+
 struct digest {
 	EVP_MD_CTX *ctx;
 	bool failed;
@@ -34,16 +36,24 @@ void digest_update(struct digest *d, const void *data, size_t size) {
 		d->failed = true;
 }
 
+/* The bytes of a copy: the stream itself goes on. */
+static bool sum(const struct digest *d, uint8_t ret_bytes[EVP_MAX_MD_SIZE]) {
+	unsigned n = 0;
+	EVP_MD_CTX *copy = EVP_MD_CTX_new();
+	bool good = copy && EVP_MD_CTX_copy_ex(copy, d->ctx) && EVP_DigestFinal_ex(copy, ret_bytes, &n);
+	EVP_MD_CTX_free(copy);
+	return good && n == SHA256_SIZE;
+}
+
 void digest_text(struct digest *d, char ret_text[DIGEST_SIZE]) {
 	uint8_t bytes[EVP_MAX_MD_SIZE];
-	unsigned n = 0;
 	ret_text[0] = '\0';
-	if (d->failed || !EVP_DigestFinal_ex(d->ctx, bytes, &n) || n != 32) {
+	if (d->failed || !sum(d, bytes)) {
 		d->failed = true;
 		return;
 	}
 	strcpy(ret_text, "sha256:");
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < SHA256_SIZE; i++)
 		sprintf(ret_text + 7 + 2 * i, "%02x", bytes[i]);
 }
 

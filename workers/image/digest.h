@@ -10,7 +10,8 @@ struct digest *digest_new(void);
 void digest_free(struct digest *d);
 /* Errors are kept until digest_text. */
 void digest_update(struct digest *d, const void *data, size_t size);
-/* "sha256:..."; ends the stream. "" when the library failed, which no digest equals. */
+/* "sha256:..." of what came so far; more may follow. "" when the library failed,
+ * which no digest equals. */
 void digest_text(struct digest *d, char ret_text[DIGEST_SIZE]);
 /* Of bytes in memory. */
 void digest_of(const void *data, size_t size, char ret_text[DIGEST_SIZE]);

@@ -2,11 +2,17 @@
 #include "worker.h"
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/footprint.h"
 #include "fetch.h"
 #include "msg/typed.h"
 #include "resolve.h"
 #include "session.h"
+#include "write.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #define IDLE_AFTER_MS 1000 /* a next pull of the same registry may use the connections */
 
@@ -17,6 +23,7 @@ int image_worker_init(struct image_worker *w, struct loop *loop, const struct bo
 	list_init(&w->resolves);
 	list_init(&w->fetches);
 	map_init(&w->downloads);
+	map_init(&w->writes);
 	int r = transfers_new(loop, &w->transfers);
 	if (r == 0)
 		image_worker_idle(w);
@@ -45,6 +52,7 @@ void image_worker_abandon(struct image_worker *w, const char *why) {
 	while (!list_empty(&w->resolves))
 		resolve_abandon(resolve_of(w->resolves.next), why);
 	fetch_abandon_all(w, why);
+	write_abandon_all(w, why);
 	while (!list_empty(&w->sessions))
 		session_release(list_entry(w->sessions.next, struct session, node));
 }
@@ -54,6 +62,7 @@ void image_worker_deinit(struct image_worker *w) {
 	loop_source_free_p(&w->idle);
 	transfers_free(w->transfers);
 	map_deinit(&w->downloads);
+	map_deinit(&w->writes);
 }
 
 static void on_image_resolve(struct image_worker *w, struct msg_request *r, const Bulkhead__ImageResolveRequest *m) {
@@ -106,12 +115,40 @@ static void on_content_index(struct image_worker *w, struct msg_request *r, cons
 		msg_fail(r, &fault);
 }
 
+static void on_blob_open(struct image_worker *w, struct msg_request *r, const Bulkhead__Key *m) {
+	Bulkhead__Descriptor blob = BULKHEAD__DESCRIPTOR__INIT;
+	CLEANUP_FD int fd = -1;
+	struct stat st;
+	int e = content_blob_open(w->content, m->id, UINT64_MAX, &fd);
+	if (e == 0 && fstat(fd, &st) < 0)
+		e = -errno;
+	if (e < 0) {
+		msg_failf(r, FAULT_NOT_FOUND, "content %.100s: %s", m->id, strerrordesc_np(-e));
+		return;
+	}
+	blob.digest = m->id;
+	blob.size = (uint64_t)st.st_size;
+	blob_open_reply(r, &blob, &fd, 1);
+}
+
+#define on_write_open write_open
+#define on_write_sync write_sync
+#define on_write_commit write_commit
+#define on_write_list write_list
+#define on_write_remove write_remove
+
 HANDLER_DEFINE(struct image_worker, image_resolve)
 HANDLER_DEFINE(struct image_worker, layer_fetch)
 HANDLER_DEFINE(struct image_worker, image_release)
 HANDLER_DEFINE(struct image_worker, content_list)
 HANDLER_DEFINE(struct image_worker, content_remove)
 HANDLER_DEFINE(struct image_worker, content_index)
+HANDLER_DEFINE(struct image_worker, blob_open)
+HANDLER_DEFINE(struct image_worker, write_open)
+HANDLER_DEFINE(struct image_worker, write_sync)
+HANDLER_DEFINE(struct image_worker, write_commit)
+HANDLER_DEFINE(struct image_worker, write_list)
+HANDLER_DEFINE(struct image_worker, write_remove)
 
 const struct link_handler image_handlers[] = {
 	HANDLER(image_resolve),
@@ -120,5 +157,11 @@ const struct link_handler image_handlers[] = {
 	HANDLER(content_list),
 	HANDLER(content_remove),
 	HANDLER(content_index),
+	HANDLER(blob_open),
+	HANDLER(write_open),
+	HANDLER(write_sync),
+	HANDLER(write_commit),
+	HANDLER(write_list),
+	HANDLER(write_remove),
 	{ 0 },
 };

@@ -19,8 +19,9 @@
 
 struct ingest {
 	struct ingest_options options;
-	char digest[DIGEST_SIZE];
-	char name[DIGEST_SIZE + 24]; /* below ingest/ */
+	char digest[DIGEST_SIZE]; /* "": not known yet */
+	char name[DIGEST_SIZE + 24];
+	int dir; /* where name is */
 	int fd;
 	struct digest *hash;
 	uint64_t hashed, written, rehash_end;
@@ -47,8 +48,12 @@ uint64_t ingest_written(const struct ingest *i) {
 	return i->written;
 }
 
+static bool of_client(const struct ingest *i) {
+	return i->options.write != NULL;
+}
+
 static void remove_file(struct ingest *i) {
-	unlinkat(content_ingest_dir(i->options.content), i->name, 0);
+	unlinkat(i->dir, i->name, 0);
 	i->committed = true; /* nothing is left of it */
 }
 
@@ -58,7 +63,7 @@ void ingest_free(struct ingest *i) {
 	loop_source_free(i->step);
 	uint64_t keep = i->options.resume ? MAX(i->written, i->rehash_end) : 0;
 	/* Room that was reserved and not used is given back. */
-	if (i->fd >= 0 && !i->committed && (keep == 0 || ftruncate(i->fd, (off_t)keep) < 0))
+	if (i->fd >= 0 && !i->committed && !of_client(i) && (keep == 0 || ftruncate(i->fd, (off_t)keep) < 0))
 		remove_file(i);
 	fd_close(i->fd);
 	digest_free(i->hash);
@@ -70,7 +75,7 @@ void ingest_free(struct ingest *i) {
 
 static int no_room(const struct ingest *i, int err, struct fault *fault) {
 	struct statvfs fs;
-	uint64_t need = i->options.size - i->written, have = 0;
+	uint64_t have = 0, need = i->options.size == UINT64_MAX ? i->fill.size : i->options.size - i->written;
 	if (fstatvfs(i->fd, &fs) == 0)
 		have = (uint64_t)fs.f_bavail * fs.f_frsize;
 	if (err == EDQUOT || have >= need)
@@ -89,7 +94,8 @@ static void fail(struct ingest *i, int err) {
 		no_room(i, -err, &fault);
 	else
 		fault_errno(&fault, err, "write blob %s to \"%s\"", i->digest, content_path(i->options.content));
-	remove_file(i);
+	if (!of_client(i))
+		remove_file(i);
 	void (*done)(void *, const struct fault *) = i->done ? i->done : i->options.failed;
 	i->done = NULL;
 	done(i->options.ctx, &fault);
@@ -126,56 +132,73 @@ static void rehash(void *ctx) {
 		i->options.moved(i->options.ctx);
 }
 
-static int open_file(struct ingest *i, struct fault *fault) {
-	struct stat st;
+/* Where it is and what it is called. */
+static void name_file(struct ingest *i) {
+	const struct ingest_options *o = &i->options;
 	const char *hex = i->digest + strlen("sha256:");
-	if (i->options.resume)
+	i->dir = of_client(i) ? content_writes_dir(o->content) : content_ingest_dir(o->content);
+	if (of_client(i))
+		snprintf(i->name, sizeof(i->name), "%s", o->write);
+	else if (o->resume)
 		snprintf(i->name, sizeof(i->name), "%s", hex);
 	else
-		snprintf(i->name, sizeof(i->name), "%s.%llu", hex,
-			 (unsigned long long)content_serial(i->options.content));
-	i->fd = openat(content_ingest_dir(i->options.content), i->name,
-		       O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (i->options.resume ? 0 : O_EXCL), 0600);
+		snprintf(i->name, sizeof(i->name), "%s.%llu", hex, (unsigned long long)content_serial(o->content));
+}
+
+static int file_fault(const struct ingest *i, struct fault *fault) {
+	return fault_errno(fault, errno, "\"%s/%s/%s\"", content_path(i->options.content),
+			   of_client(i) ? "writes" : "ingest", i->name);
+}
+
+/* A full disk is better known now than after a gigabyte. */
+static int reserve(struct ingest *i, struct fault *fault) {
+	uint64_t size = i->options.size;
+	if (size == 0 || size == UINT64_MAX || fallocate(i->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) == 0 ||
+	    errno == EOPNOTSUPP || errno == EINTR)
+		return 0;
+	int err = errno;
+	return err == ENOSPC || err == EDQUOT || err == EFBIG ? no_room(i, err, fault) : file_fault(i, fault);
+}
+
+static int open_file(struct ingest *i, struct fault *fault) {
+	struct stat st;
+	name_file(i);
+	i->fd =
+	    openat(i->dir, i->name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (i->options.resume ? 0 : O_EXCL), 0600);
 	if (i->fd < 0 || fstat(i->fd, &st) < 0)
-		return fault_errno(fault, errno, "\"%s/ingest/%s\"", content_path(i->options.content), i->name);
+		return file_fault(i, fault);
 	/* Longer than it can be: not what we are looking for. */
 	if ((uint64_t)st.st_size > i->options.size) {
 		if (ftruncate(i->fd, 0) < 0)
-			return fault_errno(fault, errno, "\"%s/ingest/%s\"", content_path(i->options.content), i->name);
+			return file_fault(i, fault);
 		st.st_size = 0;
 	}
 	i->rehash_end = (uint64_t)st.st_size;
-	/* A full disk is better known now than after a gigabyte. */
-	if (i->options.size > 0 && fallocate(i->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)i->options.size) < 0 &&
-	    errno != EOPNOTSUPP && errno != EINTR) {
-		int err = errno;
-		return err == ENOSPC || err == EDQUOT || err == EFBIG
-			   ? no_room(i, err, fault)
-			   : fault_errno(fault, err, "\"%s/ingest/%s\"", content_path(i->options.content), i->name);
-	}
-	return 0;
+	return reserve(i, fault);
 }
 
 int ingest_new(const struct ingest_options *options, struct ingest **ret_ingest, struct fault *fault) {
 	struct ingest *i = calloc(1, sizeof(*i));
 	if (!i)
-		return fault_errno(fault, ENOMEM, "write blob %s", options->digest);
+		return fault_errno(fault, ENOMEM, "write a blob");
 	i->fd = -1;
 	i->options = *options;
-	memcpy(i->digest, options->digest, DIGEST_SIZE);
+	snprintf(i->digest, sizeof(i->digest), "%s", options->digest ? options->digest : "");
 	i->hash = digest_new();
-	int r = i->hash ? open_file(i, fault) : fault_errno(fault, ENOMEM, "write blob %s", options->digest);
+	int r = i->hash ? open_file(i, fault) : fault_errno(fault, ENOMEM, "write blob %s", i->digest);
 	if (r == 0 && i->rehash_end > 0) {
 		r = next_rehash(i);
 		if (r < 0)
-			fault_errno(fault, r, "write blob %s", options->digest);
+			fault_errno(fault, r, "write blob %s", i->digest);
 	}
 	if (r < 0) {
-		if (i->fd >= 0 && (r == -ENOSPC || r == -EDQUOT))
+		if (i->fd >= 0 && (r == -ENOSPC || r == -EDQUOT) && !of_client(i))
 			remove_file(i);
 		ingest_free(i);
 		return r;
 	}
+	if (of_client(i))
+		i->options.write = i->name; /* the caller's may not last */
 	*ret_ingest = i;
 	return 0;
 }
@@ -207,6 +230,27 @@ static void write_done(void *ctx, int result) {
 		drained(i);
 	else
 		i->options.moved(i->options.ctx);
+}
+
+size_t ingest_room(const struct ingest *i) {
+	return i->fill.size < BUFFER_MAX ? BUFFER_MAX - i->fill.size : 0;
+}
+
+void ingest_digest(struct ingest *i, char ret_digest[DIGEST_SIZE]) {
+	digest_text(i->hash, ret_digest);
+}
+
+int ingest_restart(struct ingest *i) {
+	struct digest *hash = digest_new();
+	if (!hash || ftruncate(i->fd, 0) < 0) {
+		int err = hash ? errno : ENOMEM;
+		digest_free(hash);
+		return -err;
+	}
+	digest_free(i->hash);
+	i->hash = hash;
+	i->hashed = i->written = i->rehash_end = 0;
+	return 0;
 }
 
 int ingest_add(struct ingest *i, const void *data, size_t size) {
@@ -243,8 +287,7 @@ static void file_synced(void *ctx, int result) {
 	struct ingest *i = ctx;
 	struct content *c = i->options.content;
 	loop_source_free_p(&i->step);
-	if (result == 0 &&
-	    renameat(content_ingest_dir(c), i->name, content_blobs_dir(c), i->digest + strlen("sha256:")) < 0)
+	if (result == 0 && renameat(i->dir, i->name, content_blobs_dir(c), i->digest + strlen("sha256:")) < 0)
 		result = -errno;
 	if (result == 0) {
 		i->committed = true;
@@ -254,25 +297,35 @@ static void file_synced(void *ctx, int result) {
 		fail(i, result);
 }
 
-static void wrong(struct ingest *i, const struct fault *fault) {
-	remove_file(i);
-	commit_end(i, fault);
+/* What came against what was announced. */
+static int judge(struct ingest *i, struct fault *fault) {
+	char have[DIGEST_SIZE];
+	uint64_t size = i->options.size;
+	digest_text(i->hash, have);
+	if (of_client(i) && size != UINT64_MAX && i->written != size)
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "unexpected commit size %llu, expected %llu",
+				 (unsigned long long)i->written, (unsigned long long)size);
+	if (of_client(i) && *i->digest && strcmp(have, i->digest) != 0)
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "unexpected commit digest %s, expected %s", have,
+				 i->digest);
+	if (!of_client(i) && i->written != size)
+		return fault_set(fault, FAULT_DATA_LOSS, "blob %s has %llu bytes, %llu were announced", i->digest,
+				 (unsigned long long)i->written, (unsigned long long)size);
+	if (!of_client(i) && strcmp(have, i->digest) != 0)
+		return fault_set(fault, FAULT_DATA_LOSS, "what came for blob %s has the digest %s: it is thrown away",
+				 i->digest, have);
+	if (!*have)
+		return fault_errno(fault, ENOMEM, "compute the digest of a blob");
+	memcpy(i->digest, have, sizeof(have));
+	return 0;
 }
 
 static void drained(struct ingest *i) {
-	char have[DIGEST_SIZE];
 	struct fault fault;
-	if (i->written != i->options.size) {
-		fault_set(&fault, FAULT_DATA_LOSS, "blob %s has %llu bytes, %llu were announced", i->digest,
-			  (unsigned long long)i->written, (unsigned long long)i->options.size);
-		wrong(i, &fault);
-		return;
-	}
-	digest_text(i->hash, have);
-	if (strcmp(have, i->digest) != 0) {
-		fault_set(&fault, FAULT_DATA_LOSS, "what came for blob %s has the digest %s: it is thrown away",
-			  i->digest, have);
-		wrong(i, &fault);
+	if (judge(i, &fault) < 0) {
+		if (!of_client(i))
+			remove_file(i);
+		commit_end(i, &fault);
 		return;
 	}
 	if (ftruncate(i->fd, (off_t)i->written) < 0 || fchmod(i->fd, 0400) < 0) {
@@ -294,4 +347,11 @@ void ingest_commit(struct ingest *i, void (*done)(void *ctx, const struct fault 
 	i->done = done;
 	if (!i->step && loop_defer(content_loop(i->options.content), drained_now, i, &i->step) < 0)
 		fail(i, -ENOMEM);
+}
+
+void ingest_commit_as(struct ingest *i, uint64_t size, const char *digest,
+		      void (*done)(void *ctx, const struct fault *fault)) {
+	i->options.size = size;
+	snprintf(i->digest, sizeof(i->digest), "%s", digest);
+	ingest_commit(i, done);
 }

@@ -67,7 +67,14 @@ CRI_HANDLER(object_list);
 CRI_HANDLER(object_create);
 CRI_HANDLER(object_update);
 CRI_HANDLER(object_delete);
+/* object/lease.c, object/ingest.c */
 CRI_HANDLER(lease_change);
+CRI_HANDLER(content_open);
+CRI_HANDLER(ingest_open);
+CRI_HANDLER(ingest_sync);
+CRI_HANDLER(ingest_commit);
+CRI_HANDLER(ingest_list);
+CRI_HANDLER(ingest_abort);
 /* object/bus.c */
 CRI_HANDLER(bus_follow);
 CRI_HANDLER(bus_publish);
@@ -85,4 +92,5 @@ CRI_HANDLER(ctask_close_stdin);
 CRI_HANDLER(ctask_freeze);
 CRI_HANDLER(ctask_pids);
 CRI_HANDLER(ctask_update);
+/* pull_request.c */
 CRI_HANDLER(admin_pull);

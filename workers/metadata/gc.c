@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "workers/metadata/image.h"
 #include "workers/metadata/lifecycle.h"
+#include "workers/metadata/object/collect.h"
 #include "workers/metadata/pull.h"
 #include "workers/metadata/sweep.h"
 
@@ -153,7 +154,7 @@ static bool blob_needed(struct metadata *m, const char *digest) {
 	list_for_each (n, &m->model.images)
 		if (image_needs_blob(list_entry(n, struct image, node), digest))
 			return true;
-	return pulls_need_blob(m, digest);
+	return pulls_need_blob(m, digest) || objects_need_blob(m, digest);
 }
 
 void gc_blobs(struct metadata *m, char *const *digests, size_t n, void (*fn)(void *ctx), void *ctx) {
@@ -162,9 +163,13 @@ void gc_blobs(struct metadata *m, char *const *digests, size_t n, void (*fn)(voi
 	if (!c)
 		return;
 	q.ids = calloc(n + 1, sizeof(*q.ids));
-	for (size_t i = 0; q.ids && i < n; i++)
+	for (size_t i = 0; q.ids && i < n && m->commits == 0; i++)
 		if (!blob_needed(m, digests[i]))
 			q.ids[q.n_ids++] = digests[i];
+	if (n > 0 && m->commits > 0) {
+		m->gc_content_at = clock_mono() + CONTENT_RETRY_NS;
+		gc_later(m);
+	}
 	if (q.n_ids) {
 		c->open++;
 		content_remove_send(m->image, NULL, &q, NULL, 0, removed, c);
@@ -179,8 +184,9 @@ static void content_listed(void *ctx, const struct msg_answer *answer) {
 		log_event(LOG_WARN, "content not compared", "error", answer->fault->text, NULL);
 		return;
 	}
-	/* A pull that isn't resolved yet has blobs that nobody can name. */
-	if (!list_empty(&m->pulls)) {
+	/* A pull that isn't resolved yet has blobs that nobody can name, and so
+	 * may a commit. */
+	if (!list_empty(&m->pulls) || m->commits > 0) {
 		m->gc_content_at = clock_mono() + CONTENT_RETRY_NS;
 		gc_later(m);
 		return;

@@ -7,6 +7,7 @@
 #include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/gc.h"
 #include "workers/metadata/lifecycle.h"
+#include "workers/metadata/object/collect.h"
 #include "workers/metadata/pull.h"
 #include "workers/metadata/reconcile.h"
 #include "workers/metadata/unit.h"
@@ -275,6 +276,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 		return r;
 	m->objects.store = m->store;
 	load(m);
+	collect_later(m);
 	events_begin(&m->events, m->store);
 	notice_boot(m);
 	r = loop_timer(loop, clock_mono() + READ_PATIENCE_NS, on_read_timer, m, &m->read_timer);
@@ -287,6 +289,7 @@ void metadata_deinit(struct metadata *m) {
 	loop_source_free(m->reconcile_timer);
 	loop_source_free(m->gc_timer);
 	loop_source_free(m->index_timer);
+	loop_source_free(m->collect_timer);
 	events_deinit(&m->events);
 	store_close(m->store);
 	model_deinit(&m->model);
@@ -359,6 +362,12 @@ ROW(ctask_close_stdin)
 ROW(ctask_freeze)
 ROW(ctask_pids)
 ROW(ctask_update)
+ROW(content_open)
+ROW(ingest_open)
+ROW(ingest_sync)
+ROW(ingest_commit)
+ROW(ingest_list)
+ROW(ingest_abort)
 ROW(admin_pull)
 ROW(admin_inspect)
 ROW(cri_exec)
@@ -434,6 +443,12 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(ctask_freeze),
 	HANDLER(ctask_pids),
 	HANDLER(ctask_update),
+	HANDLER(content_open),
+	HANDLER(ingest_open),
+	HANDLER(ingest_sync),
+	HANDLER(ingest_commit),
+	HANDLER(ingest_list),
+	HANDLER(ingest_abort),
 	HANDLER(admin_pull),
 	HANDLER(admin_inspect),
 	HANDLER(cri_exec),

@@ -53,6 +53,9 @@ struct metadata {
 	struct loop_source *gc_timer, *index_timer;
 	int64_t gc_content_at; /* when blobs without an owner become garbage; 0: there are none */
 	bool gc_running, gc_again;
+	struct loop_source *collect_timer; /* object/collect.h */
+	int64_t collect_at;
+	unsigned commits; /* of ingests, under way: there may be blobs that no object names yet */
 
 	/* The latest answer of runtime_info. */
 	struct arena runtime_arena;

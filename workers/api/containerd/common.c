@@ -8,16 +8,25 @@
 #include <string.h>
 
 #define NAMESPACE_HEADER "containerd-namespace"
+#define LEASE_HEADER "containerd-lease"
 
-const char *const ctd_headers[] = { NAMESPACE_HEADER, NULL };
+const char *const ctd_headers[] = { NAMESPACE_HEADER, LEASE_HEADER, NULL };
 
 int ctd_no_memory(struct fault *fault) {
 	return fault_errno(fault, ENOMEM, "translate");
 }
 
+static char *header(const struct grpc_translation *t, const char *name) {
+	const char *value = t->call ? grpc_header(t->call, name) : NULL;
+	return (char *)(uintptr_t)(value ? value : "");
+}
+
 char *ctd_namespace(const struct grpc_translation *t) {
-	const char *name = t->call ? grpc_header(t->call, NAMESPACE_HEADER) : NULL;
-	return (char *)(uintptr_t)(name ? name : "");
+	return header(t, NAMESPACE_HEADER);
+}
+
+char *ctd_lease(const struct grpc_translation *t) {
+	return header(t, LEASE_HEADER);
 }
 
 /* --- to the internal form --------------------------------------------------- */
@@ -35,9 +44,10 @@ Bulkhead__ObjectKey *ctd_key(struct grpc_translation *t, Bulkhead__ObjectKind ki
 
 Bulkhead__Object *ctd_object(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key) {
 	Bulkhead__Object *o = CTD_NEW(t->arena, Bulkhead__Object, BULKHEAD__OBJECT__INIT);
-	if (o)
-		o->id = ctd_key(t, kind, key);
-	return o && o->id ? o : NULL;
+	if (!o || !(o->id = ctd_key(t, kind, key)))
+		return NULL;
+	o->held_by = ctd_lease(t);
+	return o;
 }
 
 Bulkhead__Typed *ctd_typed(struct grpc_translation *t, const Google__Protobuf__Any *from) {
@@ -70,7 +80,7 @@ int ctd_get(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *k
 	return 0;
 }
 
-static void filters_free_state(void *state) {
+void ctd_filters_free(void *state) {
 	filters_free(state);
 }
 
@@ -83,7 +93,7 @@ int ctd_list(struct grpc_translation *t, Bulkhead__ObjectKind kind, char *const 
 	if (r < 0)
 		return r;
 	t->state = f;
-	t->state_free = filters_free_state;
+	t->state_free = ctd_filters_free;
 	q->kind = kind;
 	if (kind != BULKHEAD__OBJECT_KIND__OBJECT_NAMESPACE)
 		q->namespace_ = ctd_namespace(t);

@@ -4,7 +4,8 @@
  *
  * Every call but those of Version, Introspection and Namespaces names its
  * namespace in the field containerd-namespace; the metadata worker refuses an
- * empty one. Maps have one layout in all messages and are taken over as they
+ * empty one. A call that names a lease in containerd-lease makes what that lease
+ * holds. Maps have one layout in all messages and are taken over as they
  * are.
  */
 #pragma once
@@ -21,7 +22,7 @@
 #include <errno.h>
 
 extern const struct grpc_method ctd_containers_methods[], ctd_namespaces_methods[], ctd_leases_methods[],
-    ctd_images_methods[], ctd_tasks_methods[];
+    ctd_images_methods[], ctd_tasks_methods[], ctd_content_methods[];
 
 /* The header fields that the calls read. */
 extern const char *const ctd_headers[];
@@ -40,6 +41,11 @@ int ctd_no_memory(struct fault *fault);
 
 /* The namespace of the call; empty when it names none. */
 char *ctd_namespace(const struct grpc_translation *t);
+
+/* The lease that holds what the call makes; empty when it names none. */
+char *ctd_lease(const struct grpc_translation *t);
+/* For translations whose state is their filters. */
+void ctd_filters_free(void *state);
 
 /* Request parts; NULL when out of memory. */
 Bulkhead__ObjectKey *ctd_key(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key);

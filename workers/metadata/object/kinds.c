@@ -137,9 +137,11 @@ static int image_take(Bulkhead__Object *to, const Bulkhead__Object *from, const 
 
 static const char *const image_paths[] = { "labels", "target", NULL };
 
-static int content_check(const Bulkhead__Object *o, struct fault *fault) {
-	if (!digest_valid(o->id->key))
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "content \"%.100s\" is no sha256 digest", o->id->key);
+static int ingest_check(const Bulkhead__Object *o, struct fault *fault) {
+	if (*o->ingest->expected && !digest_valid(o->ingest->expected))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "ingest \"%.200s\": the expected digest \"%.100s\" is no sha256 digest", o->id->key,
+				 o->ingest->expected);
 	return 0;
 }
 
@@ -186,6 +188,7 @@ static const struct object_kind kinds[OBJECT_KINDS] = {
 		.name = "image",
 		.many = "images",
 		.body = BODY(IMAGE),
+		.resource = "images",
 		.outlives_boot = true,
 		.check = image_check,
 		.take = image_take,
@@ -195,14 +198,16 @@ static const struct object_kind kinds[OBJECT_KINDS] = {
 		.name = "content",
 		.many = "blobs",
 		.body = BODY(CONTENT),
+		.key_is_digest = true,
+		.resource = "content",
 		.outlives_boot = true,
-		.check = content_check,
 		.paths = label_paths,
 	},
 	[KIND(SNAPSHOT)] = {
 		.name = "snapshot",
 		.many = "snapshots",
 		.body = BODY(SNAPSHOT),
+		.resource = "snapshots/overlayfs",
 		.paths = label_paths,
 	},
 	[KIND(LEASE)] = {
@@ -218,6 +223,14 @@ static const struct object_kind kinds[OBJECT_KINDS] = {
 		.key_is_id = true,
 		.take = sandbox_take,
 		.paths = sandbox_paths,
+	},
+	[KIND(INGEST)] = {
+		.name = "ingest",
+		.many = "ingests",
+		.body = BODY(INGEST),
+		.resource = "ingests",
+		.check = ingest_check,
+		.paths = label_paths,
 	},
 };
 
@@ -259,6 +272,8 @@ int object_key_check(const Bulkhead__ObjectKey *id, struct fault *fault) {
 	if (k->key_is_id && !id_valid(id->key))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the %s \"%.100s\" is no identifier (" ID_GRAMMAR ")",
 				 k->name, id->key);
+	if (k->key_is_digest && !digest_valid(id->key))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s \"%.100s\" is no sha256 digest", k->name, id->key);
 	if (size == 0 || size > OBJECT_KEY_MAX)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the %s's name is empty or longer than %d bytes",
 				 k->name, OBJECT_KEY_MAX);

@@ -120,7 +120,10 @@ int object_add(struct objects *o, const Bulkhead__Object *record, struct object 
 	Bulkhead__Object stamped = *record;
 	struct object *x = NULL;
 	stamped.created_at = stamped.updated_at = clock_real();
+	stamped.held_by = (char *)"";
 	int r = *record->id->namespace_ ? namespace_ensure(o, record->id->namespace_) : 0;
+	if (r == 0)
+		r = object_hold(o, record->held_by, record->id);
 	if (r == 0)
 		r = object_new(o, &stamped, &x);
 	if (r < 0)

@@ -20,10 +20,11 @@
 #include "internal/object.pb-c.h"
 #include "workers/metadata/store/store.h"
 
-#define OBJECT_KINDS 8
+#define OBJECT_KINDS 9
 #define NAMESPACE_CRI "k8s.io"
 
 struct metadata;
+struct msg_request;
 struct op;
 
 struct object {
@@ -46,8 +47,10 @@ struct object_kind {
 	const char *name; /* "container" */
 	const char *many; /* "containers" */
 	Bulkhead__Object__BodyCase body;
-	bool key_is_id;	    /* of id_valid's grammar; else any text of at most OBJECT_KEY_MAX bytes */
-	bool outlives_boot; /* in the store that is synced before the answer */
+	bool key_is_id; /* of id_valid's grammar; else any text of at most OBJECT_KEY_MAX bytes */
+	bool key_is_digest;
+	bool outlives_boot;   /* in the store that is synced before the answer */
+	const char *resource; /* its type among a lease's resources; NULL: no lease holds it */
 	/* Beside key and labels. May be NULL. */
 	int (*check)(const Bulkhead__Object *o, struct fault *fault);
 	/* Takes what path names (never labels) from one record into the other by
@@ -72,12 +75,19 @@ int objects_load(struct objects *o, const Bulkhead__Object *record);
 
 /* NULL: there is none. */
 struct object *object_find(const struct objects *o, Bulkhead__ObjectKind kind, const char *namespace, const char *key);
-/* The namespace is made when it is missing. -EEXIST, -EFBIG, -ENOMEM: nothing has changed. */
+/* The namespace is made when it is missing; the lease that the record names
+ * holds it from now on. -EEXIST, -ENOLCK (there is no such lease), -EFBIG,
+ * -ENOMEM: nothing has changed. */
 int object_add(struct objects *o, const Bulkhead__Object *record, struct object **ret_object) NODISCARD;
 /* record may point into the one that it replaces; its id is the object's. */
 int object_replace(struct objects *o, struct object *x, const Bulkhead__Object *record) NODISCARD;
 /* The object is freed. */
 int object_drop(struct objects *o, struct object *x) NODISCARD;
+/* The lease holds it from now on, if it is something to hold. "": no lease;
+ * -ENOLCK: there is none of that name. */
+int object_hold(struct objects *o, const char *lease, const Bulkhead__ObjectKey *id) NODISCARD;
+/* No lease holds it any more. */
+void object_release(struct objects *o, const Bulkhead__ObjectKey *id);
 /* Where waiters for a change of it wait. */
 enum store_base object_base(const Bulkhead__Object *record);
 
@@ -103,6 +113,24 @@ int object_merge(const Bulkhead__Object *old, const Bulkhead__Object *new, char 
  * they are the client's own. */
 const struct object *snapshot_of_mounts(struct metadata *m, const char *namespace, Grpc__Mount *const *mounts,
 					size_t n);
+
+/* --- for what isn't a row of requests.c, which has them --- */
+
+/* What is shown under that id, a view perhaps, in the arena; NULL: nothing. */
+const Bulkhead__Object *object_look(struct metadata *m, struct arena *a, const Bulkhead__ObjectKey *id);
+/* Answers once the changes in base are committed: with a copy of reply, or
+ * empty when that is NULL. */
+void object_answer(struct metadata *m, struct msg_request *r, enum store_base base, const ProtobufCMessage *reply);
+void object_fail_missing(struct msg_request *r, const Bulkhead__ObjectKey *id);
+/* A change couldn't be made: what object_add and its kin return. */
+void object_fail_store(struct msg_request *r, const Bulkhead__ObjectKey *id, int e);
+static inline Bulkhead__ObjectKey object_key_of(Bulkhead__ObjectKind kind, const char *namespace, const char *key) {
+	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
+	id.kind = kind;
+	id.namespace_ = (char *)(uintptr_t) namespace;
+	id.key = (char *)(uintptr_t)key;
+	return id;
+}
 
 /* --- views, in views.c --- */
 

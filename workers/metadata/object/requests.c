@@ -1,12 +1,13 @@
 /*
- * The rows object_* and lease_change: each looks, checks, changes the record,
- * and answers once the change is committed.
+ * The rows object_*: each looks, checks, changes the record, and answers once
+ * the change is committed.
  *
  * A creation that comes again because its answer was lost finds what it made
  * by its request id.
  */
 #include "workers/metadata/cri.h"
 
+#include "workers/metadata/object/collect.h"
 #include "workers/metadata/object/object.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@
 struct promise {
 	struct store_waiter waiter;
 	struct msg_request *r;
-	const Bulkhead__Object *record; /* NULL: the answer is empty */
+	const ProtobufCMessage *reply;
 };
 
 static void committed(void *ctx, int result) {
@@ -27,32 +28,35 @@ static void committed(void *ctx, int result) {
 		msg_failf(p->r, FAULT_UNAVAILABLE, "%s: the change couldn't be stored: %s", p->r->row->name,
 			  strerrordesc_np(-result));
 	else
-		msg_reply(p->r, p->record ? &p->record->base : &empty.base, NULL, 0, false);
+		msg_reply(p->r, p->reply ? p->reply : &empty.base, NULL, 0, false);
 }
 
-/* record is copied: by then the object may be another. */
-static void answer_later(struct metadata *m, struct msg_request *r, enum store_base base,
-			 const Bulkhead__Object *record) {
+void object_answer(struct metadata *m, struct msg_request *r, enum store_base base, const ProtobufCMessage *reply) {
 	struct promise *p = arena_zalloc(&r->arena, sizeof(*p));
-	const Bulkhead__Object *copy = record ? message_copy(&r->arena, &record->base) : NULL;
-	if (!p || (record && !copy)) {
+	const ProtobufCMessage *copy = reply ? message_copy(&r->arena, reply) : NULL;
+	collect_later(m);
+	if (!p || (reply && !copy)) {
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s: out of memory", r->row->name);
 		return;
 	}
-	*p = (struct promise){ .waiter = { .fn = committed, .ctx = p }, .r = r, .record = copy };
+	*p = (struct promise){ .waiter = { .fn = committed, .ctx = p }, .r = r, .reply = copy };
 	store_wait(m->store, base, &p->waiter);
 }
 
-static void fail_store(struct msg_request *r, const Bulkhead__ObjectKey *id, int e) {
+void object_fail_store(struct msg_request *r, const Bulkhead__ObjectKey *id, int e) {
 	struct fault fault;
 	char text[OBJECT_TEXT_MAX];
-	fault_errno(&fault, e, "store %s", object_text(id, text));
+	if (e == -ENOLCK)
+		fault_set(&fault, FAULT_NOT_FOUND, "%s: the lease that is to hold it doesn't exist",
+			  object_text(id, text));
+	else
+		fault_errno(&fault, e, "store %s", object_text(id, text));
 	msg_fail(r, &fault);
 }
 
 /* --- finding ---------------------------------------------------------------- */
 
-static void fail_missing(struct msg_request *r, const Bulkhead__ObjectKey *id) {
+void object_fail_missing(struct msg_request *r, const Bulkhead__ObjectKey *id) {
 	char text[OBJECT_TEXT_MAX];
 	msg_failf(r, FAULT_NOT_FOUND, "%s: not found", object_text(id, text));
 }
@@ -61,25 +65,35 @@ static const struct object_view *view_of(const char *namespace, Bulkhead__Object
 	return strcmp(namespace, NAMESPACE_CRI) == 0 ? object_view(kind) : NULL;
 }
 
-/* What is shown under that id; NULL: nothing. */
-static const Bulkhead__Object *look(struct metadata *m, struct arena *a, const Bulkhead__ObjectKey *id) {
+const Bulkhead__Object *object_look(struct metadata *m, struct arena *a, const Bulkhead__ObjectKey *id) {
 	const struct object *x = object_find(&m->objects, id->kind, id->namespace_, id->key);
 	const struct object_view *view = x ? NULL : view_of(id->namespace_, id->kind);
 	return x ? x->record : view ? view->get(m, a, id->key) : NULL;
 }
 
+/* Content that the CRI's images have brought takes labels like any other: from
+ * then on it is an object of its own, which shows instead. */
+static struct object *make_of_view(struct metadata *m, const Bulkhead__Object *seen) {
+	struct object *x = NULL;
+	if (seen->id->kind != BULKHEAD__OBJECT_KIND__OBJECT_CONTENT || object_add(&m->objects, seen, &x) < 0)
+		return NULL;
+	return x;
+}
+
 /* NULL: the request has been failed. */
-static struct object *find_to_change(struct metadata *m, struct msg_request *r, const Bulkhead__ObjectKey *id) {
+static struct object *find_to_change(struct metadata *m, struct msg_request *r, const Bulkhead__ObjectKey *id,
+				     bool deletes) {
 	struct object *x = object_find(&m->objects, id->kind, id->namespace_, id->key);
+	const Bulkhead__Object *seen = x ? NULL : object_look(m, &r->arena, id);
 	char text[OBJECT_TEXT_MAX];
-	if (x)
-		return x;
-	if (look(m, &r->arena, id))
+	if (seen && !deletes)
+		x = make_of_view(m, seen);
+	if (!x && seen)
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "%s belongs to the CRI: change it there",
 			  object_text(id, text));
-	else
-		fail_missing(r, id);
-	return NULL;
+	else if (!x)
+		object_fail_missing(r, id);
+	return x;
 }
 
 void object_get(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
@@ -89,11 +103,11 @@ void object_get(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 		msg_fail(r, &fault);
 		return;
 	}
-	const Bulkhead__Object *o = look(m, &r->arena, id);
+	const Bulkhead__Object *o = object_look(m, &r->arena, id);
 	if (o)
 		object_get_reply(r, o, NULL, 0);
 	else
-		fail_missing(r, id);
+		object_fail_missing(r, id);
 }
 
 void object_list(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
@@ -111,8 +125,10 @@ void object_list(struct metadata *m, struct msg_request *r, const ProtobufCMessa
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "object_list: out of memory");
 		return;
 	}
-	for (; a.n_objects < n; a.n_objects++)
-		a.objects[a.n_objects] = seen[a.n_objects];
+	/* What a client has changed or added itself is shown instead. */
+	for (size_t i = 0; i < n; i++)
+		if (!object_find(&m->objects, q->kind, q->namespace_, seen[i]->id->key))
+			a.objects[a.n_objects++] = seen[i];
 	list_for_each (node, &m->objects.lists[q->kind]) {
 		struct object *x = list_entry(node, struct object, node);
 		if (strcmp(x->record->id->namespace_, q->namespace_) == 0)
@@ -126,7 +142,7 @@ void object_list(struct metadata *m, struct msg_request *r, const ProtobufCMessa
 static void exists(struct metadata *m, struct msg_request *r, const Bulkhead__Object *old) {
 	char text[OBJECT_TEXT_MAX];
 	if (old->made_by == r->context.request && r->context.request)
-		answer_later(m, r, object_base(old), old);
+		object_answer(m, r, object_base(old), &old->base);
 	else
 		msg_failf(r, FAULT_ALREADY_EXISTS, "%s: already exists", object_text(old->id, text));
 }
@@ -139,7 +155,7 @@ void object_create(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		msg_fail(r, &fault);
 		return;
 	}
-	const Bulkhead__Object *old = look(m, &r->arena, new.id);
+	const Bulkhead__Object *old = object_look(m, &r->arena, new.id);
 	if (old) {
 		exists(m, r, old);
 		return;
@@ -147,9 +163,9 @@ void object_create(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	new.made_by = r->context.request;
 	int e = object_add(&m->objects, &new, &x);
 	if (e < 0)
-		fail_store(r, new.id, e);
+		object_fail_store(r, new.id, e);
 	else
-		answer_later(m, r, object_base(x->record), x->record);
+		object_answer(m, r, object_base(x->record), &x->record->base);
 }
 
 void object_update(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
@@ -162,7 +178,7 @@ void object_update(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		msg_fail(r, &fault);
 		return;
 	}
-	struct object *x = find_to_change(m, r, q->object->id);
+	struct object *x = find_to_change(m, r, q->object->id, false);
 	if (!x)
 		return;
 	if (q->object->body_case != x->record->body_case) {
@@ -175,19 +191,48 @@ void object_update(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	}
 	int e = object_replace(&m->objects, x, merged);
 	if (e < 0)
-		fail_store(r, q->object->id, e);
+		object_fail_store(r, q->object->id, e);
 	else
-		answer_later(m, r, object_base(x->record), x->record);
+		object_answer(m, r, object_base(x->record), &x->record->base);
+}
+
+struct deletion {
+	struct metadata *m;
+	struct msg_request *r;
+	enum store_base base;
+};
+
+static void delete_collected(void *ctx) {
+	struct deletion *d = ctx;
+	object_answer(d->m, d->r, d->base, NULL);
+}
+
+/* Answers when nothing is left of it; out of memory is no reason not to. */
+static void delete_answer(struct metadata *m, struct msg_request *r, enum store_base base, bool wait) {
+	struct deletion *d = wait ? arena_alloc(&r->arena, sizeof(*d)) : NULL;
+	if (!d) {
+		object_answer(m, r, base, NULL);
+		return;
+	}
+	*d = (struct deletion){ .m = m, .r = r, .base = base };
+	collect(m, delete_collected, d);
+}
+
+/* A client that names the target wants no other image of that name gone. */
+static bool target_is(const Bulkhead__Object *o, const char *digest) {
+	return !*digest || o->body_case != BULKHEAD__OBJECT__BODY_IMAGE ||
+	       strcmp(o->image->target->digest, digest) == 0;
 }
 
 void object_delete(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__ObjectDeleteRequest *q = (const Bulkhead__ObjectDeleteRequest *)request;
+	char text[OBJECT_TEXT_MAX];
 	struct fault fault;
 	if (object_key_check(q->id, &fault) < 0) {
 		msg_fail(r, &fault);
 		return;
 	}
-	struct object *x = find_to_change(m, r, q->id);
+	struct object *x = find_to_change(m, r, q->id, true);
 	if (!x)
 		return;
 	const struct object_kind *k = object_kind(q->id->kind);
@@ -195,62 +240,17 @@ void object_delete(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		msg_fail(r, &fault);
 		return;
 	}
+	if (!target_is(x->record, q->target_digest)) {
+		msg_failf(r, FAULT_NOT_FOUND, "%s: its target isn't %.100s", object_text(q->id, text),
+			  q->target_digest);
+		return;
+	}
 	enum store_base base = object_base(x->record);
 	int e = object_drop(&m->objects, x);
+	if (e == 0 && q->id->kind == BULKHEAD__OBJECT_KIND__OBJECT_CONTENT)
+		collect_blob(m, q->id->key);
 	if (e < 0)
-		fail_store(r, q->id, e);
+		object_fail_store(r, q->id, e);
 	else
-		answer_later(m, r, base, NULL);
-}
-
-/* --- leases ----------------------------------------------------------------- */
-
-static bool resource_is(const Bulkhead__LeaseResource *a, const Bulkhead__LeaseResource *b) {
-	return strcmp(a->id, b->id) == 0 && strcmp(a->type, b->type) == 0;
-}
-
-/* The lease's resources without the one, or with it at the end; in the arena. */
-static int resources_change(Bulkhead__LeaseBody *b, Bulkhead__LeaseResource *one, bool remove, struct arena *a) {
-	Bulkhead__LeaseResource **list = arena_alloc(a, (b->n_resources + 1) * sizeof(*list));
-	size_t n = 0;
-	if (!list)
-		return -ENOMEM;
-	for (size_t i = 0; i < b->n_resources; i++)
-		if (!resource_is(b->resources[i], one))
-			list[n++] = b->resources[i];
-	if (!remove)
-		list[n++] = one;
-	b->resources = list;
-	b->n_resources = n;
-	return 0;
-}
-
-void lease_change(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
-	const Bulkhead__LeaseChangeRequest *q = (const Bulkhead__LeaseChangeRequest *)request;
-	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
-	struct fault fault;
-	id.kind = BULKHEAD__OBJECT_KIND__OBJECT_LEASE;
-	id.namespace_ = q->namespace_;
-	id.key = q->lease;
-	if (object_key_check(&id, &fault) < 0) {
-		msg_fail(r, &fault);
-		return;
-	}
-	struct object *x = find_to_change(m, r, &id);
-	if (!x)
-		return;
-	if (!q->resource || !*q->resource->id || !*q->resource->type) {
-		msg_failf(r, FAULT_INVALID_ARGUMENT, "lease \"%s\": a resource has an id and a type", q->lease);
-		return;
-	}
-	Bulkhead__Object changed = *x->record;
-	Bulkhead__LeaseBody body = *x->record->lease;
-	changed.lease = &body;
-	int e = resources_change(&body, q->resource, q->remove, &r->arena);
-	if (e == 0)
-		e = object_replace(&m->objects, x, &changed);
-	if (e < 0)
-		fail_store(r, &id, e);
-	else
-		answer_later(m, r, object_base(x->record), NULL);
+		delete_answer(m, r, base, q->wait);
 }
