@@ -205,9 +205,10 @@ static int parent_finish(struct config *c, struct fault *fault) {
 			 systemd ? "a slice such as bulkhead.slice" : "an absolute path such as /bulkhead");
 }
 
-/* --- runtimes: "runtime.NAME = PATH" --- */
+/* --- programs: "runtime.NAME = PATH", "log_binary.NAME = PATH" --- */
 
 #define RUNTIME_PREFIX "runtime."
+#define LOG_BINARY_PREFIX "log_binary."
 #define ENDPOINT_PREFIX "endpoint."
 
 bool config_label_valid(const char *name) {
@@ -219,24 +220,26 @@ bool config_label_valid(const char *name) {
 	return n > 0 && n < BOOT_RUNTIME_NAME_MAX;
 }
 
-static int runtime_set(struct config *c, const char *where, const char *name, const char *path, struct fault *fault) {
+static int program_set(struct boot_runtime *list, uint32_t *n, const char *what, const char *where, const char *name,
+		       const char *path, struct fault *fault) {
 	struct boot_runtime *r = NULL;
 	/* "native" is what the daemon does by itself. */
 	if (!config_label_valid(name) || strcmp(name, "native") == 0)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "%s: \"%s\" can't name a runtime: at most %d small letters, digits and \"-\" within, "
+				 "%s: \"%s\" can't name a %s: at most %d small letters, digits and \"-\" within, "
 				 "and not \"native\"",
-				 where, name, BOOT_RUNTIME_NAME_MAX - 1);
+				 where, name, what, BOOT_RUNTIME_NAME_MAX - 1);
 	if (!config_path_clean(path, strlen(path)) || strlen(path) >= sizeof(r->path))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "%s: runtime \"%s\" takes the absolute path of its program, not \"%s\"", where, name,
+				 "%s: %s \"%s\" takes the absolute path of its program, not \"%s\"", where, what, name,
 				 path);
-	for (uint32_t i = 0; i < c->boot.n_runtimes; i++)
-		if (strcmp(c->boot.runtimes[i].name, name) == 0)
-			r = &c->boot.runtimes[i];
-	if (!r && c->boot.n_runtimes == BOOT_RUNTIMES_MAX)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: more than %d runtimes", where, BOOT_RUNTIMES_MAX);
-	r = r ? r : &c->boot.runtimes[c->boot.n_runtimes++];
+	for (uint32_t i = 0; i < *n; i++)
+		if (strcmp(list[i].name, name) == 0)
+			r = &list[i];
+	if (!r && *n == BOOT_RUNTIMES_MAX)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: more than %d of \"%s\"", where, BOOT_RUNTIMES_MAX,
+				 what);
+	r = r ? r : &list[(*n)++];
 	memcpy(r->name, name, strlen(name) + 1);
 	memcpy(r->path, path, strlen(path) + 1);
 	return 0;
@@ -244,7 +247,11 @@ static int runtime_set(struct config *c, const char *where, const char *name, co
 
 int config_set(struct config *c, const char *where, const char *key, const char *value, struct fault *fault) {
 	if (strncmp(key, RUNTIME_PREFIX, strlen(RUNTIME_PREFIX)) == 0)
-		return runtime_set(c, where, key + strlen(RUNTIME_PREFIX), value, fault);
+		return program_set(c->boot.runtimes, &c->boot.n_runtimes, "runtime", where,
+				   key + strlen(RUNTIME_PREFIX), value, fault);
+	if (strncmp(key, LOG_BINARY_PREFIX, strlen(LOG_BINARY_PREFIX)) == 0)
+		return program_set(c->boot.log_binaries, &c->boot.n_log_binaries, "log_binary", where,
+				   key + strlen(LOG_BINARY_PREFIX), value, fault);
 	if (strncmp(key, ENDPOINT_PREFIX, strlen(ENDPOINT_PREFIX)) == 0)
 		return endpoint_set(c, where, key + strlen(ENDPOINT_PREFIX), value, fault);
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
@@ -373,6 +380,9 @@ const char *config_reload(struct config *c, const struct config *from) {
 	if (new.boot.n_runtimes != c->boot.n_runtimes ||
 	    memcmp(new.boot.runtimes, c->boot.runtimes, sizeof(new.boot.runtimes)) != 0)
 		fixed = "runtime.*";
+	if (new.boot.n_log_binaries != c->boot.n_log_binaries ||
+	    memcmp(new.boot.log_binaries, c->boot.log_binaries, sizeof(new.boot.log_binaries)) != 0)
+		fixed = "log_binary.*";
 	if (!endpoints_equal(c, &new))
 		fixed = "endpoint.*";
 	return fixed;

@@ -31,7 +31,8 @@
 #define BOOT_RUNTIMES_MAX 8
 #define BOOT_RUNTIME_NAME_MAX 32
 
-/* An OCI runtime by the name that a pod asks for it with. */
+/* A program by the name that it is asked for with: an OCI runtime, or one that
+ * takes a container's output. */
 struct boot_runtime {
 	char name[BOOT_RUNTIME_NAME_MAX];
 	char path[BOOT_PATH_MAX];
@@ -58,6 +59,8 @@ struct boot_config {
 	char criu[BOOT_PATH_MAX];	   /* /usr/sbin/criu */
 	struct boot_runtime runtimes[BOOT_RUNTIMES_MAX];
 	uint32_t n_runtimes;
+	struct boot_runtime log_binaries[BOOT_RUNTIMES_MAX];
+	uint32_t n_log_binaries;
 	struct boot_endpoint endpoints[BOOT_ENDPOINTS_MAX];
 	uint32_t n_endpoints;
 };

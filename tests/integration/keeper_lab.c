@@ -32,6 +32,11 @@ static int block_make(const struct lab *l) {
 	snprintf(b.config.cgroup_parent, sizeof(b.config.cgroup_parent), "%s", l->cgroup);
 	b.config.log_line_max = 16384;
 	b.config.log_level = 1;
+	b.config.n_log_binaries = 2;
+	strcpy(b.config.log_binaries[0].name, "logger");
+	snprintf(b.config.log_binaries[0].path, sizeof(b.config.log_binaries[0].path), "%s/logger", l->dir);
+	strcpy(b.config.log_binaries[1].name, "missing");
+	strcpy(b.config.log_binaries[1].path, "/nothing/there");
 	b.privileges.capabilities = BOOT_CAPABILITIES_ALL;
 	struct rlimit keep = { .rlim_cur = RLIM_INFINITY, .rlim_max = BOOT_LIMIT_KEEP };
 	b.privileges.nofile = b.privileges.memlock = b.privileges.core = b.privileges.nproc = keep;

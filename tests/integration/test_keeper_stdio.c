@@ -281,7 +281,40 @@ static void test_refused(const struct scene *s) {
 	refused(s, "", "http://host/x", FAULT_INVALID_ARGUMENT, "neither an absolute path");
 	refused(s, "", "file:///dev/null", FAULT_INVALID_ARGUMENT, "is not a regular file");
 	refused(s, "file:///etc/passwd", "", FAULT_INVALID_ARGUMENT, "stdin can't come from a file");
-	refused(s, "", "binary:///bin/sh", FAULT_PERMISSION_DENIED, "no program \"/bin/sh\" is configured");
+	refused(s, "", "binary:///bin/sh", FAULT_PERMISSION_DENIED, "no program \"/bin/sh\" may take");
+}
+
+static void logger_write(const struct scene *s, const char *path) {
+	FILE *f = fopen(path, "w");
+	fprintf(f,
+		"#!/bin/sh\nlog=%s/logs/logged\necho \"$CONTAINER_NAMESPACE/$CONTAINER_ID $*\" >$log\n"
+		"readlink /proc/self/ns/net >>$log\nexec 5>&-\ncat <&3 >>$log\ncat <&4 >>$log\necho end >>$log\n",
+		s->lab->dir);
+	fclose(f);
+	chmod(path, 0755);
+}
+
+static void test_logger(const struct scene *s) {
+	struct bare b;
+	char path[100], network[64] = "", wanted[256];
+	snprintf(path, sizeof(path), "%s/logger", s->lab->dir);
+	logger_write(s, path);
+	plan(s, &b, "echo out; echo err >&2");
+	b.stdio.stdin = (char *)"";
+	b.stdio.stdout = b.stdio.stderr = (char *)"binary:///logger?--level=high&-q";
+	run(s, &b);
+	for (int i = 0; i < 100 && !strstr(lab_file("%s/logs/logged", s->lab->dir), "end\n"); i++)
+		lab_pause(s->lab, 0.02);
+	if (readlink("/proc/self/ns/net", network, sizeof(network) - 1) < 0)
+		perror("readlink");
+	snprintf(wanted, sizeof(wanted), "scene/c --level high -q\n%s\nout\nerr\nend\n", network);
+	const char *text = lab_file("%s/logs/logged", s->lab->dir);
+	tap_check(strcmp(text, wanted) == 0, "a program of the configuration gets it all, and the end: %s", text);
+	bare_delete(s->pod, "c");
+	unlink(path);
+	refused(s, "", "binary:///logger", FAULT_INTERNAL, "can't be executed");
+	refused(s, "", "binary:///missing", FAULT_INTERNAL, "\"/nothing/there\" can't be executed");
+	refused(s, "binary:///logger", "", FAULT_INVALID_ARGUMENT, "a program takes stdout");
 }
 
 /* --- a keeper is killed --- */
@@ -321,15 +354,17 @@ int main(void) {
 		return tap_done();
 	}
 	s.pod = lab_pod_new(s.lab);
-	tap_check(bare_setup(s.pod, NULL, &a), "a bare pod");
+	Bulkhead__SandboxStartRequest m = BULKHEAD__SANDBOX_START_REQUEST__INIT;
+	m.namespace_ = (char *)"scene";
+	tap_check(bare_setup(s.pod, &m, &a), "a bare pod");
 	lab_answer_deinit(&a);
 	s.in = fifo_new(s.lab, "in");
 	s.out = fifo_new(s.lab, "out");
 	s.err = fifo_new(s.lab, "err");
-	static void (*const tests[])(const struct scene *) = { test_output,	 test_late_reader, test_no_reader,
-							       test_slow_reader, test_background,  test_input,
-							       test_much_input,	 test_terminal,	   test_file,
-							       test_nowhere,	 test_refused,	   test_adopted };
+	static void (*const tests[])(
+	    const struct scene *) = { test_output, test_late_reader, test_no_reader, test_slow_reader, test_background,
+				      test_input,  test_much_input,  test_terminal,  test_file,	       test_nowhere,
+				      test_logger, test_refused,     test_adopted };
 	for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
 		tests[i](&s);
 	tap_check(lab_pod_teardown(s.pod) && lab_pod_free(s.pod), "the pod goes");

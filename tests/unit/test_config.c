@@ -140,6 +140,17 @@ static void test_runtimes(void) {
 		 "runtime.h=/a\nruntime.i=/a\n",
 		 &c) < 0,
 	    "a ninth runtime is refused");
+	tap_check(load("log_binary.journal = /usr/bin/to-journal\nruntime.x = /x\n", &c) == 0 &&
+		      c.boot.n_runtimes == 1 && c.boot.n_log_binaries == 1 &&
+		      strcmp(c.boot.log_binaries[0].path, "/usr/bin/to-journal") == 0,
+		  "programs that log are a list of their own");
+	tap_check(load("log_binary.journal = to-journal\n", &c) < 0 && strstr(fault.text, "log_binary \"journal\""),
+		  "with absolute paths: %s", fault.text);
+	struct config other;
+	load("", &c);
+	load("log_binary.x = /x\n", &other);
+	const char *fixed = config_reload(&c, &other);
+	tap_check(fixed && strcmp(fixed, "log_binary.*") == 0, "that a reload doesn't change");
 }
 
 #define ENDPOINT(name, socket) "endpoint." name ".socket = " socket "\nendpoint." name ".services = cri\n"

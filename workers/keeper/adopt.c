@@ -147,6 +147,7 @@ static int pod_adopt(struct keeper *k, struct adoption *a, const Bulkhead__Keepe
 	p->ipc = s->ipc;
 	p->host_uts = s->host_uts;
 	p->bare = s->bare;
+	p->namespace = strdup(s->namespace_);
 	p->network_ready = s->network_ready;
 	p->cgroup_owned = s->cgroup_owned;
 	snprintf(p->cgroup_path, sizeof(p->cgroup_path), "%s", s->cgroup_path);
@@ -232,12 +233,12 @@ static void exit_restore(struct container *c, const Bulkhead__TaskExit *exit) {
 }
 
 /* A process whose input has ended, or was lost with its pipe, reads no fifo. */
-static int stdio_restore(struct keeper *k, const Bulkhead__Stdio *m, bool terminal, bool closed, int held[STDIO_FDS],
-			 struct log *l, struct stdio **ret_stdio, struct fault *fault) {
+static int stdio_restore(struct keeper *k, const char *id, const Bulkhead__Stdio *m, bool terminal, bool closed,
+			 int held[STDIO_FDS], struct log *l, struct stdio **ret_stdio, struct fault *fault) {
 	Bulkhead__Stdio given = *m;
 	if (!terminal && held[STDIO_TO] < 0)
 		given.stdin = (char *)"";
-	int r = stdio_new(k, &given, held, ret_stdio, fault);
+	int r = stdio_new(k, id, &given, held, ret_stdio, fault);
 	if (r < 0)
 		return r;
 	stdio_outputs(*ret_stdio, l);
@@ -261,8 +262,8 @@ static int streams_restore(struct container *c, const Bulkhead__ContainerSaved *
 		    (r = log_attach(c->log, (enum log_stream_kind)i, take_fd(&h->fds[1 + i]))) < 0)
 			fault_errno(fault, r, "read the output of container \"%s\"", c->id);
 	if (r == 0 && s->stdio && c->state != CONTAINER_EXITED)
-		r = stdio_restore(c->keeper, s->stdio, c->terminal, s->stdin_closed, h->fds + VAULT_STDIO, c->log,
-				  &c->stdio, fault);
+		r = stdio_restore(c->keeper, c->id, s->stdio, c->terminal, s->stdin_closed, h->fds + VAULT_STDIO,
+				  c->log, &c->stdio, fault);
 	return r;
 }
 
@@ -314,8 +315,8 @@ static int exec_adopt(struct adoption *a, struct container *c, const Bulkhead__E
 		    (r = log_attach(e->log, (enum log_stream_kind)i, take_fd(&h->fds[1 + i]))) < 0)
 			fault_errno(fault, r, "read the output of process \"%s\"", e->name);
 	if (r == 0 && s->stdio)
-		r = stdio_restore(k, s->stdio, e->terminal, s->stdin_closed, h->fds + VAULT_STDIO, e->log, &e->stdio,
-				  fault);
+		r = stdio_restore(k, c->id, s->stdio, e->terminal, s->stdin_closed, h->fds + VAULT_STDIO, e->log,
+				  &e->stdio, fault);
 	if (r == 0 && exec_watch(e, 0) < 0)
 		r = fault_errno(fault, ENOMEM, "watch process \"%s\"", e->name);
 	return r;

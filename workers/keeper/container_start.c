@@ -585,7 +585,7 @@ void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead
 		e = log_new(k->loop, m->task->stdio ? "" : m->task->log_path, k->config.log_line_max, -1, &c->log,
 			    &fault);
 	if (e == 0 && m->task->stdio)
-		e = stdio_new(k, m->task->stdio, NULL, &c->stdio, &fault);
+		e = stdio_new(k, c->id, m->task->stdio, NULL, &c->stdio, &fault);
 	if (e == 0)
 		e = backend_of(k)->create(c, r, m, &fault);
 	if (e < 0) {

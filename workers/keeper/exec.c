@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "workers/keeper/exitcode.h"
 #include "workers/keeper/oom.h"
+#include "workers/keeper/orphan.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
 
@@ -142,36 +143,6 @@ static void output_again(void *ctx) {
 }
 
 /* --- life --- */
-
-/* A command whose container goes before it. It's our child, and a zombie in a
- * pid namespace keeps that namespace's init from ending. */
-struct orphan {
-	int pidfd;
-	struct loop_source *source;
-};
-
-static void orphan_ended(void *ctx, uint32_t events) {
-	struct orphan *o = ctx;
-	siginfo_t info;
-	waitid(P_PIDFD, (id_t)o->pidfd, &info, WEXITED | WNOHANG);
-	loop_source_free(o->source);
-	fd_close(o->pidfd);
-	free(o);
-}
-
-/* Takes the pidfd of a command that hasn't been reaped. */
-static void orphan_adopt(struct loop *loop, int *pidfd) {
-	siginfo_t info = { 0 };
-	if (*pidfd < 0 || waitid(P_PIDFD, (id_t)*pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid != 0)
-		return;
-	struct orphan *o = calloc(1, sizeof(*o));
-	if (o && loop_poll(loop, *pidfd, POLLIN, orphan_ended, o, &o->source) == 0) {
-		o->pidfd = take_fd(pidfd);
-		return;
-	}
-	free(o);
-	log_event(LOG_WARN, "out of memory: a command's end won't be seen", NULL);
-}
 
 void exec_free(struct exec *e) {
 	orphan_adopt(e->container->keeper->loop, &e->pidfd);

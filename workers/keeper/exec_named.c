@@ -174,7 +174,7 @@ static int start(struct exec *e, const Bulkhead__ProcessStartRequest *m, struct 
 	e->terminal = plan.terminal;
 	int r = e->name ? 0 : fault_errno(fault, ENOMEM, "start process \"%s\"", m->exec_id);
 	if (r == 0)
-		r = stdio_new(k, stdio, NULL, &e->stdio, fault);
+		r = stdio_new(k, e->container->id, stdio, NULL, &e->stdio, fault);
 	if (r == 0)
 		r = log_new(k->loop, "", 0, -1, &e->log, fault);
 	if (r == 0 && !plan.terminal)

@@ -33,6 +33,8 @@ struct keeper_config {
 	char criu[BOOT_PATH_MAX], checkpoints[BOOT_PATH_MAX + 16]; /* the program; its folders */
 	const struct boot_runtime *runtimes;			   /* the zygote's; those of a pod's birth */
 	size_t n_runtimes;
+	const struct boot_runtime *log_binaries; /* likewise */
+	size_t n_log_binaries;
 };
 
 struct pod {
@@ -41,7 +43,8 @@ struct pod {
 	bool used;   /* a set-up was tried: this process can't be another pod's */
 	Bulkhead__NamespaceMode network, pid, ipc;
 	bool host_uts;
-	bool bare; /* for one container of containerd's API: nothing of the CRI's */
+	char *namespace; /* of containerd's API, for programs that log */
+	bool bare;	 /* for one container of containerd's API: nothing of the CRI's */
 	bool network_ready;
 	Bulkhead__SandboxStartReply *started; /* from malloc */
 	struct network_host host;

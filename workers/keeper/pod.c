@@ -58,6 +58,7 @@ static int namespaces_enter(struct keeper *k, const Bulkhead__SandboxStartReques
 	struct pod *p = &k->pod;
 	int flags = 0, joined = 0;
 	p->bare = s->bare;
+	p->namespace = strdup(s->namespace_);
 	p->network = s->network;
 	p->ipc = s->ipc;
 	p->pid = s->pid;

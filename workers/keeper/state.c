@@ -206,6 +206,7 @@ static Bulkhead__KeeperSaved *keeper_saved(const struct keeper *k, struct arena 
 	s->ipc = p->ipc;
 	s->host_uts = p->host_uts;
 	s->bare = p->bare;
+	s->namespace_ = p->namespace ? p->namespace : (char *)"";
 	s->cgroup_path = (char *)p->cgroup_path;
 	s->cgroup_owned = p->cgroup_owned;
 	s->cgroup_scope = (char *)p->cgroup_scope;

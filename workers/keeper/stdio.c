@@ -222,9 +222,10 @@ static int output_open(struct stdio *s, size_t i, int held, struct fault *fault)
 	return r < 0 ? fault_errno(fault, r, "watch %s", names[1 + i]) : 0;
 }
 
-int stdio_new(struct keeper *k, const Bulkhead__Stdio *m, int held[STDIO_FDS], struct stdio **ret_stdio,
+int stdio_new(struct keeper *k, const char *id, const Bulkhead__Stdio *m, int held[STDIO_FDS], struct stdio **ret_stdio,
 	      struct fault *fault) {
 	struct stdio *s = calloc(1, sizeof(*s));
+	int r = 0;
 	if (s) {
 		*s = (struct stdio){ .keeper = k, .in = -1, .to = OUTLET_NONE, .message = message_copy(m) };
 		list_init(&s->node);
@@ -236,9 +237,19 @@ int stdio_new(struct keeper *k, const Bulkhead__Stdio *m, int held[STDIO_FDS], s
 		return fault_errno(fault, ENOMEM, "open the process's streams");
 	}
 	s->in = held ? take_fd(&held[STDIO_IN]) : -1;
-	int r = s->in >= 0 ? 0 : stdio_open(m->stdin, false, names[0], &s->in, fault);
+	/* A program that has what was written so far isn't started again. */
+	int logger[LOG_STREAMS] = { -1, -1 };
+	if (!held && stdio_is_logger(m->stdout) && (r = stdio_logger(k, id, m->stdout, logger, fault)) < 0) {
+		stdio_free(s);
+		return r;
+	}
+	if (!stdio_is_logger(m->stderr))
+		fd_replace(&logger[LOG_STDERR], -1);
+	r = s->in >= 0 ? 0 : stdio_open(m->stdin, false, names[0], &s->in, fault);
 	for (size_t i = 0; (r == 0 || held) && i < LOG_STREAMS; i++)
-		r = output_open(s, i, held ? take_fd(&held[STDIO_OUT + i]) : -1, fault);
+		r = output_open(s, i, held ? take_fd(&held[STDIO_OUT + i]) : take_fd(&logger[i]), fault);
+	for (size_t i = 0; i < LOG_STREAMS; i++)
+		fd_close(logger[i]);
 	/* What is gone meanwhile costs the stream, not the process. */
 	if (r < 0 && !held) {
 		stdio_free(s);

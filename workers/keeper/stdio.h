@@ -23,9 +23,9 @@ struct stdio;
 /* Descriptors that a successor needs; -1: none. */
 enum stdio_fd { STDIO_IN, STDIO_OUT, STDIO_ERR, STDIO_TO, STDIO_FDS };
 
-/* held (may be NULL): what a predecessor had, taken; what of it is missing is
- * opened again. */
-int stdio_new(struct keeper *k, const Bulkhead__Stdio *m, int held[STDIO_FDS], struct stdio **ret_stdio,
+/* id: of the container, for a program that logs. held (may be NULL): what a predecessor had, taken; what of it is
+ * missing is opened again. */
+int stdio_new(struct keeper *k, const char *id, const Bulkhead__Stdio *m, int held[STDIO_FDS], struct stdio **ret_stdio,
 	      struct fault *fault);
 /* At once, with all that hasn't gone out. */
 void stdio_free(struct stdio *s);
@@ -46,5 +46,8 @@ const Bulkhead__Stdio *stdio_message(const struct stdio *s);
 /* Ends that are still on their way. */
 bool stdio_any_ending(const struct keeper *k);
 
+/* stdio_logger.c: a program that takes both outputs; true for a name of one. */
+bool stdio_is_logger(const char *name);
+int stdio_logger(struct keeper *k, const char *id, const char *name, int ret_outputs[LOG_STREAMS], struct fault *fault);
 /* stdio_open.c: what an output's or the input's name leads to; -1: nowhere. */
 int stdio_open(const char *name, bool output, const char *stream, int *ret_fd, struct fault *fault);

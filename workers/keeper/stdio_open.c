@@ -50,8 +50,8 @@ static int file_open(const char *path, bool output, const char *stream, int *ret
 }
 
 static int binary_open(const char *path, bool output, const char *stream, int *ret_fd, struct fault *fault) {
-	return fault_set(fault, FAULT_PERMISSION_DENIED,
-			 "no program \"%.200s\" is configured to take %s (log_binaries)", path, stream);
+	return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" for %s: a program takes stdout, and stderr with it",
+			 path, stream);
 }
 
 static const struct {

@@ -76,6 +76,7 @@ static void pod_start(struct op *op) {
 	q.bare = true;
 	q.network = mode_of(spec, "network");
 	q.ipc = mode_of(spec, "ipc");
+	q.uts = mode_of(spec, "uts");
 	q.pid = BULKHEAD__NAMESPACE_MODE__CONTAINER;
 	const Grpc__LinuxNamespace *uts = namespace_of(spec, "uts");
 	if (uts && !*uts->path)
