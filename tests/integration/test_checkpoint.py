@@ -273,6 +273,9 @@ def test_errors(env, fake):
     for id in (shared, terminal):
         env.c.runtime.StopContainer(pb.StopContainerRequest(container_id=id, timeout=0))
 
+    error = bh.error_of(env.pod.create, "restored", os.path.join(env.out, "cp.tar"), [])
+    tap.check(fails(error, Code.UNIMPLEMENTED, "can't be restored"), "errors: an archive as an image", said(error))
+
     fake.mode("fail")
     error = env.checkpoint()
     tap.check(fails(error, Code.UNKNOWN, "reason 2", "reason 3", "reason 4") and "reason 1" not in error.details(),
@@ -336,7 +339,36 @@ def resume(env):
 
 # --- who dies in the middle ---
 
+def test_criu_dies(env, fake):
+    fake.mode("slow")
+    join = env.later()
+    fake.reached()
+    with open(os.path.join(fake.folder, "reached")) as f:
+        os.kill(int(f.read()), signal.SIGKILL)
+    error = join()
+    resume(env)
+    tap.check(fails(error, Code.UNKNOWN, "signal 9") and env.nothing_left() and os.listdir(env.out) == [],
+              "crash: criu itself is killed", said(error))
+    tap.check(env.goes_on(), "crash: the container goes on without criu")
+
+
+def real_criu_dies(env):
+    """At moments from its start on: the kernel lets go of what it traces."""
+    for delay in (0.02, 0.05, 0.08, 0.12):
+        join = env.later()
+        found = bh.wait_for(lambda: [p for p in bh.pids() if "--leave-running" in title(p)], 5, 0.002)
+        time.sleep(delay)
+        for pid in found or []:
+            os.kill(pid, signal.SIGKILL)
+        error = join()
+        tap.check(env.goes_on() and env.nothing_left() and os.listdir(env.out) == ([] if error else ["cp.tar"]),
+                  "real criu: killed after %g s, and the container goes on" % delay, said(error))
+        if error is None:
+            os.unlink(os.path.join(env.out, "cp.tar"))
+
+
 def test_crashes(env, fake):
+    test_criu_dies(env, fake)
     for name in ("metadata", "task", "snapshot", "api", "pod-keeper"):
         fake.mode("slow")
         join = env.later()
@@ -400,8 +432,11 @@ def test_daemon_dies(env, fake):
 
 
 def title(pid):
-    with open("/proc/%d/cmdline" % pid) as f:
-        return f.read()
+    try:
+        with open("/proc/%d/cmdline" % pid) as f:
+            return f.read()
+    except OSError:
+        return ""
 
 
 # --- the real one ---
@@ -439,6 +474,7 @@ def test_real(folder, registry, image):
         return
     env = Env(folder, registry, image, path)
     test_archive(env, None, "real criu")
+    real_criu_dies(env)
     env.stop()
 
 

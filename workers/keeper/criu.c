@@ -198,14 +198,14 @@ static bool errors_find(char *text, char *ret, size_t size) {
 int criu_failure(int folder, const siginfo_t *end, struct fault *fault) {
 	static const char *const logs[] = { LOG, OUTPUT };
 	char text[FAULT_TEXT_MAX / 2];
+	if (end->si_code != CLD_EXITED)
+		return fault_set(fault, FAULT_UNKNOWN, "criu was ended by signal %d", end->si_status);
 	for (size_t i = 0; i < ARRAY_SIZE(logs); i++) {
 		CLEANUP_FREE char *tail = tail_read(folder, logs[i]);
 		if (tail && errors_find(tail, text, sizeof(text)))
 			return fault_set(fault, FAULT_UNKNOWN, "criu: %s", text);
 	}
-	if (end->si_code == CLD_EXITED)
-		return fault_set(fault, FAULT_UNKNOWN, "criu ended with status %d and said nothing", end->si_status);
-	return fault_set(fault, FAULT_UNKNOWN, "criu was ended by signal %d", end->si_status);
+	return fault_set(fault, FAULT_UNKNOWN, "criu ended with status %d and said nothing", end->si_status);
 }
 
 /* --- the action script --- */

@@ -186,6 +186,11 @@ static void create_again(struct container *c, struct msg_request *r, const Proto
 static int take_image(struct metadata *m, const Runtime__V1__ContainerConfig *config, Bulkhead__ContainerRecord *record,
 		      struct fault *fault) {
 	struct image *i;
+	/* Elsewhere a path restores a container from what is there. */
+	if (config->image->image[0] == '/')
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "\"%.256s\" is no image: containers can't be restored from checkpoints",
+				 config->image->image);
 	int r = image_find(m, config->image->image, &i, fault);
 	if (r < 0)
 		return r;
