@@ -33,7 +33,22 @@ bool id_valid(const char *id) {
 	return true;
 }
 
+/* A prefix of seven and 64 hexadecimal digits. */
+static bool is_named(const char *id, const char *prefix) {
+	return strncmp(id, prefix, 7) == 0 && strlen(id) == 71 && strspn(id + 7, "0123456789abcdef") == 64;
+}
+
 bool digest_valid(const char *digest) {
-	return strncmp(digest, "sha256:", 7) == 0 && strlen(digest) == 71 &&
-	       strspn(digest + 7, "0123456789abcdef") == 64;
+	return is_named(digest, "sha256:");
+}
+
+#define MADE_UP "commit:"
+
+bool layer_id_valid(const char *id) {
+	return digest_valid(id) || is_named(id, MADE_UP);
+}
+
+void layer_id_random(char ret_id[LAYER_ID_SIZE]) {
+	memcpy(ret_id, MADE_UP, sizeof(MADE_UP));
+	id_random(ret_id + strlen(MADE_UP));
 }

@@ -13,3 +13,8 @@ void id_random(char ret_id[ID_SIZE]);
 bool id_valid(const char *id);
 /* "sha256:" and 64 lower-case hexadecimal digits. */
 bool digest_valid(const char *digest);
+/* A layer's name: a digest (its chain id), or "commit:" and 64 digits, which
+ * layer_id_random makes up for what has no chain id. */
+#define LAYER_ID_SIZE 72
+bool layer_id_valid(const char *id);
+void layer_id_random(char ret_id[LAYER_ID_SIZE]);

@@ -5,3 +5,5 @@ OBJ_test_object := $(METADATA_TEST_O)
 LIBS_test_object := -ltdb
 OBJ_test_metadata_units := $(METADATA_TEST_O)
 LIBS_test_metadata_units := -ltdb
+OBJ_test_snapshot_mounts := $(METADATA_TEST_O)
+LIBS_test_snapshot_mounts := -ltdb

@@ -5,6 +5,7 @@
 #include "workers/metadata/image.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/object/collect.h"
+#include "workers/metadata/object/snapshot.h"
 #include "workers/metadata/pull.h"
 #include "workers/metadata/sweep.h"
 
@@ -80,6 +81,7 @@ static void mark_all(struct metadata *m) {
 		mark_container(m, list_entry(n, struct container, node));
 	list_for_each (n, &m->model.dying)
 		mark_container(m, list_entry(n, struct container, node));
+	snapshots_each_layer(m, mark);
 	pulls_mark_layers(m);
 }
 
@@ -238,12 +240,14 @@ static void snapshots_listed(void *ctx, const struct msg_answer *answer) {
 		list_for_each (n, &m->model.dying)
 			dying = dying ||
 				strcmp(list_entry(n, struct container, node)->record->id, a->snapshots[i]) == 0;
-		if (!dying && !map_find(&m->model.container_ids, a->snapshots[i]))
+		if (!dying && !map_find(&m->model.container_ids, a->snapshots[i]) &&
+		    !snapshot_by_disk(m, a->snapshots[i]))
 			sweep_snapshot(m, a->snapshots[i]);
 	}
 	for (size_t i = 0; i < a->n_layers; i++) {
 		Bulkhead__Key q = BULKHEAD__KEY__INIT;
-		if (model_find_layer(&m->model, a->layers[i]) || layer_job_find(m, a->layers[i]))
+		if (model_find_layer(&m->model, a->layers[i]) || layer_job_find(m, a->layers[i]) ||
+		    snapshot_seals(m, a->layers[i]))
 			continue;
 		q.id = a->layers[i];
 		c->open++;
@@ -259,6 +263,7 @@ static void snapshots_listed(void *ctx, const struct msg_answer *answer) {
 		if (store_delete(m->store, STORE_IMAGES, key) == 0)
 			model_free_layer(&m->model, l);
 	}
+	snapshots_compare(m, a);
 	collection_close(c);
 	gc_layers(m, NULL, NULL);
 }

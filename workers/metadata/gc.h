@@ -1,6 +1,7 @@
 /*
- * Garbage: layers that no image, no container and no pull refers to, blobs
- * that belong to no image and no pull, snapshots of no container.
+ * Garbage: layers that no image, no container, no snapshot object and no pull
+ * refers to, blobs that belong to no image and no pull, folders of neither a
+ * container nor a snapshot object.
  *
  * A layer's record goes first, then the layer: what a crash leaves has no
  * record, and gc_full finds it.

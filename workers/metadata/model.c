@@ -345,7 +345,7 @@ struct image *model_find_image(struct model *m, const char *name) {
 /* --- layers ----------------------------------------------------------------- */
 
 struct layer *model_add_layer(struct model *m, const Bulkhead__LayerRecord *r) {
-	if (!digest_valid(r->chain_id)) {
+	if (!layer_id_valid(r->chain_id)) {
 		errno = EINVAL;
 		return NULL;
 	}

@@ -101,7 +101,7 @@ static int layer_record_read(int layers, const char *name, char chain[CHAIN_SIZE
 	int r = fd_read_all(fd, RECORD_MAX, &text, NULL);
 	if (r < 0)
 		return r;
-	if (sscanf(text, "chain %71s\nsize %llu\ninodes %llu\n", chain, &size, &inodes) != 3 || !digest_valid(chain))
+	if (sscanf(text, "chain %71s\nsize %llu\ninodes %llu\n", chain, &size, &inodes) != 3 || !layer_id_valid(chain))
 		return -EBADMSG;
 	*ret_usage = (struct usage){ .size = size, .inodes = inodes };
 	return 0;
