@@ -123,7 +123,7 @@ static int mount_old_way(const char *list, const struct option *options, size_t 
 }
 
 /* The mark is work/incompat/volatile with a file in it. */
-static void volatile_mark_remove(const char *work) {
+void overlay_mark_remove(const char *work) {
 	static const struct {
 		const char *path;
 		int flags;
@@ -148,7 +148,7 @@ int overlay_mount(const struct overlay *o, const char *const *lowers, size_t n, 
 	if (!list)
 		return fault_errno(fault, ENOMEM, "overlay: mount");
 	if (work)
-		volatile_mark_remove(work);
+		overlay_mark_remove(work);
 	size_t n_options = options_fill(o, upper, work, options);
 	if (strlen(list) > OPTION_MAX && !o->lower_append)
 		return mount_old_way(list, options, n_options, !upper, ret_mount, fault);

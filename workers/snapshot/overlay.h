@@ -29,3 +29,5 @@ int overlay_probe(struct overlay *o, int scratch, struct fault *fault) NODISCARD
  * removed. Takes 0.1 to 0.6 ms. */
 int overlay_mount(const struct overlay *o, const char *const *lowers, size_t n, const char *upper, const char *work,
 		  int *ret_mount, struct fault *fault) NODISCARD;
+/* A volatile mount has left a mark in the work folder that refuses others. */
+void overlay_mark_remove(const char *work);

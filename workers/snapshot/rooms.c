@@ -111,9 +111,10 @@ int rooms_open(struct rooms *r, const char *state_root, struct fault *fault) {
 		const char *name;
 		int *fd;
 	} parts[] = {
-		{ r->layers, ROOM_STAGING, &r->layers_staging }, { r->layers, ".trash", &r->layers_trash },
-		{ r->snapshots, ROOM_NEW, &r->snapshots_new },	 { r->snapshots, ROOM_VIEWS, &r->snapshots_views },
-		{ r->snapshots, ".trash", &r->snapshots_trash }, { r->snapshots, ROOM_SPREAD, &r->snapshots_spread },
+		{ r->layers, ROOM_STAGING, &r->layers_staging },     { r->layers, ".trash", &r->layers_trash },
+		{ r->layers, ROOM_WRITABLE, &r->layers_writable },   { r->snapshots, ROOM_NEW, &r->snapshots_new },
+		{ r->snapshots, ROOM_VIEWS, &r->snapshots_views },   { r->snapshots, ".trash", &r->snapshots_trash },
+		{ r->snapshots, ROOM_SPREAD, &r->snapshots_spread },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
 		e = part_open(parts[i].room, parts[i].name, parts[i].fd, fault);

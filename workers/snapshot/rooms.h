@@ -5,6 +5,7 @@
  *     <short name>/fs      a committed layer in overlayfs's form
  *     <short name>/layer   its chain id and size
  *     .staging/            layers being unpacked; gone after a restart
+ *     .writable/<key>      snapshots that may become layers: fs, work
  *     .empty/1, .empty/2   stand below a single layer: overlayfs wants two
  *     .mapped, .mount, .view   where mounts are for a moment, in the worker's namespace
  *     .trash/
@@ -26,6 +27,7 @@
 
 #define ROOM_SNAPSHOTS "../snapshots"
 #define ROOM_STAGING ".staging"
+#define ROOM_WRITABLE ".writable"
 #define ROOM_EMPTY ".empty"
 #define ROOM_EMPTY_1 ".empty/1"
 #define ROOM_EMPTY_2 ".empty/2"
@@ -34,7 +36,7 @@
 #define ROOM_VIEWS ".views"
 
 struct rooms {
-	int layers, layers_staging, layers_trash;
+	int layers, layers_staging, layers_writable, layers_trash;
 	int snapshots, snapshots_new, snapshots_views, snapshots_spread, snapshots_trash;
 	unsigned next_spread;
 	bool leftovers; /* something was put into the trash at the start */

@@ -70,8 +70,8 @@ static void overlay_do(struct snapshot_worker *s, struct msg_request *r, const B
 		return;
 	}
 	if (snapshot) {
-		snprintf(upper, sizeof(upper), ROOM_SNAPSHOTS "/%s/fs", snapshot->key);
-		snprintf(work, sizeof(work), ROOM_SNAPSHOTS "/%s/work", snapshot->key);
+		snprintf(upper, sizeof(upper), "%s/%s/fs", snapshot_room_name(snapshot), snapshot->key);
+		snprintf(work, sizeof(work), "%s/%s/work", snapshot_room_name(snapshot), snapshot->key);
 	}
 	int e = userns_of(r) >= 0 ? idmap_attach(userns_of(r), &fault) : 0;
 	if (e == 0)
@@ -168,7 +168,7 @@ void snapshot_mount_start(struct snapshot_worker *s, struct msg_request *r, cons
 	if (s->overlay.usable)
 		overlay_do(s, r, m, snapshot, layers);
 	else if (snapshot)
-		copy_do(r, m, s->rooms.snapshots, snapshot->key, false);
+		copy_do(r, m, snapshot_room(s, snapshot), snapshot->key, false);
 	else
 		view_do(s, r, m, layers);
 }

@@ -32,27 +32,40 @@ static int upper_fill(int dir, const struct layer *top, const Bulkhead__Snapshot
 	return r;
 }
 
+/* A folder to make it in; its name there. */
+static int stage_make(struct rooms *rooms, const Bulkhead__SnapshotPrepareRequest *m, int *ret_stage,
+		      char ret_name[ROOMS_SPREAD_NAME]) {
+	*ret_stage = m->beside_layers ? rooms->layers_staging : rooms->snapshots_spread;
+	if (!m->beside_layers)
+		return rooms_spread_make(rooms, m->key, ret_name);
+	snprintf(ret_name, ROOMS_SPREAD_NAME, "%s", m->key);
+	return mkdirat(*ret_stage, ret_name, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
 /* It gets its name when it is whole. */
 static int upper_make(struct rooms *rooms, const Bulkhead__SnapshotPrepareRequest *m, const struct layer *top) {
+	int room = m->beside_layers ? rooms->layers_writable : rooms->snapshots;
 	char name[ROOMS_SPREAD_NAME];
-	const char *key = m->key;
-	int r = rooms_spread_make(rooms, key, name);
+	int stage;
+	int r = stage_make(rooms, m, &stage, name);
 	if (r < 0)
 		return r;
-	CLEANUP_FD int dir = openat(rooms->snapshots_spread, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	CLEANUP_FD int dir = openat(stage, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	r = dir < 0 ? -errno : upper_fill(dir, top, m);
 	if (r < 0)
 		return r;
-	return renameat2(rooms->snapshots_spread, name, rooms->snapshots, key, RENAME_NOREPLACE) < 0 ? -errno : 0;
+	return renameat2(stage, name, room, m->key, RENAME_NOREPLACE) < 0 ? -errno : 0;
 }
 
 static void overlay_prepare(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotPrepareRequest *m,
 			    const struct layer *top) {
 	const char *key = m->key;
+	struct snapshot *snapshot = NULL;
 	int e = upper_make(&s->rooms, m, top);
-	if (e == 0 && !snapshot_new(s, key))
+	if (e == 0 && !(snapshot = snapshot_new(s, key)))
 		e = -ENOMEM;
 	if (e == 0) {
+		snapshot->beside_layers = m->beside_layers;
 		done_reply(r);
 		return;
 	}

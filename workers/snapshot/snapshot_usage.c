@@ -29,6 +29,7 @@ static void usage_reply(const struct snapshot_worker *s, struct msg_request *r, 
 	struct statvfs fs;
 	reply.size = usage->size;
 	reply.inodes = usage->inodes;
+	reply.changed_at = usage->changed_at;
 	if (fstatvfs(s->rooms.snapshots, &fs) == 0) {
 		reply.fs_size = (uint64_t)fs.f_blocks * fs.f_frsize;
 		reply.fs_inodes = fs.f_files;
@@ -54,12 +55,13 @@ static int count_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault 
 		return fault_errno(fault, r, "count its files");
 	ret_values[0] = usage.size;
 	ret_values[1] = usage.inodes;
+	ret_values[2] = (uint64_t)usage.changed_at;
 	return 0;
 }
 
 static void counted(void *ctx, const struct child_result *result) {
 	struct counting *c = ctx;
-	const struct usage usage = { .size = result->values[0], .inodes = result->values[1] };
+	const struct usage usage = { result->values[0], result->values[1], (int64_t)result->values[2] };
 	if (result->fault.code == FAULT_NONE)
 		usage_reply(c->s, c->request, &usage);
 	else
@@ -91,7 +93,7 @@ void snapshot_usage_start(struct snapshot_worker *s, struct msg_request *r, cons
 		msg_failf(r, FAULT_NOT_FOUND, "usage of snapshot \"%.80s\": there is none of that name", m->id);
 		return;
 	}
-	CLEANUP_FD int root = upper_open(s->rooms.snapshots, snapshot->key);
+	CLEANUP_FD int root = upper_open(snapshot_room(s, snapshot), snapshot->key);
 	int e = root < 0 ? root : usage_tree(root, AT_ONCE, &usage);
 	if (e == 0) {
 		usage_reply(s, r, &usage);
@@ -136,7 +138,8 @@ static int measure_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct faul
 	size_t pos;
 	for (struct map_node *n = map_first(&s->snapshots, &pos); n; n = map_next(&s->snapshots, &pos, n)) {
 		struct usage usage;
-		CLEANUP_FD int root = upper_open(s->rooms.snapshots, container_of(n, struct snapshot, node)->key);
+		const struct snapshot *one = container_of(n, struct snapshot, node);
+		CLEANUP_FD int root = upper_open(snapshot_room(s, one), one->key);
 		/* Gone meanwhile, or too large to be counted: the others still are. */
 		if (root < 0 || usage_tree(root, 0, &usage) < 0)
 			continue;
@@ -157,7 +160,7 @@ static void measured(void *ctx, const struct child_result *result) {
 	s->measuring = NULL;
 	if (result->fault.code == FAULT_NONE) {
 		s->measured = clock_mono();
-		s->snapshots_usage = (struct usage){ result->values[0], result->values[1] };
+		s->snapshots_usage = (struct usage){ .size = result->values[0], .inodes = result->values[1] };
 	}
 	info_reply_all(s);
 }
@@ -180,8 +183,8 @@ void snapshot_info_start(struct snapshot_worker *s, struct msg_request *r) {
 	const struct child_options options = {
 		.name = "measure",
 		.nice = 5,
-		.keep = { s->rooms.snapshots },
-		.n_keep = 1,
+		.keep = { s->rooms.snapshots, s->rooms.layers_writable },
+		.n_keep = 2,
 		.run = measure_run,
 		.arg = s,
 		.done = measured,

@@ -33,19 +33,37 @@ void snapshot_free(struct snapshot_worker *s, struct snapshot *snapshot) {
 	free(snapshot);
 }
 
-int snapshots_load(struct snapshot_worker *s, struct fault *fault) {
-	int fd = openat(s->rooms.snapshots, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+int snapshot_room(const struct snapshot_worker *s, const struct snapshot *snapshot) {
+	return snapshot->beside_layers ? s->rooms.layers_writable : s->rooms.snapshots;
+}
+
+const char *snapshot_room_name(const struct snapshot *snapshot) {
+	return snapshot->beside_layers ? ROOM_WRITABLE : ROOM_SNAPSHOTS;
+}
+
+static int room_load(struct snapshot_worker *s, int room, bool beside_layers, struct fault *fault) {
+	int fd = openat(room, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	if (!d)
 		return fault_errno(fault, errno, "read the folder of snapshots");
 	int r = 0;
 	for (struct dirent *e; r == 0 && (e = readdir(d));) {
 		/* Others than ours are somebody's, and stay. */
-		if (e->d_name[0] != '.' && id_valid(e->d_name) && !snapshot_new(s, e->d_name))
+		if (e->d_name[0] == '.' || !id_valid(e->d_name))
+			continue;
+		struct snapshot *snapshot = snapshot_new(s, e->d_name);
+		if (snapshot)
+			snapshot->beside_layers = beside_layers;
+		else
 			r = -ENOMEM;
 	}
 	closedir(d);
 	return r < 0 ? fault_errno(fault, r, "read the folder of snapshots") : 0;
+}
+
+int snapshots_load(struct snapshot_worker *s, struct fault *fault) {
+	int r = room_load(s, s->rooms.snapshots, false, fault);
+	return r < 0 ? r : room_load(s, s->rooms.layers_writable, true, fault);
 }
 
 /* --- removing: a rename now, the rest when there is time --- */
@@ -57,11 +75,13 @@ static void on_snapshot_remove(struct snapshot_worker *s, struct msg_request *r,
 		snapshot_remove_reply(r, &reply, NULL, 0);
 		return;
 	}
-	if (snapshot->copying) {
-		msg_failf(r, FAULT_ABORTED, "remove snapshot \"%s\": it is being made", snapshot->key);
+	if (snapshot->copying || snapshot->changing) {
+		msg_failf(r, FAULT_ABORTED, "remove snapshot \"%s\": it is being %s", snapshot->key,
+			  snapshot->copying ? "made" : "changed");
 		return;
 	}
-	int e = trash_put(s->rooms.snapshots_trash, s->rooms.snapshots, snapshot->key);
+	int trash = snapshot->beside_layers ? s->rooms.layers_trash : s->rooms.snapshots_trash;
+	int e = trash_put(trash, snapshot_room(s, snapshot), snapshot->key);
 	if (e < 0 && e != -ENOENT) {
 		struct fault fault;
 		fault_errno(&fault, e, "remove snapshot \"%s\"", snapshot->key);
@@ -119,6 +139,14 @@ static void on_snapshot_mount_mapped(struct snapshot_worker *s, struct msg_reque
 				     const Bulkhead__SnapshotMountRequest *m) {
 	snapshot_mount_start(s, r, m);
 }
+static void on_snapshot_mounts(struct snapshot_worker *s, struct msg_request *r,
+			       const Bulkhead__SnapshotMountRequest *m) {
+	snapshot_mounts_start(s, r, m);
+}
+static void on_snapshot_commit(struct snapshot_worker *s, struct msg_request *r,
+			       const Bulkhead__SnapshotCommitRequest *m) {
+	snapshot_commit_start(s, r, m);
+}
 static void on_snapshot_usage(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
 	snapshot_usage_start(s, r, m);
 }
@@ -136,13 +164,26 @@ HANDLER_DEFINE(struct snapshot_worker, layer_remove)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_prepare)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_mount)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_mount_mapped)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_mounts)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_commit)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_remove)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_usage)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_list)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_info)
 
 const struct link_handler snapshot_handlers[] = {
-	HANDLER(layer_unpack),	 HANDLER(layer_commit),		 HANDLER(layer_remove),	  HANDLER(snapshot_prepare),
-	HANDLER(snapshot_mount), HANDLER(snapshot_remove),	 HANDLER(snapshot_usage), HANDLER(snapshot_list),
-	HANDLER(snapshot_info),	 HANDLER(snapshot_mount_mapped), HANDLER(archive_write),  { 0 },
+	HANDLER(layer_unpack),
+	HANDLER(layer_commit),
+	HANDLER(layer_remove),
+	HANDLER(snapshot_prepare),
+	HANDLER(snapshot_mount),
+	HANDLER(snapshot_mounts),
+	HANDLER(snapshot_commit),
+	HANDLER(snapshot_remove),
+	HANDLER(snapshot_usage),
+	HANDLER(snapshot_list),
+	HANDLER(snapshot_info),
+	HANDLER(snapshot_mount_mapped),
+	HANDLER(archive_write),
+	{ 0 },
 };

@@ -38,7 +38,9 @@ struct layer {
 struct snapshot {
 	struct map_node node; /* by key */
 	char key[80];
-	bool copying; /* without overlayfs: not usable yet */
+	bool beside_layers; /* in ROOM_WRITABLE: it may become one */
+	bool copying;	    /* without overlayfs: not usable yet */
+	bool changing;	    /* a child unpacks into it, or makes a layer of it */
 };
 
 struct snapshot_worker {
@@ -93,6 +95,8 @@ void snapshot_prepare_start(struct snapshot_worker *s, struct msg_request *r,
 void snapshot_mount_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m);
 void snapshot_usage_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m);
 void archive_write_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m);
+void snapshot_mounts_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m);
+void snapshot_commit_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotCommitRequest *m);
 void snapshot_info_start(struct snapshot_worker *s, struct msg_request *r);
 
 /* The folder of what a container has written; -ENOENT and so on. */
@@ -102,4 +106,7 @@ int upper_open(int room, const char *key) NODISCARD;
 int snapshots_load(struct snapshot_worker *s, struct fault *fault) NODISCARD;
 struct snapshot *snapshot_find(const struct snapshot_worker *s, const char *key);
 struct snapshot *snapshot_new(struct snapshot_worker *s, const char *key);
+/* The folder that has its folder, and the same from the working directory. */
+int snapshot_room(const struct snapshot_worker *s, const struct snapshot *snapshot);
+const char *snapshot_room_name(const struct snapshot *snapshot);
 void snapshot_free(struct snapshot_worker *s, struct snapshot *snapshot);

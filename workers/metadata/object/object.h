@@ -107,7 +107,7 @@ const char *object_text(const Bulkhead__ObjectKey *id, char ret_text[OBJECT_TEXT
 int object_merge(const Bulkhead__Object *old, const Bulkhead__Object *new, char *const *paths, size_t n_paths,
 		 struct arena *a, Bulkhead__Object **ret_merged, struct fault *fault) NODISCARD;
 
-/* --- mounts.c --- */
+/* --- snapshot.c (see snapshot.h) --- */
 
 /* The snapshot object that mounts are of, as Snapshots gave them out; NULL:
  * they are the client's own. */

@@ -128,20 +128,14 @@ static bool shows(const struct metadata *m, const Bulkhead__SnapshotBody *b, con
 	return strcmp(mount->type, "bind") == 0 && !s.lower && !s.upper && !s.work && shows_bind(m, b, mount->source);
 }
 
-struct object *snapshot_of_mounts(struct metadata *m, const char *namespace, Grpc__Mount *const *mounts, size_t n) {
+const struct object *snapshot_of_mounts(struct metadata *m, const char *namespace, Grpc__Mount *const *mounts,
+					 size_t n) {
 	if (n != 1 || (*mounts[0]->destination && strcmp(mounts[0]->destination, "/") != 0))
 		return NULL;
 	EACH_SNAPSHOT(node, m)
 	if (strcmp(object_of(node)->record->id->namespace_, namespace) == 0 && shows(m, body_of(node), mounts[0]))
 		return object_of(node);
 	return NULL;
-}
-
-void snapshot_request(const struct object *x, Bulkhead__SnapshotMountRequest *ret) {
-	const Bulkhead__SnapshotBody *b = x->record->snapshot;
-	ret->key = b->disk;
-	ret->n_parents = b->n_layers;
-	ret->parents = b->layers;
 }
 
 /* --- garbage ---------------------------------------------------------------- */

@@ -21,12 +21,6 @@
 /* What a view of no layers shows. */
 #define SNAPSHOT_EMPTY "layers/.empty/1"
 
-/* The active or view snapshot that these mounts show, as Snapshots/Mounts has
- * given them; NULL when they are anything else, or something is added. */
-struct object *snapshot_of_mounts(struct metadata *m, const char *namespace, Grpc__Mount *const *mounts, size_t n);
-/* The request that mounts an active snapshot or a view; parts belong to x. */
-void snapshot_request(const struct object *x, Bulkhead__SnapshotMountRequest *ret);
-
 /* --- garbage --- */
 
 /* NULL: none has the folder. */

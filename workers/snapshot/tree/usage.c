@@ -1,5 +1,6 @@
 #include "workers/snapshot/tree/usage.h"
 
+#include "base/clock.h"
 #include "workers/snapshot/tree/inodes.h"
 #include "workers/snapshot/tree/walk.h"
 
@@ -10,8 +11,13 @@ struct counting {
 	struct inodes linked;
 };
 
+static int64_t changed_at(const struct stat *st) {
+	return st->st_ctim.tv_sec * NS_PER_SEC + st->st_ctim.tv_nsec;
+}
+
 static int count(void *ctx, const struct walk_entry *e) {
 	struct counting *c = ctx;
+	c->sum.changed_at = MAX(c->sum.changed_at, changed_at(e->st));
 	if (e->st->st_nlink > 1 && !S_ISDIR(e->st->st_mode)) {
 		int r = inodes_add(&c->linked, e->st->st_ino, 0, NULL);
 		if (r == -EEXIST)
@@ -29,7 +35,7 @@ int usage_tree(int root, uint64_t limit, struct usage *ret_usage) {
 	struct stat st;
 	if (fstat(root, &st) < 0)
 		return -errno;
-	c.sum = (struct usage){ .size = (uint64_t)st.st_blocks * 512, .inodes = 1 };
+	c.sum = (struct usage){ .size = (uint64_t)st.st_blocks * 512, .inodes = 1, .changed_at = changed_at(&st) };
 	int r = walk_tree(root, limit, count, &c);
 	inodes_deinit(&c.linked);
 	if (r < 0)

@@ -5,6 +5,7 @@
 
 struct usage {
 	uint64_t size, inodes;
+	int64_t changed_at; /* the latest change of an inode, nanoseconds since 1970 */
 };
 
 /* Of everything below root, and root itself. limit as in walk_tree. */

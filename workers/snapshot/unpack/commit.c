@@ -229,7 +229,7 @@ static int parents_open(struct commit *c, const struct commit_job *job, struct f
 	return 0;
 }
 
-static int make_durable(const struct commit_job *job, int staged, struct fault *fault) {
+int commit_durable(const struct commit_job *job, int staged, struct fault *fault) {
 	if (syncfs(staged) < 0)
 		return fault_errno(fault, errno, "write the layer to disk");
 	if (renameat2(job->layers, job->staged, job->layers, job->name, RENAME_NOREPLACE) < 0)
@@ -252,7 +252,7 @@ int commit_run(const struct commit_job *job, struct fault *fault) {
 	if (r == 0)
 		r = resolve(&c, staged, fault);
 	if (r == 0)
-		r = make_durable(job, staged, fault);
+		r = commit_durable(job, staged, fault);
 	for (size_t i = 0; i < c.n_parents; i++)
 		fd_close(c.parents[i]);
 	free(c.parents);
