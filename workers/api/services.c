@@ -5,6 +5,7 @@
 #include "containerd/images.pb-c.h"
 #include "containerd/leases.pb-c.h"
 #include "containerd/namespaces.pb-c.h"
+#include "containerd/snapshots.pb-c.h"
 #include "containerd/tasks.pb-c.h"
 #include "health/health.pb-c.h"
 #include "msg/typed.h"
@@ -108,6 +109,14 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &containerd__services__tasks__v1__tasks__descriptor,
 	    .methods = ctd_tasks_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.snapshots.v1.Snapshots",
+	    .version = "v1",
+	    .api = &containerd__services__snapshots__v1__snapshots__descriptor,
+	    .methods = ctd_snapshots_methods,
 	    .headers = ctd_headers,
 	},
 	{

@@ -341,6 +341,10 @@ ROW(cri_image_status)
 ROW(cri_pull_image)
 ROW(cri_remove_image)
 ROW(cri_image_fs_info)
+ROW(snapshot_make)
+ROW(snapshot_show)
+ROW(snapshot_seal)
+ROW(snapshot_count)
 ROW(object_get)
 ROW(object_list)
 ROW(object_create)
@@ -422,6 +426,10 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(cri_pull_image),
 	HANDLER(cri_remove_image),
 	HANDLER(cri_image_fs_info),
+	HANDLER(snapshot_make),
+	HANDLER(snapshot_show),
+	HANDLER(snapshot_seal),
+	HANDLER(snapshot_count),
 	HANDLER(object_get),
 	HANDLER(object_list),
 	HANDLER(object_create),

@@ -71,6 +71,20 @@ Bulkhead__Descriptor *ctd_descriptor(struct grpc_translation *t, const Container
 	return to;
 }
 
+Grpc__Mount **ctd_mounts(struct grpc_translation *t, Containerd__Types__Mount *const *from, size_t n) {
+	Grpc__Mount **to = arena_alloc(t->arena, (n + 1) * sizeof(*to));
+	for (size_t i = 0; to && i < n; i++) {
+		if (!(to[i] = CTD_NEW(t->arena, Grpc__Mount, GRPC__MOUNT__INIT)))
+			return NULL;
+		to[i]->type = from[i]->type;
+		to[i]->source = from[i]->source;
+		to[i]->destination = from[i]->target; /* below the root */
+		to[i]->options = from[i]->options;
+		to[i]->n_options = from[i]->n_options;
+	}
+	return to;
+}
+
 int ctd_get(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key, ProtobufCMessage **ret_internal,
 	    struct fault *fault) {
 	Bulkhead__ObjectKey *k = ctd_key(t, kind, key);
@@ -159,6 +173,22 @@ Containerd__Types__Descriptor *ctd_descriptor_back(struct grpc_translation *t, c
 		to->annotations = (void *)from->annotations;
 		to->n_annotations = from->n_annotations;
 	}
+	return to;
+}
+
+Containerd__Types__Mount **ctd_mounts_back(struct grpc_translation *t, const ProtobufCMessage *internal,
+					   size_t *ret_n) {
+	const Bulkhead__MountList *from = (const Bulkhead__MountList *)internal;
+	Containerd__Types__Mount **to = arena_alloc(t->arena, (from->n_mounts + 1) * sizeof(*to));
+	for (size_t i = 0; to && i < from->n_mounts; i++) {
+		if (!(to[i] = CTD_NEW(t->arena, Containerd__Types__Mount, CONTAINERD__TYPES__MOUNT__INIT)))
+			return NULL;
+		to[i]->type = from->mounts[i]->type;
+		to[i]->source = from->mounts[i]->source;
+		to[i]->options = from->mounts[i]->options;
+		to[i]->n_options = from->mounts[i]->n_options;
+	}
+	*ret_n = from->n_mounts;
 	return to;
 }
 

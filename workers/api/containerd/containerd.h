@@ -22,6 +22,7 @@
 #include <errno.h>
 
 extern const struct grpc_method ctd_containers_methods[], ctd_namespaces_methods[], ctd_leases_methods[],
+    ctd_snapshots_methods[],
     ctd_images_methods[], ctd_tasks_methods[], ctd_content_methods[];
 
 /* The header fields that the calls read. */
@@ -54,6 +55,8 @@ Bulkhead__Object *ctd_object(struct grpc_translation *t, Bulkhead__ObjectKind ki
 Bulkhead__Typed *ctd_typed(struct grpc_translation *t, const Google__Protobuf__Any *from);
 Bulkhead__Descriptor *ctd_descriptor(struct grpc_translation *t, const Containerd__Types__Descriptor *from);
 
+Grpc__Mount **ctd_mounts(struct grpc_translation *t, Containerd__Types__Mount *const *from, size_t n);
+
 /* Whole requests: of rows that take a key, a list, an update, a deletion. */
 int ctd_get(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key, ProtobufCMessage **ret_internal,
 	    struct fault *fault);
@@ -68,6 +71,9 @@ int ctd_delete(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char
 Google__Protobuf__Any *ctd_any(struct grpc_translation *t, const Bulkhead__Typed *from);
 Google__Protobuf__Timestamp *ctd_time(struct grpc_translation *t, int64_t ns);
 Containerd__Types__Descriptor *ctd_descriptor_back(struct grpc_translation *t, const Bulkhead__Descriptor *from);
+/* Of a Bulkhead__MountList. */
+Containerd__Types__Mount **ctd_mounts_back(struct grpc_translation *t, const ProtobufCMessage *internal,
+					   size_t *ret_n);
 /* google.protobuf.Empty. */
 int ctd_empty(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 	      struct fault *fault);

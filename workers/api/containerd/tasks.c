@@ -52,26 +52,12 @@ static Bulkhead__Stdio *stdio(struct grpc_translation *t, char *in, char *out, c
 
 /* --- life ------------------------------------------------------------------- */
 
-static Grpc__Mount **mounts(struct grpc_translation *t, Containerd__Types__Mount *const *from, size_t n) {
-	Grpc__Mount **to = arena_alloc(t->arena, (n + 1) * sizeof(*to));
-	for (size_t i = 0; to && i < n; i++) {
-		if (!(to[i] = CTD_NEW(t->arena, Grpc__Mount, GRPC__MOUNT__INIT)))
-			return NULL;
-		to[i]->type = from[i]->type;
-		to[i]->source = from[i]->source;
-		to[i]->destination = from[i]->target; /* below the root */
-		to[i]->options = from[i]->options;
-		to[i]->n_options = from[i]->n_options;
-	}
-	return to;
-}
-
 static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const T(CreateTaskRequest) *q = (const T(CreateTaskRequest) *)request;
 	Bulkhead__CtaskCreateRequest *i =
 	    CTD_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
-	if (!i || !(i->key = key(t, q->container_id, "")) || !(i->rootfs = mounts(t, q->rootfs, q->n_rootfs)) ||
+	if (!i || !(i->key = key(t, q->container_id, "")) || !(i->rootfs = ctd_mounts(t, q->rootfs, q->n_rootfs)) ||
 	    !(i->stdio = stdio(t, q->stdin, q->stdout, q->stderr, q->terminal)))
 		return ctd_no_memory(fault);
 	if (q->checkpoint)

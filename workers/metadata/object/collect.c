@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "workers/metadata/gc.h"
 #include "workers/metadata/object/ingest.h"
+#include "workers/metadata/object/snapshot.h"
 #include "workers/metadata/metadata.h"
 
 #include <errno.h>
@@ -272,6 +273,25 @@ static void sweep_ingests(struct metadata *m) {
 	}
 }
 
+/* Those that others are made on go after them: the list is by age. */
+static void sweep_snapshots(struct metadata *m) {
+	bool again = true;
+	while (again) {
+		again = false;
+		list_for_each_safe (n, &m->objects.lists[KIND(SNAPSHOT)]) {
+			struct object *x = list_entry(n, struct object, node);
+			struct fault fault;
+			if (x->marked || x->op || snapshot_may_delete(m, x, &fault) < 0)
+				continue;
+			if (snapshot_drop(m, x) < 0) {
+				log_event(LOG_WARN, "garbage not removed", "object", x->record->id->key, NULL);
+				x->marked = true;
+			}
+			again = true;
+		}
+	}
+}
+
 static void on_collect_timer(void *ctx) {
 	struct metadata *m = ctx;
 	loop_source_free_p(&m->collect_timer);
@@ -306,6 +326,7 @@ void collect(struct metadata *m, void (*fn)(void *ctx), void *ctx) {
 	} else {
 		sweep_content(m, s);
 		sweep_ingests(m);
+		sweep_snapshots(m);
 		if (g.next)
 			collect_at(m, clock_mono() + MAX(g.next - clock_real(), 0) + NS_PER_SEC);
 	}

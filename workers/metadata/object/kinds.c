@@ -5,6 +5,7 @@
 #include "workers/metadata/object/object.h"
 
 #include "workers/metadata/ctask/ctask.h"
+#include "workers/metadata/object/snapshot.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -208,6 +209,7 @@ static const struct object_kind kinds[OBJECT_KINDS] = {
 		.many = "snapshots",
 		.body = BODY(SNAPSHOT),
 		.resource = "snapshots/overlayfs",
+		.may_delete = snapshot_may_delete,
 		.paths = label_paths,
 	},
 	[KIND(LEASE)] = {

@@ -8,6 +8,7 @@
 #include "workers/metadata/cri.h"
 
 #include "workers/metadata/object/collect.h"
+#include "workers/metadata/object/snapshot.h"
 #include "workers/metadata/object/object.h"
 
 #include <errno.h>
@@ -181,6 +182,10 @@ void object_update(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	struct object *x = find_to_change(m, r, q->object->id, false);
 	if (!x)
 		return;
+	if (x->op) {
+		op_requeue(x->op, r, request, object_update);
+		return;
+	}
 	if (q->object->body_case != x->record->body_case) {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "object_update: the object has no body of its kind");
 		return;
@@ -240,13 +245,18 @@ void object_delete(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		msg_fail(r, &fault);
 		return;
 	}
+	if (x->op) {
+		op_requeue(x->op, r, request, object_delete);
+		return;
+	}
 	if (!target_is(x->record, q->target_digest)) {
 		msg_failf(r, FAULT_NOT_FOUND, "%s: its target isn't %.100s", object_text(q->id, text),
 			  q->target_digest);
 		return;
 	}
 	enum store_base base = object_base(x->record);
-	int e = object_drop(&m->objects, x);
+	bool snapshot = q->id->kind == BULKHEAD__OBJECT_KIND__OBJECT_SNAPSHOT;
+	int e = snapshot ? snapshot_drop(m, x) : object_drop(&m->objects, x);
 	if (e == 0 && q->id->kind == BULKHEAD__OBJECT_KIND__OBJECT_CONTENT)
 		collect_blob(m, q->id->key);
 	if (e < 0)

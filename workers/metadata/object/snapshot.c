@@ -1,6 +1,8 @@
 #include "workers/metadata/object/snapshot.h"
 
 #include "base/log.h"
+#include "base/sha256.h"
+#include "workers/metadata/gc.h"
 #include "workers/metadata/metadata.h"
 #include "workers/metadata/sweep.h"
 
@@ -138,6 +140,54 @@ const struct object *snapshot_of_mounts(struct metadata *m, const char *namespac
 	return NULL;
 }
 
+/* --- life ------------------------------------------------------------------- */
+
+bool snapshot_chain_id(char *const *layers, size_t n, const char *diff_id, char ret_id[LAYER_ID_SIZE]) {
+	char text[2 * LAYER_ID_SIZE + 1];
+	if (!digest_valid(diff_id) || (n && !digest_valid(layers[n - 1])))
+		return false;
+	if (n == 0) {
+		snprintf(ret_id, LAYER_ID_SIZE, "%s", diff_id);
+		return true;
+	}
+	int size = snprintf(text, sizeof(text), "%s %s", layers[n - 1], diff_id);
+	sha256_digest(text, (size_t)size, ret_id);
+	return true;
+}
+
+int snapshot_drop(struct metadata *m, struct object *x) {
+	char disk[ID_SIZE + 12];
+	bool active = x->record->snapshot->kind == ACTIVE;
+	snprintf(disk, sizeof(disk), "%s", x->record->snapshot->disk);
+	int r = object_drop(&m->objects, x);
+	if (r < 0)
+		return r;
+	if (active)
+		sweep_snapshot(m, disk);
+	gc_later(m);
+	return 0;
+}
+
+int snapshot_may_delete(struct metadata *m, const struct object *x, struct fault *fault) {
+	const Bulkhead__ObjectKey *id = x->record->id;
+	EACH_SNAPSHOT (n, m) {
+		const Bulkhead__ObjectKey *other = object_of(n)->record->id;
+		if (strcmp(other->namespace_, id->namespace_) == 0 && strcmp(body_of(n)->parent, id->key) == 0)
+			return fault_set(fault, FAULT_FAILED_PRECONDITION,
+					 "snapshot \"%.200s\" can't be removed: \"%.200s\" is made on it", id->key,
+					 other->key);
+	}
+	return 0;
+}
+
+struct object *snapshot_becoming(const struct metadata *m, const char *namespace, const char *name) {
+	EACH_SNAPSHOT (n, m)
+		if (body_of(n)->seal && strcmp(body_of(n)->seal->name, name) == 0 &&
+		    strcmp(object_of(n)->record->id->namespace_, namespace) == 0)
+			return object_of(n);
+	return NULL;
+}
+
 /* --- garbage ---------------------------------------------------------------- */
 
 struct object *snapshot_by_disk(const struct metadata *m, const char *disk) {
@@ -180,11 +230,24 @@ static void drop(struct metadata *m, struct object *x, const char *why) {
 		log_event(LOG_WARN, "record not deleted", "error", strerrordesc_np(-r), NULL);
 }
 
-/* An active one that has become a layer, or is doing so, needs no folder. */
+/* Of one that has become a layer already the record was late. */
+static bool is_made(const struct metadata *m, const char *disk) {
+	EACH_SNAPSHOT (n, m)
+		if (body_of(n)->kind == COMMITTED && strcmp(body_of(n)->made_of, disk) == 0)
+			return true;
+	return false;
+}
+
 static void compare_active(struct metadata *m, struct object *x, const Bulkhead__SnapshotListReply *there) {
 	const Bulkhead__SnapshotBody *b = x->record->snapshot;
-	if (!b->seal && !has(there->snapshots, there->n_snapshots, b->disk))
+	if (is_made(m, b->disk)) {
+		if (snapshot_drop(m, x) < 0)
+			log_event(LOG_WARN, "record not deleted", "key", x->record->id->key, NULL);
+	} else if (b->seal) {
+		snapshot_seal_resume(m, x);
+	} else if (!has(there->snapshots, there->n_snapshots, b->disk)) {
 		drop(m, x, "its folder is gone");
+	}
 }
 
 void snapshots_compare(struct metadata *m, const Bulkhead__SnapshotListReply *there) {

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "base/id.h"
 #include "internal/snapshot.pb-c.h"
 #include "workers/metadata/object/object.h"
 
@@ -20,6 +21,25 @@
 #define SNAPSHOT_LAYERS "layers"
 /* What a view of no layers shows. */
 #define SNAPSHOT_EMPTY "layers/.empty/1"
+
+/* --- life --- */
+
+#define SNAPSHOT_TIMEOUT_NS (120 * NS_PER_SEC)
+
+/* The id of the layer that diff_id makes on top of the layers; false when one of
+ * them has no chain id. */
+bool snapshot_chain_id(char *const *layers, size_t n, const char *diff_id, char ret_id[LAYER_ID_SIZE]);
+/* The object goes, then its folder. */
+int snapshot_drop(struct metadata *m, struct object *x) NODISCARD;
+/* Refuses as long as others are made on it. */
+int snapshot_may_delete(struct metadata *m, const struct object *x, struct fault *fault);
+/* The one that is becoming the committed one of that name; NULL: none. */
+struct object *snapshot_becoming(const struct metadata *m, const char *namespace, const char *name);
+/* Goes on with a commit that an earlier process has begun. */
+void snapshot_seal_resume(struct metadata *m, struct object *x);
+
+/* What the CRI's images and containers are, in its namespace. */
+extern const struct object_view snapshot_view;
 
 /* --- garbage --- */
 
