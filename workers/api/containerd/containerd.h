@@ -22,8 +22,7 @@
 #include <errno.h>
 
 extern const struct grpc_method ctd_containers_methods[], ctd_namespaces_methods[], ctd_leases_methods[],
-    ctd_snapshots_methods[],
-    ctd_images_methods[], ctd_tasks_methods[], ctd_content_methods[];
+    ctd_snapshots_methods[], ctd_images_methods[], ctd_tasks_methods[], ctd_content_methods[];
 
 /* The header fields that the calls read. */
 extern const char *const ctd_headers[];
@@ -72,8 +71,7 @@ Google__Protobuf__Any *ctd_any(struct grpc_translation *t, const Bulkhead__Typed
 Google__Protobuf__Timestamp *ctd_time(struct grpc_translation *t, int64_t ns);
 Containerd__Types__Descriptor *ctd_descriptor_back(struct grpc_translation *t, const Bulkhead__Descriptor *from);
 /* Of a Bulkhead__MountList. */
-Containerd__Types__Mount **ctd_mounts_back(struct grpc_translation *t, const ProtobufCMessage *internal,
-					   size_t *ret_n);
+Containerd__Types__Mount **ctd_mounts_back(struct grpc_translation *t, const ProtobufCMessage *internal, size_t *ret_n);
 /* google.protobuf.Empty. */
 int ctd_empty(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 	      struct fault *fault);

@@ -58,8 +58,8 @@ static int make_request(struct grpc_translation *t, const S(PrepareSnapshotReque
 
 static int prepare(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		   struct fault *fault) {
-	return make_request(t, (const S(PrepareSnapshotRequest) *)request,
-			    BULKHEAD__SNAPSHOT_KIND__SNAPSHOT_ACTIVE, ret_internal, fault);
+	return make_request(t, (const S(PrepareSnapshotRequest) *)request, BULKHEAD__SNAPSHOT_KIND__SNAPSHOT_ACTIVE,
+			    ret_internal, fault);
 }
 
 static int view(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,

@@ -131,7 +131,7 @@ static bool shows(const struct metadata *m, const Bulkhead__SnapshotBody *b, con
 }
 
 const struct object *snapshot_of_mounts(struct metadata *m, const char *namespace, Grpc__Mount *const *mounts,
-					 size_t n) {
+					size_t n) {
 	if (n != 1 || (*mounts[0]->destination && strcmp(mounts[0]->destination, "/") != 0))
 		return NULL;
 	EACH_SNAPSHOT(node, m)
@@ -170,7 +170,7 @@ int snapshot_drop(struct metadata *m, struct object *x) {
 
 int snapshot_may_delete(struct metadata *m, const struct object *x, struct fault *fault) {
 	const Bulkhead__ObjectKey *id = x->record->id;
-	EACH_SNAPSHOT (n, m) {
+	EACH_SNAPSHOT(n, m) {
 		const Bulkhead__ObjectKey *other = object_of(n)->record->id;
 		if (strcmp(other->namespace_, id->namespace_) == 0 && strcmp(body_of(n)->parent, id->key) == 0)
 			return fault_set(fault, FAULT_FAILED_PRECONDITION,
@@ -181,10 +181,10 @@ int snapshot_may_delete(struct metadata *m, const struct object *x, struct fault
 }
 
 struct object *snapshot_becoming(const struct metadata *m, const char *namespace, const char *name) {
-	EACH_SNAPSHOT (n, m)
-		if (body_of(n)->seal && strcmp(body_of(n)->seal->name, name) == 0 &&
-		    strcmp(object_of(n)->record->id->namespace_, namespace) == 0)
-			return object_of(n);
+	EACH_SNAPSHOT(n, m)
+	if (body_of(n)->seal && strcmp(body_of(n)->seal->name, name) == 0 &&
+	    strcmp(object_of(n)->record->id->namespace_, namespace) == 0)
+		return object_of(n);
 	return NULL;
 }
 
@@ -232,9 +232,9 @@ static void drop(struct metadata *m, struct object *x, const char *why) {
 
 /* Of one that has become a layer already the record was late. */
 static bool is_made(const struct metadata *m, const char *disk) {
-	EACH_SNAPSHOT (n, m)
-		if (body_of(n)->kind == COMMITTED && strcmp(body_of(n)->made_of, disk) == 0)
-			return true;
+	EACH_SNAPSHOT(n, m)
+	if (body_of(n)->kind == COMMITTED && strcmp(body_of(n)->made_of, disk) == 0)
+		return true;
 	return false;
 }
 

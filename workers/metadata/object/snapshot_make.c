@@ -209,7 +209,8 @@ static int take_parent(struct metadata *m, struct msg_request *r, const Bulkhead
 	if (!p)
 		return fault_set(fault, FAULT_NOT_FOUND, "parent snapshot \"%.200s\": not found", q->parent);
 	if (p->snapshot->kind != COMMITTED)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "parent snapshot \"%.200s\" isn't committed", q->parent);
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "parent snapshot \"%.200s\" isn't committed",
+				 q->parent);
 	size_t n = p->snapshot->n_layers;
 	b->layers = arena_alloc(&r->arena, (n + 1) * sizeof(*b->layers));
 	if (!b->layers)

@@ -65,8 +65,7 @@ void snapshot_count(struct metadata *m, struct msg_request *r, const ProtobufCMe
 	const Bulkhead__Object *o = find(m, r, (const Bulkhead__ObjectKey *)request, snapshot_count);
 	if (!o)
 		return;
-	const struct layer *l =
-	    o->snapshot->kind == COMMITTED ? model_find_layer(&m->model, o->snapshot->disk) : NULL;
+	const struct layer *l = o->snapshot->kind == COMMITTED ? model_find_layer(&m->model, o->snapshot->disk) : NULL;
 	if (l) {
 		reply.size = l->record->size;
 		reply.inodes = l->record->inodes;
