@@ -259,6 +259,13 @@ static void test_rest(struct lab *l, struct lab_pod *p) {
 	tap_check(strstr(text, "/x: Read-only") && strstr(text, "/bulkhead-lab-given/one\n"),
 		  "a path for its root, read-only, and one for its control group: %s", text);
 	tap_check(lab_cgroups("bulkhead-lab-given/one") == 0, "which goes with it");
+	b.cgroup = "bulkhead-lab.slice:lab:one";
+	text = output_of(p, &b);
+	tap_check(strstr(text, ":/bulkhead.slice/bulkhead-lab.slice/lab-one.scope\n"),
+		  "one in systemd's form is where systemd would have it: %s", text);
+	b.cgroup = "not a slice:lab:one";
+	text = output_of(p, &b);
+	tap_check(strstr(text, "3 \"not a slice\" of the cgroup"), "in a slice that can be one: %s", text);
 	b.cgroup = "/../../escape";
 	text = output_of(p, &b);
 	tap_check(strstr(text, "3 \"/../../escape\" is not a path of a cgroup"), "but doesn't lead out: %s", text);
@@ -325,7 +332,8 @@ int main(void) {
 	tap_check(lab_pod_teardown(p) && lab_pod_free(p), "it goes");
 	test_cost(l);
 	bare_root_remove(l);
-	if (system("rmdir /sys/fs/cgroup/*/bulkhead-lab-given /sys/fs/cgroup/bulkhead-lab-given 2>/dev/null") < 0)
+	if (system("for d in bulkhead-lab-given bulkhead.slice/bulkhead-lab.slice bulkhead.slice; do "
+		   "rmdir /sys/fs/cgroup/*/$d /sys/fs/cgroup/$d 2>/dev/null; done") < 0)
 		perror("rmdir");
 	tap_check(lab_cgroups("bulkhead-lab-given") == 0, "no control group is left");
 	lab_free(l);

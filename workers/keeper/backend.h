@@ -38,7 +38,7 @@ int native_exec(struct exec *e, struct exec_plan *plan, struct fault *fault);
 /* backend.c: that of the pod. */
 const struct backend *backend_of(const struct keeper *k);
 
-/* --- what backends share with the rest; container_start.c --- */
+/* --- what backends share with the rest; container_start.c, container_parts.c --- */
 
 /* The container's own ends of its streams; -1 where it has none. */
 int container_streams(struct container *c, const Bulkhead__TaskCreateRequest *t, int stdio[3], struct fault *fault);

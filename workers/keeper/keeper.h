@@ -11,7 +11,8 @@
  *   keeper.c     the process: birth from the zygote, link, listening, end
  *   pod.c        namespaces and files of the pod; its end
  *   container.c  the containers and how each is made, started, stopped
- *   exec.c       commands run in a container
+ *   exec.c       commands run in a container; exec_named.c: containerd's
+ *   stdio.c      fifos and files that a process's streams lead to
  *   state.c      what a successor reads; vault.c: the descriptors it gets
  */
 #pragma once
