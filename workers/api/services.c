@@ -7,9 +7,12 @@
 #include "containerd/namespaces.pb-c.h"
 #include "containerd/snapshots.pb-c.h"
 #include "containerd/tasks.pb-c.h"
+#include "containerd_seed/containers.pb-c.h"
+#include "containerd_seed/execution.pb-c.h"
 #include "health/health.pb-c.h"
 #include "msg/typed.h"
 #include "workers/api/containerd/containerd.h"
+#include "workers/api/containerd_seed/ctd_seed.h"
 #include "workers/api/cri/cri.h"
 #include "workers/api/cri_seed/seed.h"
 #include "workers/api/health.h"
@@ -118,6 +121,20 @@ const struct grpc_service services[] = {
 	    .api = &containerd__services__snapshots__v1__snapshots__descriptor,
 	    .methods = ctd_snapshots_methods,
 	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD_SEED,
+	    .name = "containerd.v1.Containers",
+	    .version = "v1",
+	    .api = &containerd__seed__containers__descriptor,
+	    .methods = ctd_seed_containers_methods,
+	},
+	{
+	    .group = GROUP_CONTAINERD_SEED,
+	    .name = "containerd.v1.services.execution.Tasks",
+	    .version = "v1",
+	    .api = &containerd__seed__execution__tasks__descriptor,
+	    .methods = ctd_seed_tasks_methods,
 	},
 	{
 	    .group = GROUP_ADMIN,

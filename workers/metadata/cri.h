@@ -92,6 +92,7 @@ CRI_HANDLER(ctask_list);
 CRI_HANDLER(ctask_wait);
 CRI_HANDLER(ctask_kill);
 CRI_HANDLER(ctask_exec);
+CRI_HANDLER(ctask_spawn);
 CRI_HANDLER(ctask_resize);
 CRI_HANDLER(ctask_close_stdin);
 CRI_HANDLER(ctask_freeze);

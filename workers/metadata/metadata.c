@@ -361,6 +361,7 @@ ROW(ctask_list)
 ROW(ctask_wait)
 ROW(ctask_kill)
 ROW(ctask_exec)
+ROW(ctask_spawn)
 ROW(ctask_resize)
 ROW(ctask_close_stdin)
 ROW(ctask_freeze)
@@ -446,6 +447,7 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(ctask_wait),
 	HANDLER(ctask_kill),
 	HANDLER(ctask_exec),
+	HANDLER(ctask_spawn),
 	HANDLER(ctask_resize),
 	HANDLER(ctask_close_stdin),
 	HANDLER(ctask_freeze),

@@ -6,6 +6,7 @@
 #include "workers/metadata/metadata.h"
 #include "workers/metadata/unit.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,7 +15,7 @@
 struct sweep {
 	struct metadata *m;
 	const struct sweep_step *step;
-	char id[ID_SIZE + 12], sandbox_id[ID_SIZE + 12];
+	char id[ID_SIZE + 12], sandbox_id[ID_SIZE + 12], exec_id[ID_SIZE + 12];
 	struct container *container; /* freed at the end */
 	unsigned delay_s;
 	struct loop_source *timer;
@@ -40,6 +41,27 @@ static void send_task(struct sweep *s, msg_done_fn done) {
 	task_delete_send(s->m->task, NULL, &q, NULL, 0, done, s);
 }
 
+static Bulkhead__ProcessKey process_key(struct sweep *s) {
+	Bulkhead__ProcessKey k = BULKHEAD__PROCESS_KEY__INIT;
+	k.sandbox_id = s->sandbox_id;
+	k.container_id = s->id;
+	k.exec_id = s->exec_id;
+	return k;
+}
+
+static void send_process_kill(struct sweep *s, msg_done_fn done) {
+	Bulkhead__ProcessKillRequest q = BULKHEAD__PROCESS_KILL_REQUEST__INIT;
+	Bulkhead__ProcessKey k = process_key(s);
+	q.process = &k;
+	q.signal = SIGKILL;
+	process_kill_send(s->m->task, NULL, &q, NULL, 0, done, s);
+}
+
+static void send_process_delete(struct sweep *s, msg_done_fn done) {
+	Bulkhead__ProcessKey k = process_key(s);
+	process_delete_send(s->m->task, NULL, &k, NULL, 0, done, s);
+}
+
 static void send_snapshot(struct sweep *s, msg_done_fn done) {
 	Bulkhead__Key q = BULKHEAD__KEY__INIT;
 	q.id = s->id;
@@ -63,6 +85,11 @@ static const struct sweep_step sandbox_steps[] = {
 static const struct sweep_step task_steps[] = {
 	{ .name = "delete task", .send = send_task },
 	{ .name = "end its unit", .send = send_unit_container, .unit = true },
+	{ .name = NULL },
+};
+static const struct sweep_step process_steps[] = {
+	{ .name = "kill process", .send = send_process_kill },
+	{ .name = "delete process", .send = send_process_delete },
 	{ .name = NULL },
 };
 static const struct sweep_step container_steps[] = {
@@ -111,7 +138,7 @@ static void sweep_done(void *ctx, const struct msg_answer *answer) {
 }
 
 static void sweep(struct metadata *m, const struct sweep_step *steps, const char *id, const char *sandbox_id,
-		  struct container *c) {
+		  const char *exec_id, struct container *c) {
 	struct sweep *s = calloc(1, sizeof(*s));
 	if (!s) {
 		log_event(LOG_ERROR, "no memory to clean up now", "object", id, NULL);
@@ -122,31 +149,36 @@ static void sweep(struct metadata *m, const struct sweep_step *steps, const char
 	s->container = c;
 	snprintf(s->id, sizeof(s->id), "%s", id);
 	snprintf(s->sandbox_id, sizeof(s->sandbox_id), "%s", sandbox_id ? sandbox_id : "");
+	snprintf(s->exec_id, sizeof(s->exec_id), "%s", exec_id ? exec_id : "");
 	sweep_run(s);
 }
 
+void sweep_process(struct metadata *m, const char *sandbox_id, const char *container_id, const char *exec_id) {
+	sweep(m, process_steps, container_id, sandbox_id, exec_id, NULL);
+}
+
 void sweep_sandbox(struct metadata *m, const char *id) {
-	sweep(m, sandbox_steps, id, NULL, NULL);
+	sweep(m, sandbox_steps, id, NULL, NULL, NULL);
 }
 
 void sweep_unit_pod(struct metadata *m, const char *id) {
 	if (units_used(m))
-		sweep(m, UNIT_STEPS, id, NULL, NULL);
+		sweep(m, UNIT_STEPS, id, NULL, NULL, NULL);
 }
 
 void sweep_unit_container(struct metadata *m, const char *id) {
 	if (units_used(m))
-		sweep(m, CONTAINER_UNIT_STEPS, id, NULL, NULL);
+		sweep(m, CONTAINER_UNIT_STEPS, id, NULL, NULL, NULL);
 }
 
 void sweep_task(struct metadata *m, const char *sandbox_id, const char *container_id) {
-	sweep(m, task_steps, container_id, sandbox_id, NULL);
+	sweep(m, task_steps, container_id, sandbox_id, NULL, NULL);
 }
 
 void sweep_snapshot(struct metadata *m, const char *key) {
-	sweep(m, SNAPSHOT_STEPS, key, NULL, NULL);
+	sweep(m, SNAPSHOT_STEPS, key, NULL, NULL, NULL);
 }
 
 void sweep_container(struct metadata *m, struct container *c, const char *task_sandbox_id) {
-	sweep(m, task_sandbox_id ? container_steps : WITHOUT_TASK, c->record->id, task_sandbox_id, c);
+	sweep(m, task_sandbox_id ? container_steps : WITHOUT_TASK, c->record->id, task_sandbox_id, NULL, c);
 }

@@ -17,6 +17,8 @@ void sweep_unit_pod(struct metadata *m, const char *id);
 void sweep_unit_container(struct metadata *m, const char *id);
 /* One process tree of a pod that stays. */
 void sweep_task(struct metadata *m, const char *sandbox_id, const char *container_id);
+/* A process beside a container's first, by SIGKILL if it still runs. */
+void sweep_process(struct metadata *m, const char *sandbox_id, const char *container_id, const char *exec_id);
 /* A writable snapshot. */
 void sweep_snapshot(struct metadata *m, const char *key);
 /* A container that has left the lists (model_drop_container): its task when it

@@ -22,7 +22,7 @@ static char *header(const struct grpc_translation *t, const char *name) {
 }
 
 char *ctd_namespace(const struct grpc_translation *t) {
-	return header(t, NAMESPACE_HEADER);
+	return t->service && t->service->group == GROUP_CONTAINERD_SEED ? (char *)"default" : header(t, NAMESPACE_HEADER);
 }
 
 char *ctd_lease(const struct grpc_translation *t) {

@@ -39,7 +39,8 @@ extern const char *const ctd_headers[];
 	})
 int ctd_no_memory(struct fault *fault);
 
-/* The namespace of the call; empty when it names none. */
+/* The namespace of the call; empty when it names none. Of a dialect that has
+ * no namespaces: "default". */
 char *ctd_namespace(const struct grpc_translation *t);
 
 /* The lease that holds what the call makes; empty when it names none. */
@@ -55,6 +56,9 @@ Bulkhead__Typed *ctd_typed(struct grpc_translation *t, const Google__Protobuf__A
 Bulkhead__Descriptor *ctd_descriptor(struct grpc_translation *t, const Containerd__Types__Descriptor *from);
 
 Grpc__Mount **ctd_mounts(struct grpc_translation *t, Containerd__Types__Mount *const *from, size_t n);
+
+/* A container's specification, as it is and parsed. -1: out of memory. */
+int ctd_spec(struct grpc_translation *t, const Google__Protobuf__Any *any, Bulkhead__ContainerBody *b);
 
 /* Whole requests: of rows that take a key, a list, an update, a deletion. */
 int ctd_get(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key, ProtobufCMessage **ret_internal,

@@ -43,7 +43,7 @@ static int extensions(struct grpc_translation *t, const C(Container) * c, Bulkhe
 	return 0;
 }
 
-static int spec(struct grpc_translation *t, const Google__Protobuf__Any *any, Bulkhead__ContainerBody *b) {
+int ctd_spec(struct grpc_translation *t, const Google__Protobuf__Any *any, Bulkhead__ContainerBody *b) {
 	struct fault fault;
 	if (!any)
 		return 0;
@@ -69,7 +69,7 @@ static Bulkhead__Object *object(struct grpc_translation *t, const C(Container) *
 	b->snapshotter = c->snapshotter;
 	b->snapshot_key = c->snapshot_key;
 	b->sandbox = c->sandbox;
-	return spec(t, c->spec, b) < 0 || extensions(t, c, b) < 0 ? NULL : o;
+	return ctd_spec(t, c->spec, b) < 0 || extensions(t, c, b) < 0 ? NULL : o;
 }
 
 /* --- to the client ---------------------------------------------------------- */

@@ -202,7 +202,7 @@ static void create_free(struct op *op) {
 	struct create_op *c = create_of(op);
 	if (c->t->made) {
 		ctask_tell(op->m, "/tasks/create", c->t, NULL);
-		ctask_ended_meanwhile(op->m, c->t, NULL);
+		ctask_ended_meanwhile(op->m, c->t);
 	} else {
 		ctask_free(&op->m->ctasks, c->t);
 	}

@@ -11,7 +11,7 @@
  *
  *   model.c      the tasks in memory and in the store
  *   create.c     pod -> root -> process -> record
- *   start.c      of the first process or of an added one
+ *   start.c      of the first process, of an added one, of one without a name
  *   delete.c     of both; with the first one goes the pod
  *   process.c    what is asked of a process and answered by the task worker
  *   list.c       get, list, wait
@@ -65,13 +65,18 @@ int ctask_process_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct c
 void ctask_ended(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec, const Bulkhead__TaskExit *e);
 void ctask_exit_fill(const struct ctask *t, const Bulkhead__CtaskExec *exec, Bulkhead__CtaskKey *key,
 		     Bulkhead__CtaskExit *ret_exit);
-/* What ctask_exited kept back while an operation ran. */
-void ctask_ended_meanwhile(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec);
+/* What ctask_exited kept back while an operation ran, of any of the processes. */
+void ctask_ended_meanwhile(struct metadata *m, struct ctask *t);
 /* Fails all that wait: the task is gone. */
 void ctask_waits_end(struct ctask *t);
 
 /* --- process.c --- */
 
+/* Another process: whether it may be one of the task's, and into its record, CREATED. */
+int ctask_exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q, struct fault *fault) NODISCARD;
+int ctask_exec_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q, bool unnamed) NODISCARD;
+/* Out of the record. */
+void ctask_exec_drop(struct ctask *t, const Bulkhead__CtaskExec *exec);
 /* For an event about a task; the fields of the process's. */
 void ctask_tell(struct metadata *m, const char *topic, const struct ctask *t, const Bulkhead__CtaskExec *exec);
 

@@ -53,19 +53,11 @@ static void delete_send(struct op *op) {
 	sandbox_stop_send(op->m->task, &context, &q, NULL, 0, removed, op);
 }
 
-static void exec_drop(Bulkhead__CtaskRecord *r, const Bulkhead__CtaskExec *exec) {
-	size_t n = 0;
-	for (size_t i = 0; i < r->n_execs; i++)
-		if (r->execs[i] != exec)
-			r->execs[n++] = r->execs[i];
-	r->n_execs = n;
-}
-
 static void delete_record(struct op *op) {
 	struct delete_op *d = delete_of(op);
 	ctask_exit_fill(d->t, d->exec, &d->key, &d->exit);
 	if (d->exec)
-		exec_drop(d->t->record, d->exec);
+		ctask_exec_drop(d->t, d->exec);
 	int r = d->exec ? ctask_save(op->m, d->t) : ctask_unsave(op->m, d->t);
 	if (r < 0) {
 		op_fail_store(op, r);
@@ -90,6 +82,8 @@ static void delete_free(struct op *op) {
 	if (op->fault.code == FAULT_NONE && d->gone && !d->exec) {
 		ctask_tell(op->m, "/tasks/delete", d->t, NULL);
 		ctask_free(&op->m->ctasks, d->t);
+	} else {
+		ctask_ended_meanwhile(op->m, d->t);
 	}
 	free(d);
 }

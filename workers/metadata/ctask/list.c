@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "workers/metadata/cri.h"
+#include "workers/metadata/sweep.h"
 
 #include <string.h>
 
@@ -16,6 +17,12 @@ struct ctask_wait {
 };
 
 /* --- what is told ----------------------------------------------------------- */
+
+static Bulkhead__Typed *spec_of(struct metadata *m, const Bulkhead__CtaskRecord *r) {
+	const struct object *o =
+	    object_find(&m->objects, BULKHEAD__OBJECT_KIND__OBJECT_CONTAINER, r->namespace_, r->container_id);
+	return o ? o->record->container->spec : NULL;
+}
 
 static void process_fill(const struct ctask *t, const Bulkhead__CtaskExec *exec, Bulkhead__CtaskKey *key,
 			 Bulkhead__CtaskProcess *ret_process) {
@@ -61,6 +68,11 @@ void ctask_get(struct metadata *m, struct msg_request *r, const ProtobufCMessage
 	ctask_get_reply(r, &p, NULL, 0);
 }
 
+static bool is_listed(const struct ctask *t, const Bulkhead__CtaskListRequest *q) {
+	return t->made && strcmp(t->record->namespace_, q->namespace_) == 0 &&
+	       (!*q->container_id || strcmp(t->record->container_id, q->container_id) == 0);
+}
+
 void ctask_list(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__CtaskListRequest *q = (const Bulkhead__CtaskListRequest *)request;
 	Bulkhead__CtaskList a = BULKHEAD__CTASK_LIST__INIT;
@@ -76,13 +88,19 @@ void ctask_list(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 	}
 	list_for_each (node, &m->ctasks.all) {
 		const struct ctask *t = list_entry(node, struct ctask, node);
-		if (!t->made || strcmp(t->record->namespace_, q->namespace_) != 0)
+		if (!is_listed(t, q))
 			continue;
 		process_fill(t, NULL, &keys[a.n_tasks], &list[a.n_tasks]);
+		if (q->specs)
+			list[a.n_tasks].spec = spec_of(m, t->record);
 		a.tasks[a.n_tasks] = &list[a.n_tasks];
 		a.n_tasks++;
 	}
-	ctask_list_reply(r, &a, NULL, 0);
+	if (*q->container_id && a.n_tasks == 0)
+		msg_failf(r, FAULT_NOT_FOUND, "task \"%.76s\" in namespace \"%.76s\": not found", q->container_id,
+			  q->namespace_);
+	else
+		ctask_list_reply(r, &a, NULL, 0);
 }
 
 /* --- waiting ---------------------------------------------------------------- */
@@ -156,10 +174,21 @@ static const Bulkhead__TaskExit *exit_unknown(Bulkhead__TaskExit *e, const struc
 	return e;
 }
 
-void ctask_ended_meanwhile(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec) {
-	const Bulkhead__TaskExit *e = exec ? exec->exit : t->record->exit;
-	if (e)
-		ctask_ended(m, t, exec, e);
+/* From the last one: what has no name leaves the list with its end. */
+void ctask_ended_meanwhile(struct metadata *m, struct ctask *t) {
+	for (size_t i = t->record->n_execs; i-- > 0;)
+		if (t->record->execs[i]->exit)
+			ctask_ended(m, t, t->record->execs[i], t->record->execs[i]->exit);
+	if (t->record->exit)
+		ctask_ended(m, t, NULL, t->record->exit);
+}
+
+/* Nobody will delete it. */
+static void unnamed_drop(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec) {
+	sweep_process(m, t->record->sandbox_id, t->record->container_id, exec->id);
+	ctask_exec_drop(t, exec);
+	if (t->made && ctask_save(m, t) < 0)
+		log_event(LOG_WARN, "a task's record is old", "container", t->record->container_id, NULL);
 }
 
 void ctask_ended(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec, const Bulkhead__TaskExit *e) {
@@ -181,4 +210,6 @@ void ctask_ended(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec,
 		ctask_tell(m, "/tasks/oom", t, exec);
 	ctask_tell(m, "/tasks/exit", t, exec);
 	waiters_answer(t, exec);
+	if (exec && exec->unnamed)
+		unnamed_drop(m, t, exec);
 }

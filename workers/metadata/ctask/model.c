@@ -107,6 +107,9 @@ const char *ctask_text(const Bulkhead__CtaskKey *key, char ret_text[CTASK_TEXT_M
 	if (*key->exec_id)
 		snprintf(ret_text, CTASK_TEXT_MAX, "process \"%.64s\" of task \"%.76s\" in namespace \"%.76s\"",
 			 key->exec_id, key->container_id, key->namespace_);
+	else if (key->pid)
+		snprintf(ret_text, CTASK_TEXT_MAX, "process %u of task \"%.76s\" in namespace \"%.76s\"", key->pid,
+			 key->container_id, key->namespace_);
 	else
 		snprintf(ret_text, CTASK_TEXT_MAX, "task \"%.76s\" in namespace \"%.76s\"", key->container_id,
 			 key->namespace_);
@@ -128,11 +131,20 @@ int ctask_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **r
 	return 0;
 }
 
+static Bulkhead__CtaskExec *exec_of_pid(const struct ctask *t, uint32_t pid) {
+	for (size_t i = 0; i < t->record->n_execs; i++)
+		if (t->record->execs[i]->pid == pid)
+			return t->record->execs[i];
+	return NULL;
+}
+
 int ctask_process_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **ret_task,
 		     Bulkhead__CtaskExec **ret_exec, struct fault *fault) {
 	int r = ctask_of(m, key, ret_task, fault);
 	if (r < 0)
 		return r;
-	*ret_exec = *key->exec_id ? ctask_exec_find(*ret_task, key->exec_id) : NULL;
-	return *key->exec_id && !*ret_exec ? missing(key, fault) : 0;
+	const struct ctask *t = *ret_task;
+	bool first = key->pid ? key->pid == (uint32_t)t->record->task->pid : !*key->exec_id;
+	*ret_exec = first ? NULL : key->pid ? exec_of_pid(t, key->pid) : ctask_exec_find(t, key->exec_id);
+	return first || *ret_exec ? 0 : missing(key, fault);
 }

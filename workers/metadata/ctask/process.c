@@ -62,7 +62,7 @@ static struct ctask *asked(struct metadata *m, struct msg_request *r, const Bulk
 	*ret_process = (Bulkhead__ProcessKey)BULKHEAD__PROCESS_KEY__INIT;
 	ret_process->sandbox_id = t->record->sandbox_id;
 	ret_process->container_id = t->record->container_id;
-	ret_process->exec_id = key->exec_id;
+	ret_process->exec_id = exec ? exec->id : (char *)"";
 	return t;
 }
 
@@ -206,13 +206,14 @@ void ctask_pids(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 
 /* --- another process -------------------------------------------------------- */
 
-static int exec_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q) {
+int ctask_exec_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q, bool unnamed) {
 	Bulkhead__CtaskRecord *r = t->record;
 	Bulkhead__CtaskExec exec = BULKHEAD__CTASK_EXEC__INIT;
 	exec.id = q->key->exec_id;
 	exec.status = CTASK(CREATED);
 	exec.stdio = q->stdio;
 	exec.process = q->process;
+	exec.unnamed = unnamed;
 	Bulkhead__CtaskExec *copy = message_copy(&t->arena, &exec.base),
 			    **all = arena_alloc(&t->arena, (r->n_execs + 1) * sizeof(*all));
 	if (!copy || !all)
@@ -224,7 +225,16 @@ static int exec_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q) {
 	return 0;
 }
 
-static int exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q, struct fault *fault) {
+void ctask_exec_drop(struct ctask *t, const Bulkhead__CtaskExec *exec) {
+	Bulkhead__CtaskRecord *r = t->record;
+	size_t n = 0;
+	for (size_t i = 0; i < r->n_execs; i++)
+		if (r->execs[i] != exec)
+			r->execs[n++] = r->execs[i];
+	r->n_execs = n;
+}
+
+int ctask_exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q, struct fault *fault) {
 	char text[CTASK_TEXT_MAX];
 	if (!id_valid(q->key->exec_id))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "task \"%s\": the exec id \"%.100s\" is no identifier",
@@ -253,8 +263,8 @@ void ctask_exec(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 	}
 	int e = ctask_of(m, &first, &t, &fault);
 	if (e == 0)
-		e = exec_check(t, q, &fault);
-	if (e == 0 && ((e = exec_add(t, q)) < 0 || (e = ctask_save(m, t)) < 0))
+		e = ctask_exec_check(t, q, &fault);
+	if (e == 0 && ((e = ctask_exec_add(t, q, false)) < 0 || (e = ctask_save(m, t)) < 0))
 		fault_errno(&fault, e, "add a process to task \"%s\"", first.container_id);
 	if (e < 0) {
 		msg_fail(r, &fault);

@@ -3,6 +3,7 @@
 
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/reconcile.h"
+#include "workers/metadata/sweep.h"
 
 #include <string.h>
 
@@ -13,12 +14,48 @@ static void reconcile_first(struct metadata *m, struct ctask *t, const Bulkhead_
 		t->record->status = CTASK(RUNNING); /* its start's answer was lost */
 }
 
+static const Bulkhead__ExecInfo *exec_info(const Bulkhead__TaskInfo *info, const char *exec_id) {
+	for (size_t i = 0; i < info->n_execs; i++)
+		if (strcmp(info->execs[i]->exec_id, exec_id) == 0)
+			return info->execs[i];
+	return NULL;
+}
+
+static void reconcile_exec(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec,
+			   const Bulkhead__ExecInfo *info) {
+	if (exec->status == CTASK(CREATED) && exec->unnamed) {
+		/* Nobody knows its pid: it is ended as one without a record. */
+		ctask_exec_drop(t, exec);
+	} else if (exec->status == CTASK(CREATED) && info && info->pid) {
+		/* Its start's answer was lost. */
+		exec->pid = (uint32_t)info->pid;
+		exec->status = CTASK(RUNNING);
+	}
+	if (exec->status == CTASK(RUNNING) && (!info || info->exit))
+		ctask_ended(m, t, exec, info ? info->exit : NULL);
+}
+
+/* info NULL: nothing of the container is there. From the last one: what has no
+ * name leaves the list with its end. */
+static void reconcile_execs(struct metadata *m, struct ctask *t, const Bulkhead__TaskInfo *info) {
+	for (size_t i = t->record->n_execs; i-- > 0;) {
+		Bulkhead__CtaskExec *exec = t->record->execs[i];
+		reconcile_exec(m, t, exec, info ? exec_info(info, exec->id) : NULL);
+	}
+	for (size_t i = 0; info && i < info->n_execs; i++)
+		if (!ctask_exec_find(t, info->execs[i]->exec_id))
+			sweep_process(m, t->record->sandbox_id, t->record->container_id, info->execs[i]->exec_id);
+}
+
 bool ctask_reconcile_pod(struct metadata *m, const Bulkhead__SandboxInfo *info) {
 	struct ctask *t = ctask_find_pod(&m->ctasks, info->id);
 	if (!t)
 		return false;
-	if (!t->op && t->made && !info->unreachable)
-		reconcile_first(m, t, task_list_task(info, t->record->container_id));
+	if (!t->op && t->made && !info->unreachable) {
+		const Bulkhead__TaskInfo *first = task_list_task(info, t->record->container_id);
+		reconcile_execs(m, t, first);
+		reconcile_first(m, t, first);
+	}
 	return true;
 }
 
@@ -28,9 +65,7 @@ void ctask_reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *l
 		if (t->op || !t->made || t->record->task->created_at >= m->reconcile_asked ||
 		    task_list_sandbox(l, t->record->sandbox_id))
 			continue;
-		for (size_t i = 0; i < t->record->n_execs; i++)
-			if (t->record->execs[i]->status == CTASK(RUNNING))
-				ctask_ended(m, t, t->record->execs[i], NULL);
+		reconcile_execs(m, t, NULL);
 		ctask_ended(m, t, NULL, NULL);
 	}
 }

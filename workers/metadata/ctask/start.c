@@ -1,4 +1,8 @@
-/* ctask_start: of the first process, or of one that ctask_exec has added. */
+/*
+ * ctask_start: of the first process, or of one that ctask_exec has added.
+ * ctask_spawn: of one that it adds itself; after a crash in between the
+ * reconciliation ends what nobody knows of.
+ */
 #include "workers/metadata/ctask/ctask.h"
 
 #include "base/clock.h"
@@ -64,8 +68,20 @@ static void start_record(struct op *op) {
 		op_commit(op, STORE_PODS);
 }
 
+static void spawn_undo(struct op *op) {
+	struct start_op *s = start_of(op);
+	ctask_exec_drop(s->t, s->exec);
+	s->exec = NULL;
+}
+
 static const struct op_step start_steps[] = {
 	{ .name = "execute", .run = start_send },
+	{ .name = "record", .run = start_record },
+	{ .name = NULL },
+};
+
+static const struct op_step spawn_steps[] = {
+	{ .name = "execute", .run = start_send, .undo = spawn_undo },
 	{ .name = "record", .run = start_record },
 	{ .name = NULL },
 };
@@ -80,16 +96,31 @@ static void start_answer(struct op *op, struct msg_request *r) {
 /* First the beginning, then an end that came with it. */
 static void start_free(struct op *op) {
 	struct start_op *s = start_of(op);
+	if (op->fault.code == FAULT_NONE && s->exec && s->exec->unnamed)
+		ctask_tell(op->m, "/tasks/exec-added", s->t, s->exec);
 	if (op->fault.code == FAULT_NONE)
 		ctask_tell(op->m, s->exec ? "/tasks/exec-started" : "/tasks/start", s->t, s->exec);
-	ctask_ended_meanwhile(op->m, s->t, s->exec);
+	ctask_ended_meanwhile(op->m, s->t);
 	free(s);
+}
+
+static void spawn_answer(struct op *op, struct msg_request *r) {
+	Bulkhead__CtaskPid a = BULKHEAD__CTASK_PID__INIT;
+	a.pid = start_of(op)->exec->pid;
+	ctask_spawn_reply(r, &a, NULL, 0);
 }
 
 static const struct op_class start_class = {
 	.name = "start task",
 	.steps = start_steps,
 	.answer = start_answer,
+	.free = start_free,
+};
+
+static const struct op_class spawn_class = {
+	.name = "execute in task",
+	.steps = spawn_steps,
+	.answer = spawn_answer,
 	.free = start_free,
 };
 
@@ -102,6 +133,22 @@ static int start_check(const struct ctask *t, const Bulkhead__CtaskExec *exec, c
 	if (exec && t->record->status != CTASK(RUNNING))
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s: the task isn't running", ctask_text(key, text));
 	return 0;
+}
+
+static void start_begin(struct metadata *m, struct msg_request *r, const struct op_class *class, struct ctask *t,
+			Bulkhead__CtaskExec *exec) {
+	struct start_op *s = calloc(1, sizeof(*s));
+	if (!s) {
+		if (class == &spawn_class)
+			ctask_exec_drop(t, exec);
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "start task \"%s\": out of memory", t->record->container_id);
+		return;
+	}
+	op_init(&s->op, class, m, &t->op, t->record->container_id, r);
+	s->t = t;
+	s->exec = exec;
+	op_join(&s->op, r);
+	op_start(&s->op);
 }
 
 void ctask_start(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
@@ -118,16 +165,46 @@ void ctask_start(struct metadata *m, struct msg_request *r, const ProtobufCMessa
 	}
 	if (e == 0)
 		e = start_check(t, exec, key, &fault);
-	struct start_op *s = e == 0 ? calloc(1, sizeof(*s)) : NULL;
-	if (e == 0 && !s)
-		fault_errno(&fault, ENOMEM, "start task \"%s\"", key->container_id);
-	if (!s) {
+	if (e == 0)
+		start_begin(m, r, &start_class, t, exec);
+	else
 		msg_fail(r, &fault);
+}
+
+/* --- without a name --------------------------------------------------------- */
+
+/* Named at random, as it must be called something below. */
+static int spawn_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q, struct fault *fault) {
+	Bulkhead__CtaskExecRequest named = *q;
+	Bulkhead__CtaskKey key = *q->key;
+	char id[ID_SIZE];
+	id_random(id);
+	key.exec_id = id;
+	named.key = &key;
+	int e = ctask_exec_check(t, &named, fault);
+	if (e == 0 && t->record->status != CTASK(RUNNING))
+		e = fault_set(fault, FAULT_FAILED_PRECONDITION,
+			      "task \"%s\" isn't running: nothing can be executed", key.container_id);
+	if (e == 0 && (e = ctask_exec_add(t, &named, true)) < 0)
+		fault_errno(fault, e, "add a process to task \"%s\"", key.container_id);
+	return e;
+}
+
+void ctask_spawn(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskExecRequest *q = (const Bulkhead__CtaskExecRequest *)request;
+	struct ctask *t;
+	struct fault fault;
+	if (metadata_gate(m, r, request, ctask_spawn))
+		return;
+	int e = ctask_of(m, q->key, &t, &fault);
+	if (e == 0 && t->op) {
+		op_requeue(t->op, r, request, ctask_spawn);
 		return;
 	}
-	op_init(&s->op, &start_class, m, &t->op, key->container_id, r);
-	s->t = t;
-	s->exec = exec;
-	op_join(&s->op, r);
-	op_start(&s->op);
+	if (e == 0)
+		e = spawn_add(t, q, &fault);
+	if (e == 0)
+		start_begin(m, r, &spawn_class, t, t->record->execs[t->record->n_execs - 1]);
+	else
+		msg_fail(r, &fault);
 }

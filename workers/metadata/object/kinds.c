@@ -98,6 +98,8 @@ static int container_take(Bulkhead__Object *to, const Bulkhead__Object *from, co
 		t->image = f->image;
 	} else if (strcmp(path, "snapshotkey") == 0) {
 		t->snapshot_key = f->snapshot_key;
+		if (!*t->snapshotter)
+			t->snapshotter = f->snapshotter;
 	} else {
 		return TAKE_MAP(t, f, extensions, path, a);
 	}

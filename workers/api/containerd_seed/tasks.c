@@ -1,0 +1,362 @@
+/*
+ * containerd.v1.services.execution.Tasks. A pid names a process; there is no
+ * Wait, an exit is an event.
+ */
+#include "workers/api/containerd_seed/ctd_seed.h"
+
+#include "containerd_seed/execution.pb-c.h"
+#include "workers/api/containerd/oci_json.h"
+
+#include <string.h>
+
+#define X(name) Containerd__Seed__Execution__##name
+#define X_INIT(name) CONTAINERD__SEED__EXECUTION__##name##__INIT
+#define T(name) Containerd__Seed__Types__##name
+#define T_INIT(name) CONTAINERD__SEED__TYPES__##name##__INIT
+#define KILL(name) CONTAINERD__SEED__EXECUTION__KILL_REQUEST__PID_OR_ALL_##name
+#define EVENT(name) CONTAINERD__SEED__TYPES__EVENT__EVENT_TYPE__##name
+
+/* --- parts of requests ------------------------------------------------------ */
+
+static Bulkhead__CtaskKey *key(struct grpc_translation *t, char *container_id, uint32_t pid) {
+	Bulkhead__CtaskKey *k = CTD_NEW(t->arena, Bulkhead__CtaskKey, BULKHEAD__CTASK_KEY__INIT);
+	if (k) {
+		k->namespace_ = ctd_namespace(t);
+		k->container_id = container_id;
+		k->pid = pid;
+	}
+	return k;
+}
+
+/* Rows whose request is the key alone. */
+static int key_request(struct grpc_translation *t, char *container_id, uint32_t pid, ProtobufCMessage **ret_internal,
+		       struct fault *fault) {
+	Bulkhead__CtaskKey *k = key(t, container_id, pid);
+	if (!k)
+		return ctd_no_memory(fault);
+	*ret_internal = &k->base;
+	return 0;
+}
+
+static Bulkhead__Stdio *stdio(struct grpc_translation *t, char *in, char *out, char *err, bool terminal) {
+	Bulkhead__Stdio *s = CTD_NEW(t->arena, Bulkhead__Stdio, BULKHEAD__STDIO__INIT);
+	if (s) {
+		s->stdin = in;
+		s->stdout = out;
+		s->stderr = err;
+		s->terminal = terminal;
+	}
+	return s;
+}
+
+/* --- life ------------------------------------------------------------------- */
+
+static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	const X(CreateRequest) *q = (const X(CreateRequest) *)request;
+	Bulkhead__CtaskCreateRequest *i =
+	    CTD_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
+	if (!i || !(i->key = key(t, q->container_id, 0)) ||
+	    !(i->rootfs = ctd_seed_mounts(t, q->rootfs, q->n_rootfs)) ||
+	    !(i->stdio = stdio(t, q->stdin, q->stdout, q->stderr, q->terminal)))
+		return ctd_no_memory(fault);
+	if (q->checkpoint)
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "task \"%.76s\": no task is made from a checkpoint here",
+				 q->container_id);
+	i->n_rootfs = q->n_rootfs;
+	*ret_internal = &i->base;
+	/* The reply has the container's id. */
+	t->state = arena_strdup(t->kept, q->container_id);
+	return t->state ? 0 : ctd_no_memory(fault);
+}
+
+static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+			struct fault *fault) {
+	X(CreateResponse) *a = CTD_NEW(t->arena, X(CreateResponse), X_INIT(CREATE_RESPONSE));
+	if (!a)
+		return ctd_no_memory(fault);
+	a->container_id = t->state ? t->state : (char *)"";
+	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
+	*ret_reply = &a->base;
+	return 0;
+}
+
+static int start(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		 struct fault *fault) {
+	return key_request(t, ((const X(StartRequest) *)request)->container_id, 0, ret_internal, fault);
+}
+
+static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	return key_request(t, ((const X(DeleteRequest) *)request)->container_id, 0, ret_internal, fault);
+}
+
+static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		      struct fault *fault) {
+	const Bulkhead__CtaskExit *e = (const Bulkhead__CtaskExit *)internal;
+	X(DeleteResponse) *a = CTD_NEW(t->arena, X(DeleteResponse), X_INIT(DELETE_RESPONSE));
+	if (!a)
+		return ctd_no_memory(fault);
+	a->container_id = e->key ? e->key->container_id : (char *)"";
+	a->exit_status = e->exit_status;
+	a->exited_at = ctd_time(t, e->exited_at);
+	*ret_reply = &a->base;
+	return 0;
+}
+
+/* --- looking ---------------------------------------------------------------- */
+
+static T(Task) * task(struct grpc_translation *t, const Bulkhead__CtaskProcess *from) {
+	T(Task) *to = CTD_NEW(t->arena, T(Task), T_INIT(TASK));
+	if (!to || !from->key)
+		return NULL;
+	to->id = to->container_id = from->key->container_id;
+	to->pid = from->pid;
+	to->status = (T(Status))from->status; /* the same numbers */
+	to->spec = ctd_any(t, from->spec);
+	return to;
+}
+
+static int list_request(struct grpc_translation *t, char *container_id, ProtobufCMessage **ret_internal,
+			struct fault *fault) {
+	Bulkhead__CtaskListRequest *q =
+	    CTD_NEW(t->arena, Bulkhead__CtaskListRequest, BULKHEAD__CTASK_LIST_REQUEST__INIT);
+	if (!q)
+		return ctd_no_memory(fault);
+	q->namespace_ = ctd_namespace(t);
+	q->container_id = container_id;
+	q->specs = true;
+	*ret_internal = &q->base;
+	return 0;
+}
+
+static int list(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	return list_request(t, (char *)"", ret_internal, fault);
+}
+
+static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		      struct fault *fault) {
+	const Bulkhead__CtaskList *l = (const Bulkhead__CtaskList *)internal;
+	X(ListResponse) *a = CTD_NEW(t->arena, X(ListResponse), X_INIT(LIST_RESPONSE));
+	if (!a || !(a->tasks = arena_alloc(t->arena, (l->n_tasks + 1) * sizeof(*a->tasks))))
+		return ctd_no_memory(fault);
+	for (; a->n_tasks < l->n_tasks; a->n_tasks++)
+		if (!(a->tasks[a->n_tasks] = task(t, l->tasks[a->n_tasks])))
+			return ctd_no_memory(fault);
+	*ret_reply = &a->base;
+	return 0;
+}
+
+static int info(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	const X(InfoRequest) *q = (const X(InfoRequest) *)request;
+	if (!*q->container_id)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "task: the container's id is missing");
+	return list_request(t, q->container_id, ret_internal, fault);
+}
+
+static int info_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		      struct fault *fault) {
+	const Bulkhead__CtaskList *l = (const Bulkhead__CtaskList *)internal;
+	X(InfoResponse) *a = CTD_NEW(t->arena, X(InfoResponse), X_INIT(INFO_RESPONSE));
+	if (l->n_tasks != 1)
+		return fault_set(fault, FAULT_INTERNAL, "the metadata worker has sent %zu tasks for one", l->n_tasks);
+	if (!a || !(a->task = task(t, l->tasks[0])))
+		return ctd_no_memory(fault);
+	*ret_reply = &a->base;
+	return 0;
+}
+
+static int processes(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		     struct fault *fault) {
+	return key_request(t, ((const X(ProcessesRequest) *)request)->container_id, 0, ret_internal, fault);
+}
+
+/* Of processes that a container has made itself nothing but the pid is known,
+ * and that age's daemon told nothing else of any. */
+static int processes_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+			   struct fault *fault) {
+	const Bulkhead__TaskPidsReply *l = (const Bulkhead__TaskPidsReply *)internal;
+	X(ProcessesResponse) *a = CTD_NEW(t->arena, X(ProcessesResponse), X_INIT(PROCESSES_RESPONSE));
+	if (!a || !(a->processes = arena_alloc(t->arena, (l->n_pids + 1) * sizeof(*a->processes))))
+		return ctd_no_memory(fault);
+	for (; a->n_processes < l->n_pids; a->n_processes++) {
+		T(Process) *to = CTD_NEW(t->arena, T(Process), T_INIT(PROCESS));
+		if (!to)
+			return ctd_no_memory(fault);
+		to->pid = (uint32_t)l->pids[a->n_processes]->pid;
+		a->processes[a->n_processes] = to;
+	}
+	*ret_reply = &a->base;
+	return 0;
+}
+
+/* --- events ----------------------------------------------------------------- */
+
+static int follow(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	Bulkhead__BusFollowRequest *f =
+	    CTD_NEW(t->arena, Bulkhead__BusFollowRequest, BULKHEAD__BUS_FOLLOW_REQUEST__INIT);
+	if (!f)
+		return ctd_no_memory(fault);
+	*ret_internal = &f->base;
+	return 0;
+}
+
+/* An added process is told of once it has the pid by which it is known. */
+static const struct topic {
+	const char *name;
+	T(Event__EventType) type;
+} topics[] = {
+	{ "/tasks/create", EVENT(CREATE) },
+	{ "/tasks/start", EVENT(START) },
+	{ "/tasks/exec-started", EVENT(EXEC_ADDED) },
+	{ "/tasks/exit", EVENT(EXIT) },
+	{ "/tasks/oom", EVENT(OOM) },
+	{ "/tasks/paused", EVENT(PAUSED) },
+};
+
+static const struct topic *topic_of(struct grpc_translation *t, const Bulkhead__BusEvent *e) {
+	if (e->published || strcmp(e->namespace_, ctd_namespace(t)) != 0)
+		return NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(topics); i++)
+		if (strcmp(topics[i].name, e->topic) == 0)
+			return &topics[i];
+	return NULL;
+}
+
+static int event(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		 struct fault *fault) {
+	const Bulkhead__BusEvent *e = (const Bulkhead__BusEvent *)internal;
+	const struct topic *topic = topic_of(t, e);
+	T(Event) *a = topic ? CTD_NEW(t->arena, T(Event), T_INIT(EVENT)) : NULL;
+	if (!topic)
+		return 0; /* nothing that this age has a name for */
+	if (!a)
+		return ctd_no_memory(fault);
+	a->id = e->id;
+	a->type = topic->type;
+	a->pid = e->pid;
+	if (topic->type == EVENT(EXIT)) {
+		a->exit_status = e->exit_status;
+		a->exited_at = ctd_time(t, e->exited_at);
+	}
+	*ret_reply = &a->base;
+	return 0;
+}
+
+/* --- processes -------------------------------------------------------------- */
+
+static int kill(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	const X(KillRequest) *q = (const X(KillRequest) *)request;
+	Bulkhead__CtaskKillRequest *k =
+	    CTD_NEW(t->arena, Bulkhead__CtaskKillRequest, BULKHEAD__CTASK_KILL_REQUEST__INIT);
+	if (!k || !(k->key = key(t, q->container_id, q->pid_or_all_case == KILL(PID) ? q->pid : 0)))
+		return ctd_no_memory(fault);
+	if (q->signal < 1 || q->signal > 64)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "kill task \"%.76s\": there is no signal %u",
+				 q->container_id, q->signal);
+	k->signal = q->signal;
+	k->all = q->pid_or_all_case == KILL(ALL) && q->all;
+	*ret_internal = &k->base;
+	return 0;
+}
+
+static int exec(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	const X(ExecRequest) *q = (const X(ExecRequest) *)request;
+	Bulkhead__CtaskExecRequest *x =
+	    CTD_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
+	if (!x || !(x->key = key(t, q->container_id, 0)) ||
+	    !(x->stdio = stdio(t, q->stdin, q->stdout, q->stderr, q->terminal)))
+		return ctd_no_memory(fault);
+	*ret_internal = &x->base;
+	if (!q->spec)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "execute in task \"%.76s\": the specification of the process is missing",
+				 q->container_id);
+	int r = oci_json_process(t->arena, q->spec->value.data, q->spec->value.len, &x->process, fault);
+	if (r < 0)
+		return fault_prefix(fault, r, "execute in task \"%.76s\"", q->container_id);
+	x->process->terminal = q->terminal;
+	return 0;
+}
+
+static int exec_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		      struct fault *fault) {
+	X(ExecResponse) *a = CTD_NEW(t->arena, X(ExecResponse), X_INIT(EXEC_RESPONSE));
+	if (!a)
+		return ctd_no_memory(fault);
+	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
+	*ret_reply = &a->base;
+	return 0;
+}
+
+static int pty(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+	       struct fault *fault) {
+	const X(PtyRequest) *q = (const X(PtyRequest) *)request;
+	Bulkhead__CtaskResizeRequest *z =
+	    CTD_NEW(t->arena, Bulkhead__CtaskResizeRequest, BULKHEAD__CTASK_RESIZE_REQUEST__INIT);
+	if (!z || !(z->key = key(t, q->container_id, q->pid)))
+		return ctd_no_memory(fault);
+	z->width = q->width;
+	z->height = q->height;
+	*ret_internal = &z->base;
+	return 0;
+}
+
+static int close_stdin(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		       struct fault *fault) {
+	const X(CloseStdinRequest) *q = (const X(CloseStdinRequest) *)request;
+	return key_request(t, q->container_id, q->pid, ret_internal, fault);
+}
+
+/* --- the whole container ---------------------------------------------------- */
+
+static int freeze(struct grpc_translation *t, char *container_id, bool frozen, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	Bulkhead__CtaskFreezeRequest *z =
+	    CTD_NEW(t->arena, Bulkhead__CtaskFreezeRequest, BULKHEAD__CTASK_FREEZE_REQUEST__INIT);
+	if (!z || !(z->key = key(t, container_id, 0)))
+		return ctd_no_memory(fault);
+	z->frozen = frozen;
+	*ret_internal = &z->base;
+	return 0;
+}
+
+static int pause(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		 struct fault *fault) {
+	return freeze(t, ((const X(PauseRequest) *)request)->container_id, true, ret_internal, fault);
+}
+
+static int resume(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	return freeze(t, ((const X(ResumeRequest) *)request)->container_id, false, ret_internal, fault);
+}
+
+static const struct grpc_translator on_create = { create, create_reply }, on_start = { start, ctd_empty },
+				    on_delete = { drop, drop_reply }, on_info = { info, info_reply },
+				    on_list = { list, list_reply }, on_kill = { kill, ctd_empty },
+				    on_events = { follow, event }, on_exec = { exec, exec_reply },
+				    on_pty = { pty, ctd_empty }, on_close_stdin = { close_stdin, ctd_empty },
+				    on_pause = { pause, ctd_empty }, on_resume = { resume, ctd_empty },
+				    on_processes = { processes, processes_reply };
+
+const struct grpc_method ctd_seed_tasks_methods[] = {
+	{ .name = "Create", .number = MSG_ctask_create, .translator = &on_create, .changes = true },
+	{ .name = "Start", .number = MSG_ctask_start, .translator = &on_start, .changes = true },
+	{ .name = "Delete", .number = MSG_ctask_delete, .translator = &on_delete, .changes = true },
+	{ .name = "Info", .number = MSG_ctask_list, .translator = &on_info },
+	{ .name = "List", .number = MSG_ctask_list, .translator = &on_list },
+	{ .name = "Kill", .number = MSG_ctask_kill, .translator = &on_kill, .changes = true },
+	{ .name = "Events", .number = MSG_bus_follow, .translator = &on_events },
+	{ .name = "Exec", .number = MSG_ctask_spawn, .translator = &on_exec, .changes = true },
+	{ .name = "Pty", .number = MSG_ctask_resize, .translator = &on_pty },
+	{ .name = "CloseStdin", .number = MSG_ctask_close_stdin, .translator = &on_close_stdin },
+	{ .name = "Pause", .number = MSG_ctask_freeze, .translator = &on_pause, .changes = true },
+	{ .name = "Resume", .number = MSG_ctask_freeze, .translator = &on_resume, .changes = true },
+	{ .name = "Processes", .number = MSG_ctask_pids, .translator = &on_processes },
+	{ 0 },
+};
