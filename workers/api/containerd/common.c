@@ -22,7 +22,8 @@ static char *header(const struct grpc_translation *t, const char *name) {
 }
 
 char *ctd_namespace(const struct grpc_translation *t) {
-	return t->service && t->service->group == GROUP_CONTAINERD_SEED ? (char *)"default" : header(t, NAMESPACE_HEADER);
+	const struct grpc_service *s = t->call ? grpc_call_service(t->call) : t->service;
+	return s && s->group == GROUP_CONTAINERD_SEED ? (char *)"default" : header(t, NAMESPACE_HEADER);
 }
 
 char *ctd_lease(const struct grpc_translation *t) {

@@ -56,8 +56,7 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	const X(CreateRequest) *q = (const X(CreateRequest) *)request;
 	Bulkhead__CtaskCreateRequest *i =
 	    CTD_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
-	if (!i || !(i->key = key(t, q->container_id, 0)) ||
-	    !(i->rootfs = ctd_seed_mounts(t, q->rootfs, q->n_rootfs)) ||
+	if (!i || !(i->key = key(t, q->container_id, 0)) || !(i->rootfs = ctd_seed_mounts(t, q->rootfs, q->n_rootfs)) ||
 	    !(i->stdio = stdio(t, q->stdin, q->stdout, q->stderr, q->terminal)))
 		return ctd_no_memory(fault);
 	if (q->checkpoint)

@@ -183,8 +183,8 @@ static int spawn_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q, struc
 	named.key = &key;
 	int e = ctask_exec_check(t, &named, fault);
 	if (e == 0 && t->record->status != CTASK(RUNNING))
-		e = fault_set(fault, FAULT_FAILED_PRECONDITION,
-			      "task \"%s\" isn't running: nothing can be executed", key.container_id);
+		e = fault_set(fault, FAULT_FAILED_PRECONDITION, "task \"%s\" isn't running: nothing can be executed",
+			      key.container_id);
 	if (e == 0 && (e = ctask_exec_add(t, &named, true)) < 0)
 		fault_errno(fault, e, "add a process to task \"%s\"", key.container_id);
 	return e;
