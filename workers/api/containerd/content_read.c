@@ -95,13 +95,9 @@ static void reader_message(void *handler, const ProtobufCMessage *request) {
 	    content_open_send(grpc_call_server(x->call)->metadata, grpc_call_context(x->call), &id, NULL, 0, opened, x);
 }
 
-static void reader_end(void *handler) {
-}
-
 const struct grpc_handler ctd_content_read = {
 	.open = reader_open,
 	.message = reader_message,
-	.end = reader_end,
 	.room = reader_pump,
 	.closed = reader_closed,
 };
