@@ -62,6 +62,59 @@ def test_containers(d):
     shows(d, "images ls", ["images", "ls"], "REF")
 
 
+def test_server(d):
+    shows(d, "version", ["version"], "Server:", "bulkhead.")
+    shows(d, "plugins ls", ["plugins", "ls"], "io.containerd.snapshotter.v1", "overlayfs", "linux/")
+    shows(d, "plugins ls with a filter", ["plugins", "ls", "id==overlayfs"], "overlayfs", missing=["io.containerd.grpc.v1"])
+    mods = bh.stubs_of("containerd/introspection.proto")
+    pb, grpc_pb = mods[0], mods[1]
+    import google.protobuf.empty_pb2 as empty
+    import grpc
+
+    def server():
+        channel = grpc.insecure_channel("unix://" + d.containerd)
+        stub = grpc_pb.IntrospectionStub(channel)
+        answer = stub.Server(empty.Empty(), timeout=10)
+        channel.close()
+        return answer
+    first = server()
+    tap.check(len(first.uuid) == 36 and first.pid == d.process.pid and
+              first.pidns == os.stat("/proc/%d/ns/pid" % d.process.pid).st_ino, "Server says who it is", first)
+    d.stop()
+    d.start()
+    tap.check(server().uuid == first.uuid, "and is the same after a restart")
+
+
+def test_events(d):
+    with subprocess.Popen(["ctr", "-a", d.containerd, "events", 'topic~="^/(names|cont)"'], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE) as follower:
+        os.set_blocking(follower.stdout.fileno(), False)
+        seen = b""
+
+        def saw(text):
+            nonlocal seen
+            seen += follower.stdout.read() or b""
+            return text in seen
+        # Whoever subscribes is heard only once it has.
+        n = 0
+        while not saw(b"/namespaces/create") and n < 50:
+            ctr(d, "namespaces", "create", "event%d" % n)
+            n += 1
+        rootfs = os.path.join(d.folder, "rootfs")
+        ctr(d, "containers", "create", "--rootfs", rootfs, "e1", "/bin/true")
+        ctr(d, "containers", "label", "e1", "a=b")
+        ctr(d, "containers", "rm", "e1")
+        tap.check(bh.wait_for(lambda: saw(b"/containers/delete")) is not None, "events tells of a container's end", seen)
+        lines = [line.split(b" ", 5) for line in seen.splitlines()]
+        topics = [w for line in lines for w in line if w.startswith(b"/containers/")]
+        tap.check(topics == [b"/containers/create", b"/containers/update", b"/containers/delete"],
+                  "in order, each once", seen)
+        tap.check(b'"id":"e1"' in seen and b'"name":"event' in seen, "and what about", seen)
+        follower.terminate()
+    for i in range(n):
+        ctr(d, "namespaces", "rm", "event%d" % i)
+
+
 def main():
     bh.isolate()
     with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
@@ -71,6 +124,8 @@ def main():
             test_namespaces(d)
             test_leases(d)
             test_containers(d)
+            test_server(d)
+            test_events(d)
             tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())
         except Exception as e:  # the log says why
             tap.check(False, "the test runs to its end", repr(e))

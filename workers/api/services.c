@@ -2,13 +2,16 @@
 
 #include "containerd/containers.pb-c.h"
 #include "containerd/content.pb-c.h"
+#include "containerd/events.pb-c.h"
 #include "containerd/images.pb-c.h"
+#include "containerd/introspection.pb-c.h"
 #include "containerd/leases.pb-c.h"
 #include "containerd/namespaces.pb-c.h"
 #include "containerd/snapshots.pb-c.h"
 #include "containerd/tasks.pb-c.h"
 #include "containerd_seed/containers.pb-c.h"
 #include "containerd_seed/execution.pb-c.h"
+#include "containerd/version.pb-c.h"
 #include "health/health.pb-c.h"
 #include "msg/typed.h"
 #include "workers/api/containerd/containerd.h"
@@ -135,6 +138,30 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &containerd__seed__execution__tasks__descriptor,
 	    .methods = ctd_seed_tasks_methods,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.version.v1.Version",
+	    .version = "v1",
+	    .api = &containerd__services__version__v1__version__descriptor,
+	    .methods = ctd_version_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.introspection.v1.Introspection",
+	    .version = "v1",
+	    .api = &containerd__services__introspection__v1__introspection__descriptor,
+	    .methods = ctd_introspection_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.events.v1.Events",
+	    .version = "v1",
+	    .api = &containerd__services__events__v1__events__descriptor,
+	    .methods = ctd_events_methods,
+	    .headers = ctd_headers,
 	},
 	{
 	    .group = GROUP_ADMIN,

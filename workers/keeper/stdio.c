@@ -127,12 +127,20 @@ static void in_end(struct stdio *s) {
 	vault_renew(s->keeper);
 }
 
+/* Somebody had it open for writing, and nobody has now. */
+static bool in_left(const struct stdio *s) {
+	struct pollfd p = { .fd = s->in };
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP);
+}
+
 /* False when there is nothing more for now. */
 static bool in_read(struct stdio *s) {
 	char data[READ_SIZE];
 	ssize_t n = read(s->in, data, sizeof(data));
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return errno == EINTR;
+	if (n == 0 && !in_left(s))
+		return false; /* nobody has come yet */
 	if (n > 0)
 		outlet_feed(&s->to, data, (size_t)n);
 	if (n > 0 && s->to.fd >= 0)
@@ -177,16 +185,24 @@ int stdio_input(struct stdio *s, int to, bool terminal, struct fault *fault) {
 	return r < 0 ? fault_errno(fault, r, "read the process's input") : 0;
 }
 
-int stdio_close_input(struct stdio *s, struct fault *fault) {
+/* The input by its reading end only, so that its end can be seen. */
+static int in_reader(const struct stdio *s, int *ret_fd, struct fault *fault) {
 	char self[32];
-	bool terminal = s->terminal;
-	/* A terminal lives as long as its process. */
-	if (s->in < 0 || s->in_closed || terminal)
-		return 0;
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", s->in);
 	int fd = open(self, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return fault_errno(fault, errno, "let go of the input's fifo");
+	*ret_fd = fd;
+	return 0;
+}
+
+int stdio_close_input(struct stdio *s, struct fault *fault) {
+	int fd = -1;
+	/* A terminal lives as long as its process. */
+	if (s->in < 0 || s->in_closed || s->terminal)
+		return 0;
+	if (in_reader(s, &fd, fault) < 0)
+		return -EIO;
 	loop_source_free_p(&s->in_ready);
 	fd_replace(&s->in, fd);
 	s->in_closed = true;

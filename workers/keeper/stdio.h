@@ -2,9 +2,11 @@
  * Where the streams of a process lead when a client of containerd's API says
  * so: fifos, files, programs that log, or nowhere.
  *
- * A fifo is held by both of its ends, so a client may open it late, or leave
- * and come back: the process neither sees the end of its input nor loses its
- * output. While nobody reads it fills, and then the process waits.
+ * An output's fifo is held by both of its ends, so a client may open it late,
+ * or leave and come back: nothing is lost, and while nobody reads it fills, and
+ * then the process waits. A terminal's input is held likewise. Any other input
+ * ends when the client that wrote to it has closed it, whether or not it says
+ * so by process_close_stdin (ctr run forgets to when it is through early).
  *
  *   input    fifo -> pipe or terminal, until process_close_stdin and the
  *            client's own end of it

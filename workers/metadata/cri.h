@@ -80,6 +80,8 @@ CRI_HANDLER(ingest_sync);
 CRI_HANDLER(ingest_commit);
 CRI_HANDLER(ingest_list);
 CRI_HANDLER(ingest_abort);
+/* server.c */
+CRI_HANDLER(server_info);
 /* object/bus.c */
 CRI_HANDLER(bus_follow);
 CRI_HANDLER(bus_publish);

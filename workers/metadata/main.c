@@ -9,7 +9,7 @@
  *                 ftruncate, fcntl (locks), mmap and msync of files, fdatasync,
  *                 rename, unlink, getdents64, pipe2, uname
  *
- * The kernel's boot id is read in prepare, before /proc is out of sight.
+ * The kernel's boot id and the pid namespace are read in prepare, before /proc is out of sight.
  */
 #include "workers/metadata/metadata.h"
 
@@ -38,6 +38,7 @@ static int metadata_prepare(struct worker *w) {
 		return -ENOMEM;
 	w->state = m;
 	read_boot_id(m->boot_id);
+	server_prepare(&m->server);
 	return 0;
 }
 

@@ -272,9 +272,12 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	arena_init(&m->info_arena, 0);
 	snprintf(dir, sizeof(dir), "%s/metadata", config->state_root);
 	int r = store_open(loop, dir, &m->store, fault);
+	if (r == 0)
+		r = server_identify(&m->server, dir, fault);
 	if (r < 0)
 		return r;
-	m->objects.store = m->store;
+	m->objects.store = m->bus.store = m->store;
+	m->objects.bus = &m->bus;
 	load(m);
 	collect_later(m);
 	events_begin(&m->events, m->store);
@@ -291,6 +294,7 @@ void metadata_deinit(struct metadata *m) {
 	loop_source_free(m->index_timer);
 	loop_source_free(m->collect_timer);
 	events_deinit(&m->events);
+	bus_deinit(&m->bus);
 	store_close(m->store);
 	model_deinit(&m->model);
 	ctasks_deinit(&m->ctasks);
@@ -351,6 +355,7 @@ ROW(object_create)
 ROW(object_update)
 ROW(object_delete)
 ROW(lease_change)
+ROW(server_info)
 ROW(bus_follow)
 ROW(bus_publish)
 ROW(ctask_create)
@@ -437,6 +442,7 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(object_update),
 	HANDLER(object_delete),
 	HANDLER(lease_change),
+	HANDLER(server_info),
 	HANDLER(bus_follow),
 	HANDLER(bus_publish),
 	HANDLER(ctask_create),

@@ -15,6 +15,7 @@
 #include "workers/metadata/object/bus.h"
 #include "workers/metadata/object/object.h"
 #include "workers/metadata/op.h"
+#include "workers/metadata/server.h"
 #include "workers/metadata/store/store.h"
 
 #define BOOT_ID_SIZE 37
@@ -28,6 +29,7 @@ struct metadata {
 		pid_t pid;
 		unsigned starts;
 	} peers[ROLE_COUNT][BOOT_ENDPOINTS_MAX];
+	struct server_identity server;
 	char boot_id[BOOT_ID_SIZE]; /* of the kernel; empty when unreadable */
 
 	struct store *store;

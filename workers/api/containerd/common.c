@@ -99,16 +99,23 @@ void ctd_filters_free(void *state) {
 	filters_free(state);
 }
 
-int ctd_list(struct grpc_translation *t, Bulkhead__ObjectKind kind, char *const *filters, size_t n_filters,
-	     ProtobufCMessage **ret_internal, struct fault *fault) {
-	Bulkhead__ObjectListRequest *q =
-	    CTD_NEW(t->arena, Bulkhead__ObjectListRequest, BULKHEAD__OBJECT_LIST_REQUEST__INIT);
+int ctd_filters_keep(struct grpc_translation *t, char *const *filters, size_t n_filters, struct fault *fault) {
 	struct filters *f;
-	int r = q ? filters_parse(t->kept, filters, n_filters, &f, fault) : ctd_no_memory(fault);
+	int r = filters_parse(t->kept, filters, n_filters, &f, fault);
 	if (r < 0)
 		return r;
 	t->state = f;
 	t->state_free = ctd_filters_free;
+	return 0;
+}
+
+int ctd_list(struct grpc_translation *t, Bulkhead__ObjectKind kind, char *const *filters, size_t n_filters,
+	     ProtobufCMessage **ret_internal, struct fault *fault) {
+	Bulkhead__ObjectListRequest *q =
+	    CTD_NEW(t->arena, Bulkhead__ObjectListRequest, BULKHEAD__OBJECT_LIST_REQUEST__INIT);
+	int r = q ? ctd_filters_keep(t, filters, n_filters, fault) : ctd_no_memory(fault);
+	if (r < 0)
+		return r;
 	q->kind = kind;
 	if (kind != BULKHEAD__OBJECT_KIND__OBJECT_NAMESPACE)
 		q->namespace_ = ctd_namespace(t);

@@ -22,7 +22,8 @@
 #include <errno.h>
 
 extern const struct grpc_method ctd_containers_methods[], ctd_namespaces_methods[], ctd_leases_methods[],
-    ctd_snapshots_methods[], ctd_images_methods[], ctd_tasks_methods[], ctd_content_methods[];
+    ctd_snapshots_methods[],ctd_images_methods[], ctd_tasks_methods[], ctd_events_methods[], ctd_introspection_methods[], ctd_version_methods[],
+    ctd_content_methods[];
 
 /* The header fields that the calls read. */
 extern const char *const ctd_headers[];
@@ -63,6 +64,8 @@ int ctd_spec(struct grpc_translation *t, const Google__Protobuf__Any *any, Bulkh
 /* Whole requests: of rows that take a key, a list, an update, a deletion. */
 int ctd_get(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key, ProtobufCMessage **ret_internal,
 	    struct fault *fault);
+/* For the replies: t->state. */
+int ctd_filters_keep(struct grpc_translation *t, char *const *filters, size_t n_filters, struct fault *fault);
 int ctd_list(struct grpc_translation *t, Bulkhead__ObjectKind kind, char *const *filters, size_t n_filters,
 	     ProtobufCMessage **ret_internal, struct fault *fault);
 int ctd_update(struct grpc_translation *t, Bulkhead__Object *object, const Google__Protobuf__FieldMask *mask,

@@ -1,6 +1,7 @@
 #include "workers/metadata/object/bus.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "workers/metadata/cri.h"
 
 struct follower {
@@ -8,9 +9,13 @@ struct follower {
 	struct msg_request *r;
 };
 
-void bus_init(struct bus *b) {
-	list_init(&b->followers);
-}
+struct untold {
+	struct list node;
+	struct arena arena;
+	Bulkhead__BusEvent *event;
+};
+
+/* --- telling ---------------------------------------------------------------- */
 
 void bus_tell(struct bus *b, Bulkhead__BusEvent *e) {
 	e->time = clock_real();
@@ -18,13 +23,73 @@ void bus_tell(struct bus *b, Bulkhead__BusEvent *e) {
 		bus_follow_reply_part(list_entry(n, struct follower, node)->r, e);
 }
 
+static void untold_free(struct untold *u) {
+	arena_deinit(&u->arena);
+	free(u);
+}
+
+/* A transaction that failed is tried again by the store: what happened stays
+ * true for this process. */
+static void committed(void *ctx, int result) {
+	struct bus_queue *q = ctx;
+	q->waiting = false;
+	for (struct list *n; (n = list_pop(&q->events));) {
+		struct untold *u = list_entry(n, struct untold, node);
+		bus_tell(q->bus, u->event);
+		untold_free(u);
+	}
+}
+
+void bus_tell_committed(struct bus *b, enum store_base base, const Bulkhead__BusEvent *e) {
+	struct bus_queue *q = &b->queues[base];
+	if (list_empty(&b->followers))
+		return;
+	struct untold *u = calloc(1, sizeof(*u));
+	if (u)
+		arena_init(&u->arena, 0);
+	if (!u || !(u->event = message_copy(&u->arena, &e->base))) {
+		log_event(LOG_WARN, "out of memory: an event isn't told", "topic", e->topic, NULL);
+		if (u)
+			untold_free(u);
+		return;
+	}
+	list_append(&q->events, &u->node);
+	if (!q->waiting)
+		store_wait(b->store, base, &q->commit);
+	q->waiting = true;
+}
+
+/* --- life ------------------------------------------------------------------- */
+
+void bus_init(struct bus *b) {
+	list_init(&b->followers);
+	for (size_t i = 0; i < STORE_BASES; i++) {
+		struct bus_queue *q = &b->queues[i];
+		*q = (struct bus_queue){ .bus = b, .commit = { .fn = committed, .ctx = q } };
+		list_init(&q->events);
+		list_init(&q->commit.node);
+	}
+}
+
+void bus_deinit(struct bus *b) {
+	for (size_t i = 0; i < STORE_BASES; i++) {
+		if (b->queues[i].waiting)
+			store_unwait(&b->queues[i].commit);
+		for (struct list *n; (n = list_pop(&b->queues[i].events));)
+			untold_free(list_entry(n, struct untold, node));
+	}
+}
+
+/* --- requests --------------------------------------------------------------- */
+
 static void gave_up(struct msg_request *r, void *ctx) {
 	struct follower *f = ctx;
 	list_unlink(&f->node);
 	msg_failf(r, FAULT_CANCELLED, "the subscriber is gone");
 }
 
-void bus_add(struct bus *b, struct msg_request *r) {
+/* Answered with all that is told from now on, until its caller gives up. */
+void bus_follow(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	struct follower *f = arena_zalloc(&r->arena, sizeof(*f));
 	if (!f) {
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "subscribe to events: out of memory");
@@ -33,11 +98,7 @@ void bus_add(struct bus *b, struct msg_request *r) {
 	f->r = r;
 	r->cancelled = gave_up;
 	r->cancelled_ctx = f;
-	list_append(&b->followers, &f->node);
-}
-
-void bus_follow(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
-	bus_add(&m->bus, r);
+	list_append(&m->bus.followers, &f->node);
 }
 
 void bus_publish(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {

@@ -10,13 +10,23 @@
 #include "base/list.h"
 #include "internal/ctask.pb-c.h"
 #include "msg/msg.h"
+#include "workers/metadata/store/store.h"
 
 struct bus {
 	struct list followers; /* struct follower */
+	struct store *store;
+	struct bus_queue {
+		struct bus *bus;
+		struct list events; /* struct untold */
+		struct store_waiter commit;
+		bool waiting;
+	} queues[STORE_BASES];
 };
 
 void bus_init(struct bus *b);
+/* Before the store is closed. */
+void bus_deinit(struct bus *b);
 /* The time is set here. */
 void bus_tell(struct bus *b, Bulkhead__BusEvent *e);
-/* Answers r with all that is told from now on, until its caller gives up. */
-void bus_add(struct bus *b, struct msg_request *r);
+/* Once what was put in the base so far is committed. */
+void bus_tell_committed(struct bus *b, enum store_base base, const Bulkhead__BusEvent *e);

@@ -3,8 +3,10 @@
 #include "base/clock.h"
 #include "base/sha256.h"
 #include "workers/metadata/model.h"
+#include "workers/metadata/object/bus.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define US "\x1f" /* joins the parts of a name; no valid part contains it */
@@ -104,6 +106,20 @@ static int save(struct objects *o, const struct object *x, const Bulkhead__Objec
 	return store_put(o->store, object_base(record), key, RECORD_OBJECT, &record->base);
 }
 
+static void tell(struct objects *o, const char *what, const Bulkhead__Object *record) {
+	Bulkhead__BusEvent e = BULKHEAD__BUS_EVENT__INIT;
+	const char *topic = object_kind(record->id->kind)->topic;
+	char text[64];
+	if (!topic)
+		return;
+	snprintf(text, sizeof(text), "%s/%s", topic, what);
+	e.topic = text;
+	e.namespace_ = *record->id->namespace_ ? record->id->namespace_ : record->id->key;
+	e.id = record->id->key;
+	e.object = (Bulkhead__Object *)(uintptr_t)record;
+	bus_tell_committed(o->bus, object_base(record), &e);
+}
+
 static int namespace_ensure(struct objects *o, const char *namespace) {
 	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
 	Bulkhead__Object record = BULKHEAD__OBJECT__INIT;
@@ -133,6 +149,7 @@ int object_add(struct objects *o, const Bulkhead__Object *record, struct object 
 		object_free(o, x);
 		return r;
 	}
+	tell(o, "create", x->record);
 	*ret_object = x;
 	return 0;
 }
@@ -155,6 +172,7 @@ int object_replace(struct objects *o, struct object *x, const Bulkhead__Object *
 	arena_deinit(&x->arena);
 	x->arena = arena;
 	x->record = copy;
+	tell(o, "update", copy);
 	return 0;
 }
 
@@ -162,7 +180,9 @@ int object_drop(struct objects *o, struct object *x) {
 	char key[KEY_SIZE];
 	store_key(x->by_name.key, key);
 	int r = store_delete(o->store, object_base(x->record), key);
-	if (r == 0)
-		object_free(o, x);
-	return r;
+	if (r < 0)
+		return r;
+	tell(o, "delete", x->record);
+	object_free(o, x);
+	return 0;
 }

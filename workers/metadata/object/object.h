@@ -25,6 +25,7 @@
 
 struct metadata;
 struct msg_request;
+struct bus;
 struct op;
 
 struct object {
@@ -38,14 +39,16 @@ struct object {
 
 struct objects {
 	struct store *store;
+	struct bus *bus; /* what is added, replaced and dropped is told there */
 	struct list lists[OBJECT_KINDS];
 	struct map names;
 };
 
 /* What is special about a kind. */
 struct object_kind {
-	const char *name; /* "container" */
-	const char *many; /* "containers" */
+	const char *name;  /* "container" */
+	const char *many;  /* "containers" */
+	const char *topic; /* of its events: "/containers"; NULL: it has none */
 	Bulkhead__Object__BodyCase body;
 	bool key_is_id; /* of id_valid's grammar; else any text of at most OBJECT_KEY_MAX bytes */
 	bool key_is_digest;

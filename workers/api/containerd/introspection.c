@@ -1,0 +1,169 @@
+/*
+ * containerd.services.introspection.v1.Introspection and .version.v1.Version:
+ * what there is here, in the words of containerd's plugins. Clients look for a
+ * snapshotter before they use it; nothing else follows from the list.
+ */
+#include "workers/api/containerd/containerd.h"
+
+#include "base/version.h"
+#include "containerd/introspection.pb-c.h"
+#include "containerd/version.pb-c.h"
+#include "google/protobuf/empty.pb-c.h"
+
+#include <string.h>
+
+#define N(name) Containerd__Services__Introspection__V1__##name
+#define N_INIT(name) CONTAINERD__SERVICES__INTROSPECTION__V1__##name##__INIT
+#define V(name) Containerd__Services__Version__V1__##name
+#define V_INIT(name) CONTAINERD__SERVICES__VERSION__V1__##name##__INIT
+
+/* --- plugins ---------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+#define ARCHITECTURE "amd64"
+#elif defined(__aarch64__)
+#define ARCHITECTURE "arm64"
+#else
+#define ARCHITECTURE "unknown"
+#endif
+
+static const struct plugin {
+	const char *type, *id;
+	bool platform; /* it is for this machine's */
+} plugins[] = {
+	{ "io.containerd.content.v1", "content", false }, { "io.containerd.snapshotter.v1", "overlayfs", true },
+	{ "io.containerd.metadata.v1", "bolt", false },	  { "io.containerd.event.v1", "exchange", false },
+	{ "io.containerd.gc.v1", "scheduler", false },	  { "io.containerd.lease.v1", "manager", false },
+	{ "io.containerd.differ.v1", "walking", true },	  { "io.containerd.runtime.v2", "task", true },
+	{ "io.containerd.grpc.v1", "containers", false }, { "io.containerd.grpc.v1", "content", false },
+	{ "io.containerd.grpc.v1", "cri", true },	  { "io.containerd.grpc.v1", "diff", false },
+	{ "io.containerd.grpc.v1", "events", false },	  { "io.containerd.grpc.v1", "healthcheck", false },
+	{ "io.containerd.grpc.v1", "images", false },	  { "io.containerd.grpc.v1", "introspection", false },
+	{ "io.containerd.grpc.v1", "leases", false },	  { "io.containerd.grpc.v1", "namespaces", false },
+	{ "io.containerd.grpc.v1", "snapshots", false },  { "io.containerd.grpc.v1", "tasks", false },
+	{ "io.containerd.grpc.v1", "version", false },
+};
+
+static const char *plugin_field(const void *object, const char *const *path, size_t n_path) {
+	const struct plugin *p = object;
+	if (n_path == 1 && strcmp(path[0], "type") == 0)
+		return p->type;
+	if (n_path == 1 && strcmp(path[0], "id") == 0)
+		return p->id;
+	if (n_path == 1 && strcmp(path[0], "platforms") == 0 && p->platform)
+		return "linux/" ARCHITECTURE;
+	return NULL;
+}
+
+static N(Plugin) * plugin_make(struct arena *a, const struct plugin *p) {
+	N(Plugin) *to = CTD_NEW(a, N(Plugin), N_INIT(PLUGIN));
+	if (!to)
+		return NULL;
+	to->type = (char *)(uintptr_t)p->type;
+	to->id = (char *)(uintptr_t)p->id;
+	if (!p->platform)
+		return to;
+	Containerd__Types__Platform *platform =
+	    CTD_NEW(a, Containerd__Types__Platform, CONTAINERD__TYPES__PLATFORM__INIT);
+	if (!platform || !(to->platforms = arena_alloc(a, sizeof(*to->platforms))))
+		return NULL;
+	platform->os = (char *)"linux";
+	platform->architecture = (char *)ARCHITECTURE;
+	to->platforms[to->n_platforms++] = platform;
+	return to;
+}
+
+static int plugins_fill(struct arena *a, const struct filters *f, N(PluginsResponse) * reply) {
+	reply->plugins = arena_alloc(a, ARRAY_SIZE(plugins) * sizeof(*reply->plugins));
+	for (size_t i = 0; reply->plugins && i < ARRAY_SIZE(plugins); i++) {
+		if (!filters_match(f, plugin_field, &plugins[i]))
+			continue;
+		if (!(reply->plugins[reply->n_plugins++] = plugin_make(a, &plugins[i])))
+			return -ENOMEM;
+	}
+	return reply->plugins ? 0 : -ENOMEM;
+}
+
+static void on_plugins(struct grpc_call *c, const ProtobufCMessage *request) {
+	const N(PluginsRequest) *q = (const N(PluginsRequest) *)request;
+	N(PluginsResponse) reply = N_INIT(PLUGINS_RESPONSE);
+	struct filters *f = NULL;
+	struct arena a;
+	struct fault fault;
+	arena_init(&a, 0);
+	int r = filters_parse(&a, q->filters, q->n_filters, &f, &fault);
+	if (r == 0 && (r = plugins_fill(&a, f, &reply)) < 0)
+		ctd_no_memory(&fault);
+	if (r == 0)
+		grpc_reply(c, &reply.base);
+	else
+		grpc_fail(c, &fault);
+	filters_free(f);
+	arena_deinit(&a);
+}
+
+static void on_plugin_info(struct grpc_call *c, const ProtobufCMessage *request) {
+	const N(PluginInfoRequest) *q = (const N(PluginInfoRequest) *)request;
+	N(PluginInfoResponse) reply = N_INIT(PLUGIN_INFO_RESPONSE);
+	size_t i = 0;
+	struct arena a;
+	while (i < ARRAY_SIZE(plugins) && (strcmp(plugins[i].type, q->type) != 0 || strcmp(plugins[i].id, q->id) != 0))
+		i++;
+	if (i == ARRAY_SIZE(plugins)) {
+		grpc_failf(c, FAULT_NOT_FOUND, "plugin \"%.100s.%.100s\": not found", q->type, q->id);
+		return;
+	}
+	arena_init(&a, 0);
+	reply.plugin = plugin_make(&a, &plugins[i]);
+	if (reply.plugin)
+		grpc_reply(c, &reply.base);
+	else
+		grpc_failf(c, FAULT_RESOURCE_EXHAUSTED, "out of memory");
+	arena_deinit(&a);
+}
+
+/* --- the daemon ------------------------------------------------------------- */
+
+static int server(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	Bulkhead__Empty *q = CTD_NEW(t->arena, Bulkhead__Empty, BULKHEAD__EMPTY__INIT);
+	if (!q)
+		return ctd_no_memory(fault);
+	*ret_internal = &q->base;
+	return 0;
+}
+
+static int server_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+			struct fault *fault) {
+	const Bulkhead__ServerInfo *i = (const Bulkhead__ServerInfo *)internal;
+	N(ServerResponse) *a = CTD_NEW(t->arena, N(ServerResponse), N_INIT(SERVER_RESPONSE));
+	if (!a)
+		return ctd_no_memory(fault);
+	a->uuid = i->uuid;
+	a->pid = i->pid;
+	a->pidns = i->pid_namespace;
+	*ret_reply = &a->base;
+	return 0;
+}
+
+static const struct grpc_translator on_server = { server, server_reply };
+
+const struct grpc_method ctd_introspection_methods[] = {
+	{ .name = "Plugins", .answer = on_plugins, .access = ACCESS_METRICS },
+	{ .name = "PluginInfo", .answer = on_plugin_info, .access = ACCESS_METRICS },
+	{ .name = "Server", .number = MSG_server_info, .translator = &on_server },
+	{ 0 },
+};
+
+/* Of the interface that is served; what serves it stands behind the plus. */
+static void on_version(struct grpc_call *c, const ProtobufCMessage *request) {
+	V(VersionResponse) reply = V_INIT(VERSION_RESPONSE);
+	reply.version = (char *)"2.0.0+" BULKHEAD_NAME "." BULKHEAD_VERSION;
+	reply.revision = (char *)BULKHEAD_NAME;
+	grpc_reply(c, &reply.base);
+}
+
+const struct grpc_method ctd_version_methods[] = {
+	{ .name = "Version", .answer = on_version, .access = ACCESS_METRICS },
+	{ 0 },
+};
