@@ -40,16 +40,22 @@ static void relayed(void *ctx, const struct msg_answer *answer) {
 		msg_reply(r, &done.base, NULL, 0, false);
 }
 
+typedef void (*handler_fn)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request);
+
 /* The process, when it may be asked something now; NULL: the request has been
- * failed. */
-static struct ctask *asked(struct metadata *m, struct msg_request *r, const Bulkhead__CtaskKey *key,
-			   Bulkhead__ProcessKey *ret_process) {
+ * failed, or is handled again when what is under way is over. */
+static struct ctask *asked(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+			   handler_fn handle, const Bulkhead__CtaskKey *key, Bulkhead__ProcessKey *ret_process) {
 	char text[CTASK_TEXT_MAX];
 	Bulkhead__CtaskExec *exec;
 	struct ctask *t;
 	struct fault fault;
 	if (ctask_process_of(m, key, &t, &exec, &fault) < 0) {
 		msg_fail(r, &fault);
+		return NULL;
+	}
+	if (t->op) {
+		op_requeue(t->op, r, request, handle);
 		return NULL;
 	}
 	Bulkhead__CtaskStatus status = exec ? exec->status : t->record->status;
@@ -78,7 +84,7 @@ void ctask_kill(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 	const Bulkhead__CtaskKillRequest *q = (const Bulkhead__CtaskKillRequest *)request;
 	Bulkhead__ProcessKey process;
 	struct msg_context context = within(r);
-	if (metadata_gate(m, r, request, ctask_kill) || !asked(m, r, q->key, &process))
+	if (metadata_gate(m, r, request, ctask_kill) || !asked(m, r, request, ctask_kill, q->key, &process))
 		return;
 	if (*process.exec_id) {
 		Bulkhead__ProcessKillRequest k = BULKHEAD__PROCESS_KILL_REQUEST__INIT;
@@ -100,7 +106,7 @@ void ctask_resize(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	Bulkhead__ProcessResizeRequest z = BULKHEAD__PROCESS_RESIZE_REQUEST__INIT;
 	Bulkhead__ProcessKey process;
 	struct msg_context context = within(r);
-	if (metadata_gate(m, r, request, ctask_resize) || !asked(m, r, q->key, &process))
+	if (metadata_gate(m, r, request, ctask_resize) || !asked(m, r, request, ctask_resize, q->key, &process))
 		return;
 	z.process = &process;
 	z.width = q->width;
@@ -108,13 +114,28 @@ void ctask_resize(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	process_resize_send(m->task, &context, &z, NULL, 0, relayed, r);
 }
 
+/* A client may be through with its input before the process runs: start_op
+ * closes it then. */
+static bool close_early(struct metadata *m, const Bulkhead__CtaskKey *key) {
+	struct ctask *t = ctask_find(&m->ctasks, key->namespace_, key->container_id);
+	Bulkhead__CtaskExec *exec = t && !t->op ? ctask_exec_find(t, key->exec_id) : NULL;
+	if (!exec || exec->status != CTASK(CREATED))
+		return false;
+	exec->stdin_closed = true;
+	return true;
+}
+
 void ctask_close_stdin(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskKey *key = (const Bulkhead__CtaskKey *)request;
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	Bulkhead__ProcessKey process;
 	struct msg_context context = within(r);
-	if (metadata_gate(m, r, request, ctask_close_stdin) ||
-	    !asked(m, r, (const Bulkhead__CtaskKey *)request, &process))
+	if (metadata_gate(m, r, request, ctask_close_stdin))
 		return;
-	process_close_stdin_send(m->task, &context, &process, NULL, 0, relayed, r);
+	if (close_early(m, key))
+		ctask_close_stdin_reply(r, &done, NULL, 0);
+	else if (asked(m, r, request, ctask_close_stdin, key, &process))
+		process_close_stdin_send(m->task, &context, &process, NULL, 0, relayed, r);
 }
 
 void ctask_update(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
@@ -122,7 +143,7 @@ void ctask_update(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	Bulkhead__TaskUpdateRequest u = BULKHEAD__TASK_UPDATE_REQUEST__INIT;
 	Bulkhead__ProcessKey process;
 	struct msg_context context = within(r);
-	if (metadata_gate(m, r, request, ctask_update) || !asked(m, r, q->key, &process))
+	if (metadata_gate(m, r, request, ctask_update) || !asked(m, r, request, ctask_update, q->key, &process))
 		return;
 	if (!q->resources) {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "update task \"%s\": there are no resources",
@@ -166,7 +187,7 @@ void ctask_freeze(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	char text[CTASK_TEXT_MAX];
 	if (metadata_gate(m, r, request, ctask_freeze))
 		return;
-	const struct ctask *t = asked(m, r, q->key, &process);
+	const struct ctask *t = asked(m, r, request, ctask_freeze, q->key, &process);
 	struct freezing *f = t ? arena_zalloc(&r->arena, sizeof(*f)) : NULL;
 	if (!t)
 		return;
@@ -197,7 +218,7 @@ void ctask_pids(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 	Bulkhead__TaskKey k = BULKHEAD__TASK_KEY__INIT;
 	struct msg_context context = within(r);
 	if (metadata_gate_read(m, r, request, ctask_pids) ||
-	    !asked(m, r, (const Bulkhead__CtaskKey *)request, &process))
+	    !asked(m, r, request, ctask_pids, (const Bulkhead__CtaskKey *)request, &process))
 		return;
 	k.sandbox_id = process.sandbox_id;
 	k.container_id = process.container_id;

@@ -60,6 +60,24 @@ static void start_send(struct op *op) {
 	task_start_send(op->m->task, &context, &q, NULL, 0, started, op);
 }
 
+static void input_closed(void *ctx, const struct msg_answer *answer) {
+	op_next(ctx);
+}
+
+static void start_close_input(struct op *op) {
+	struct start_op *s = start_of(op);
+	if (!s->exec || !s->exec->stdin_closed) {
+		op_next(op);
+		return;
+	}
+	Bulkhead__ProcessKey q = BULKHEAD__PROCESS_KEY__INIT;
+	q.sandbox_id = s->t->record->sandbox_id;
+	q.container_id = s->t->record->container_id;
+	q.exec_id = s->exec->id;
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	process_close_stdin_send(op->m->task, &context, &q, NULL, 0, input_closed, op);
+}
+
 static void start_record(struct op *op) {
 	int r = ctask_save(op->m, start_of(op)->t);
 	if (r < 0)
@@ -76,6 +94,7 @@ static void spawn_undo(struct op *op) {
 
 static const struct op_step start_steps[] = {
 	{ .name = "execute", .run = start_send },
+	{ .name = "close its input", .run = start_close_input },
 	{ .name = "record", .run = start_record },
 	{ .name = NULL },
 };
