@@ -231,7 +231,9 @@ static Bulkhead__Stdio *message_copy(const Bulkhead__Stdio *m) {
 
 static int output_open(struct stdio *s, size_t i, int held, struct fault *fault) {
 	int fd = held;
-	int r = held >= 0 ? 0 : stdio_open(i ? s->message->stderr : s->message->stdout, true, names[1 + i], &fd, fault);
+	int r = held >= 0
+		    ? 0
+		    : stdio_open(i ? s->message->stderr : s->message->stdout, STDIO_OUTPUT, names[1 + i], &fd, fault);
 	if (r < 0 || fd < 0)
 		return r;
 	r = outlet_open(&s->out[i], s->keeper->loop, fd, out_changed, s);
@@ -261,7 +263,9 @@ int stdio_new(struct keeper *k, const char *id, const Bulkhead__Stdio *m, int he
 	}
 	if (!stdio_is_logger(m->stderr))
 		fd_replace(&logger[LOG_STDERR], -1);
-	r = s->in >= 0 ? 0 : stdio_open(m->stdin, false, names[0], &s->in, fault);
+	r = s->in >= 0
+		? 0
+		: stdio_open(m->stdin, m->terminal ? STDIO_INPUT_TERMINAL : STDIO_INPUT, names[0], &s->in, fault);
 	for (size_t i = 0; (r == 0 || held) && i < LOG_STREAMS; i++)
 		r = output_open(s, i, held ? take_fd(&held[STDIO_OUT + i]) : take_fd(&logger[i]), fault);
 	for (size_t i = 0; i < LOG_STREAMS; i++)

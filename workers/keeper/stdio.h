@@ -51,5 +51,7 @@ bool stdio_any_ending(const struct keeper *k);
 /* stdio_logger.c: a program that takes both outputs; true for a name of one. */
 bool stdio_is_logger(const char *name);
 int stdio_logger(struct keeper *k, const char *id, const char *name, int ret_outputs[LOG_STREAMS], struct fault *fault);
-/* stdio_open.c: what an output's or the input's name leads to; -1: nowhere. */
-int stdio_open(const char *name, bool output, const char *stream, int *ret_fd, struct fault *fault);
+/* stdio_open.c: what a name leads to; -1: nowhere. A fifo is held by both of
+ * its ends but for STDIO_INPUT. */
+enum stdio_use { STDIO_INPUT, STDIO_INPUT_TERMINAL, STDIO_OUTPUT };
+int stdio_open(const char *name, enum stdio_use use, const char *stream, int *ret_fd, struct fault *fault);

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static int fifo_open(const char *path, bool output, const char *stream, int *ret_fd, struct fault *fault) {
+static int fifo_open(const char *path, enum stdio_use use, const char *stream, int *ret_fd, struct fault *fault) {
 	char self[32];
 	struct stat st;
 	CLEANUP_FD int found = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -19,18 +19,18 @@ static int fifo_open(const char *path, bool output, const char *stream, int *ret
 	if (!S_ISFIFO(st.st_mode))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%s\" for %s is not a fifo", path, stream);
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", found);
-	/* Both ends of it. */
-	int fd = open(self, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	/* A reader alone sees when its writers have gone. */
+	int fd = open(self, (use == STDIO_INPUT ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return fault_errno(fault, errno, "open \"%s\" for %s", path, stream);
 	*ret_fd = fd;
 	return 0;
 }
 
-static int file_open(const char *path, bool output, const char *stream, int *ret_fd, struct fault *fault) {
+static int file_open(const char *path, enum stdio_use use, const char *stream, int *ret_fd, struct fault *fault) {
 	char folder[PATH_MAX];
 	struct stat st;
-	if (!output)
+	if (use != STDIO_OUTPUT)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%s\": %s can't come from a file", path, stream);
 	snprintf(folder, sizeof(folder), "%s", path);
 	char *slash = strrchr(folder, '/');
@@ -49,14 +49,14 @@ static int file_open(const char *path, bool output, const char *stream, int *ret
 	return 0;
 }
 
-static int binary_open(const char *path, bool output, const char *stream, int *ret_fd, struct fault *fault) {
+static int binary_open(const char *path, enum stdio_use use, const char *stream, int *ret_fd, struct fault *fault) {
 	return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" for %s: a program takes stdout, and stderr with it",
 			 path, stream);
 }
 
 static const struct {
 	const char *prefix;
-	int (*open)(const char *path, bool output, const char *stream, int *ret_fd, struct fault *fault);
+	int (*open)(const char *path, enum stdio_use use, const char *stream, int *ret_fd, struct fault *fault);
 } schemes[] = {
 	{ "fifo://", fifo_open },
 	{ "file://", file_open },
@@ -64,7 +64,7 @@ static const struct {
 	{ "", fifo_open },
 };
 
-int stdio_open(const char *name, bool output, const char *stream, int *ret_fd, struct fault *fault) {
+int stdio_open(const char *name, enum stdio_use use, const char *stream, int *ret_fd, struct fault *fault) {
 	size_t i = 0, n;
 	*ret_fd = -1;
 	if (!name[0])
@@ -76,5 +76,5 @@ int stdio_open(const char *name, bool output, const char *stream, int *ret_fd, s
 		    fault, FAULT_INVALID_ARGUMENT,
 		    "\"%.200s\" for %s is neither an absolute path nor fifo://, file:// or binary:// and one", name,
 		    stream);
-	return schemes[i].open(name + n, output, stream, ret_fd, fault);
+	return schemes[i].open(name + n, use, stream, ret_fd, fault);
 }
