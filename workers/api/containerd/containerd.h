@@ -22,8 +22,8 @@
 #include <errno.h>
 
 extern const struct grpc_method ctd_containers_methods[], ctd_namespaces_methods[], ctd_leases_methods[],
-    ctd_snapshots_methods[],ctd_images_methods[], ctd_tasks_methods[], ctd_events_methods[], ctd_introspection_methods[], ctd_version_methods[],
-    ctd_content_methods[];
+    ctd_snapshots_methods[], ctd_images_methods[], ctd_tasks_methods[], ctd_events_methods[],
+    ctd_introspection_methods[], ctd_version_methods[], ctd_content_methods[];
 
 /* The header fields that the calls read. */
 extern const char *const ctd_headers[];
