@@ -1,6 +1,7 @@
 """containerd's first API (May 2017) by a client made from its .proto files: every call of its services, what each answers
 and what each refuses. A client of today's API sees the same objects, in a process of its own (see stubs_of)."""
 
+import hashlib
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import bulkhead as bh  # noqa: E402
 
 tap = bh.Tap()
-grpc = c = x = types = None  # loaded once the program is isolated
+# Loaded once the program is isolated.
+grpc = c = x = types = images = content = snaps = None
+c_grpc = x_grpc = images_grpc = content_grpc = snaps_grpc = version_grpc = None
 
 
 class Client:
@@ -24,6 +27,10 @@ class Client:
         self.empty = empty_pb2.Empty()
         self.containers = c_grpc.ContainersStub(self.channel)
         self.tasks = x_grpc.TasksStub(self.channel)
+        self.images = images_grpc.ImagesStub(self.channel)
+        self.content = content_grpc.ContentStub(self.channel)
+        self.snapshots = snaps_grpc.SnapshotStub(self.channel)
+        self.version = version_grpc.VersionStub(self.channel)
 
     def close(self):
         self.channel.close()
@@ -139,6 +146,132 @@ def test_update(client, root):
     client.containers.Delete(c.DeleteContainerRequest(id="c2"))
 
 
+# --- Images, Content, Version ---
+
+DIGEST = "sha256:" + hashlib.sha256(b"0123456789").hexdigest()
+
+
+def test_images(client):
+    one = images.Image(name="docker.io/library/a:1", labels="anything at all",
+                       target=types.Descriptor(media_type="application/x", digest=DIGEST, size=10))
+    client.images.Put(images.PutRequest(image=one))
+    got = client.images.Get(images.GetRequest(name=one.name)).image
+    tap.check(got == one, "Images.Put and Get", got)
+    one.target.digest = "sha256:" + "1" * 64
+    one.labels = ""
+    client.images.Put(images.PutRequest(image=one))
+    got = client.images.List(images.ListRequest()).images
+    tap.check(list(got) == [one], "a second Put moves the name; List", got)
+    fails("Put of no digest", grpc.StatusCode.INVALID_ARGUMENT, client.images.Put,
+          images.PutRequest(image=images.Image(name="b", target=types.Descriptor(digest="md5:1"))), "digest")
+    fails("Put of nothing", grpc.StatusCode.INVALID_ARGUMENT, client.images.Put, images.PutRequest())
+    fails("Get of one that isn't there", grpc.StatusCode.NOT_FOUND, client.images.Get, images.GetRequest(name="none"),
+          '"none"')
+    client.images.Delete(images.DeleteRequest(name=one.name))
+    fails("Delete of one that is gone", grpc.StatusCode.NOT_FOUND, client.images.Delete,
+          images.DeleteRequest(name=one.name))
+
+
+def write(client, *actions):
+    """The answers to each of the requests."""
+    return list(client.content.Write(iter([content.WriteRequest(ref="w1", **a) for a in actions]), timeout=20))
+
+
+def test_content(client):
+    answers = write(client, {"action": content.STAT, "total": 10}, {"action": content.WRITE, "data": b"01234"})
+    tap.check([a.offset for a in answers] == [0, 5], "Content.Write of a part", answers)
+    for regexp in ("", "^w[0-9]$", '"|w'):
+        got = client.content.Status(content.StatusRequest(regexp=regexp)).statuses
+        tap.check([(s.ref, s.offset, s.total) for s in got] == [("w1", 5, 10)], "Content.Status of %r" % regexp, got)
+    got = client.content.Status(content.StatusRequest(regexp="^x")).statuses
+    tap.check(len(got) == 0, "and of what matches nothing", got)
+    fails("Status of no expression", grpc.StatusCode.INVALID_ARGUMENT, client.content.Status,
+          content.StatusRequest(regexp="("))
+    e = bh.error_of(write, client, {"action": content.WRITE, "offset": 7, "data": b"x"})
+    tap.check(e and e.code() == grpc.StatusCode.OUT_OF_RANGE, "Write elsewhere", e)
+    answers = write(client, {"action": content.WRITE, "offset": 5, "data": b"56789"},
+                    {"action": content.COMMIT, "offset": 10, "expected": DIGEST})
+    tap.check(answers[-1].digest == DIGEST, "Write of the rest, and its commit", answers)
+    info = client.content.Info(content.InfoRequest(digest=DIGEST)).info
+    tap.check(info.size == 10 and info.committed_at.seconds > 0, "Content.Info", info)
+    listed = [i.digest for part in client.content.List(content.ListContentRequest()) for i in part.info]
+    tap.check(listed == [DIGEST], "Content.List", listed)
+    whole = b"".join(a.data for a in client.content.Read(content.ReadRequest(digest=DIGEST)))
+    part = b"".join(a.data for a in client.content.Read(content.ReadRequest(digest=DIGEST, offset=2, size=3)))
+    tap.check((whole, part) == (b"0123456789", b"234"), "Content.Read", (whole, part))
+    for call, request in ((client.content.Info, content.InfoRequest), (client.content.Delete,
+                                                                       content.DeleteContentRequest)):
+        fails("%s of what isn't there" % request.__name__, grpc.StatusCode.NOT_FOUND, call,
+              request(digest="sha256:" + "2" * 64))
+    e = bh.error_of(lambda: list(client.content.Read(content.ReadRequest(digest="sha256:" + "2" * 64))))
+    tap.check(e and e.code() == grpc.StatusCode.NOT_FOUND, "Read of what isn't there", e)
+    client.content.Delete(content.DeleteContentRequest(digest=DIGEST))
+    fails("Content.Delete: it is gone", grpc.StatusCode.NOT_FOUND, client.content.Info, content.InfoRequest(digest=DIGEST))
+    write(client, {"action": content.WRITE, "data": b"0"})
+    client.content.Abort(content.AbortRequest(ref="w1"))
+    tap.check(len(client.content.Status(content.StatusRequest()).statuses) == 0, "Content.Abort")
+    fails("Abort of no write", grpc.StatusCode.NOT_FOUND, client.content.Abort, content.AbortRequest(ref="w1"))
+
+
+def test_version(client):
+    got = client.version.Version(client.empty)
+    tap.check(got.version.startswith("bulkhead "), "Version", got)
+
+
+# --- Snapshot ---
+
+def test_snapshots(client, root, events):
+    mounts = client.snapshots.Prepare(snaps.PrepareRequest(key="s1")).mounts
+    tap.check(len(mounts) == 1 and mounts[0].source, "Snapshot.Prepare answers with mounts", mounts)
+    fails("a second of that key", grpc.StatusCode.ALREADY_EXISTS, client.snapshots.Prepare, snaps.PrepareRequest(key="s1"))
+    fails("of a parent that isn't there", grpc.StatusCode.NOT_FOUND, client.snapshots.Prepare,
+          snaps.PrepareRequest(key="s2", parent="none"), "none")
+    same = client.snapshots.Mounts(snaps.MountsRequest(key="s1")).mounts
+    tap.check(same == mounts, "Snapshot.Mounts", same)
+    bh.busybox_root(mounts[0].source)
+    info = client.snapshots.Stat(snaps.StatRequest(key="s1")).info
+    tap.check((info.name, info.kind, info.readonly) == ("s1", snaps.ACTIVE, False), "Snapshot.Stat", info)
+    used = client.snapshots.Usage(snaps.UsageRequest(key="s1"))
+    tap.check(used.size > 500000 and used.inodes > 100, "Snapshot.Usage", used)
+    client.snapshots.Commit(snaps.CommitRequest(key="s1", name="base"))
+    info = client.snapshots.Stat(snaps.StatRequest(key="base")).info
+    tap.check((info.kind, info.readonly) == (snaps.COMMITTED, True), "Snapshot.Commit", info)
+    fails("Commit of one that isn't there", grpc.StatusCode.NOT_FOUND, client.snapshots.Commit,
+          snaps.CommitRequest(key="s1", name="base2"), "s1")
+    client.snapshots.View(snaps.PrepareRequest(key="v1", parent="base"))
+    info = client.snapshots.Stat(snaps.StatRequest(key="v1")).info
+    tap.check((info.kind, info.readonly, info.parent) == (snaps.ACTIVE, True, "base"), "Snapshot.View", info)
+    names = sorted(i.name for part in client.snapshots.List(snaps.ListRequest()) for i in part.info)
+    tap.check(names == ["base", "v1"], "Snapshot.List", names)
+    for call, request in ((client.snapshots.Mounts, snaps.MountsRequest), (client.snapshots.Stat, snaps.StatRequest),
+                          (client.snapshots.Usage, snaps.UsageRequest), (client.snapshots.Remove, snaps.RemoveRequest)):
+        fails("%s of none" % request.__name__, grpc.StatusCode.NOT_FOUND, call, request(key="none"), "none")
+    fails("Remove of a parent", grpc.StatusCode.FAILED_PRECONDITION, client.snapshots.Remove,
+          snaps.RemoveRequest(key="base"))
+    run_in_snapshot(client, events)
+    for key in ("v1", "base"):
+        client.snapshots.Remove(snaps.RemoveRequest(key=key))
+    names = [i.name for part in client.snapshots.List(snaps.ListRequest()) for i in part.info]
+    tap.check(not names, "Snapshot.Remove", names)
+
+
+def run_in_snapshot(client, events):
+    """As that age's client runs something: the container names its snapshot, the task gets its mounts."""
+    one = container("t5", "rootfs", "/bin/sh", "-c", "echo x > /written")
+    one.rootfs = "root"
+    mounts = client.snapshots.Prepare(snaps.PrepareRequest(key="root", parent="base")).mounts
+    client.containers.Create(c.CreateContainerRequest(container=one))
+    pid = client.tasks.Create(x.CreateRequest(container_id="t5", rootfs=mounts)).pid
+    client.tasks.Start(x.StartRequest(container_id="t5"))
+    e = events.wait("EXIT", "t5", pid)
+    tap.check(e is not None and e.exit_status == 0, "a container runs in its snapshot", e)
+    client.tasks.Delete(x.DeleteRequest(container_id="t5"))
+    client.containers.Delete(c.DeleteContainerRequest(id="t5"))
+    used = client.snapshots.Usage(snaps.UsageRequest(key="root"))
+    tap.check(used.inodes >= 2, "which keeps what it wrote", used)
+    client.snapshots.Remove(snaps.RemoveRequest(key="root"))
+
+
 # --- Tasks ---
 
 def made(client, name, root, *args, terminal=False):
@@ -245,8 +378,8 @@ def test_processes(client, root, folder, events):
     tap.check(pids == sorted([first, pid]), "Processes has both", pids)
     os.write(to, b"to the end\n")
     tap.check(says(out, b"to the end\n")[0], "a process's stdin")
-    os.close(to)
     client.tasks.CloseStdin(x.CloseStdinRequest(container_id="t2", pid=pid))
+    os.close(to)
     e = events.wait("EXIT", "t2", pid)
     tap.check(e is not None and e.exit_status == 0, "CloseStdin by pid ends it", e)
     fails("CloseStdin of a pid that isn't the task's", grpc.StatusCode.NOT_FOUND, client.tasks.CloseStdin,
@@ -343,11 +476,12 @@ def truth(d):
 
 
 def main():
-    global grpc, c, c_grpc, x, x_grpc, types
+    global grpc, c, c_grpc, x, x_grpc, types, images, images_grpc, content, content_grpc, snaps, snaps_grpc, version_grpc
     bh.isolate()
     import grpc
-    c, c_grpc, x, x_grpc, types, _ = bh.stubs_of("containerd_seed/containers.proto", "containerd_seed/execution.proto",
-                                                 "containerd_seed/types.proto")
+    (c, c_grpc, x, x_grpc, types, _, images, images_grpc, content, content_grpc, snaps, snaps_grpc, _, version_grpc) = \
+        bh.stubs_of(*("containerd_seed/%s.proto" % n for n in
+                      ("containers", "execution", "types", "images", "content", "snapshot", "version")))
     with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
         d = bh.Daemon(folder, cni=False)
         root = os.path.join(folder, "root")
@@ -359,12 +493,16 @@ def main():
             client = Client(d)
             test_containers(client, root)
             test_update(client, root)
+            test_images(client)
+            test_content(client)
+            test_version(client)
             before = truth(d)
             events = Events(client)
             test_life(client, root, folder, events)
             first = test_processes(client, root, folder, events)
             test_whole(client, root, first, events)
             test_mounts(client, root, folder, events)
+            test_snapshots(client, root, events)
             events.call.cancel()
             test_crash(d, client, root)
             left = bh.wait_for(lambda: truth(d) == before)

@@ -84,6 +84,9 @@ struct grpc_method {
 	void (*answer)(struct grpc_call *c, const ProtobufCMessage *request);
 	const struct grpc_handler *handler;
 	const struct grpc_translator *translator; /* NULL: the row has the client's own types */
+	/* Requests are decoded as this, which is the same on the wire; NULL: as
+	 * the service's descriptor says. Replies are packed as what they are. */
+	const ProtobufCMessageDescriptor *input;
 	/* What an endpoint needs for a method that isn't one row; 0: full. */
 	enum link_access access;
 	bool local;   /* asks nobody, like what has an answer here: any endpoint may */
@@ -145,5 +148,7 @@ struct grpc_target {
 	const struct grpc_method *method;
 	const ProtobufCMethodDescriptor *types;
 };
+/* What a request is decoded as. */
+const ProtobufCMessageDescriptor *grpc_input(const struct grpc_target *target);
 int grpc_resolve(const struct grpc_server *server, const char *path, struct grpc_target *ret_target,
 		 struct fault *fault);

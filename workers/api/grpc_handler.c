@@ -39,7 +39,7 @@ static bool busy(const struct grpc_call *c) {
 }
 
 static int message(struct grpc_call *c, struct fault *fault) {
-	const ProtobufCMessageDescriptor *type = c->target.types->input;
+	const ProtobufCMessageDescriptor *type = grpc_input(&c->target);
 	struct arena arena;
 	arena_init(&arena, decoded_limit(c->frame.body.size));
 	ProtobufCMessage *m = msg_decode(type, &arena, c->frame.body.data, c->frame.body.size);

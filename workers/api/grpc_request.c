@@ -102,7 +102,7 @@ void request_data(struct grpc_call *c, const uint8_t *data, size_t size) {
 }
 
 static int decode(struct grpc_call *c, struct arena *arena, ProtobufCMessage **ret_request, struct fault *fault) {
-	const ProtobufCMessageDescriptor *type = c->target.types->input;
+	const ProtobufCMessageDescriptor *type = grpc_input(&c->target);
 	int r = frame_finish(&c->frame, fault);
 	if (r < 0)
 		return r;

@@ -20,6 +20,10 @@ static const struct grpc_method *find_method(const struct grpc_service *s, const
 	return NULL;
 }
 
+const ProtobufCMessageDescriptor *grpc_input(const struct grpc_target *target) {
+	return target->method->input ? target->method->input : target->types->input;
+}
+
 int grpc_resolve(const struct grpc_server *server, const char *path, struct grpc_target *ret_target,
 		 struct fault *fault) {
 	const char *slash = path[0] == '/' ? strchr(path + 1, '/') : NULL;

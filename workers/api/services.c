@@ -9,9 +9,13 @@
 #include "containerd/namespaces.pb-c.h"
 #include "containerd/snapshots.pb-c.h"
 #include "containerd/tasks.pb-c.h"
-#include "containerd_seed/containers.pb-c.h"
-#include "containerd_seed/execution.pb-c.h"
 #include "containerd/version.pb-c.h"
+#include "containerd_seed/containers.pb-c.h"
+#include "containerd_seed/content.pb-c.h"
+#include "containerd_seed/execution.pb-c.h"
+#include "containerd_seed/images.pb-c.h"
+#include "containerd_seed/snapshot.pb-c.h"
+#include "containerd_seed/version.pb-c.h"
 #include "health/health.pb-c.h"
 #include "msg/typed.h"
 #include "workers/api/containerd/containerd.h"
@@ -126,20 +130,6 @@ const struct grpc_service services[] = {
 	    .headers = ctd_headers,
 	},
 	{
-	    .group = GROUP_CONTAINERD_SEED,
-	    .name = "containerd.v1.Containers",
-	    .version = "v1",
-	    .api = &containerd__seed__containers__descriptor,
-	    .methods = ctd_seed_containers_methods,
-	},
-	{
-	    .group = GROUP_CONTAINERD_SEED,
-	    .name = "containerd.v1.services.execution.Tasks",
-	    .version = "v1",
-	    .api = &containerd__seed__execution__tasks__descriptor,
-	    .methods = ctd_seed_tasks_methods,
-	},
-	{
 	    .group = GROUP_CONTAINERD,
 	    .name = "containerd.services.version.v1.Version",
 	    .version = "v1",
@@ -162,6 +152,48 @@ const struct grpc_service services[] = {
 	    .api = &containerd__services__events__v1__events__descriptor,
 	    .methods = ctd_events_methods,
 	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD_SEED,
+	    .name = "containerd.v1.Containers",
+	    .version = "v1",
+	    .api = &containerd__seed__containers__descriptor,
+	    .methods = ctd_seed_containers_methods,
+	},
+	{
+	    .group = GROUP_CONTAINERD_SEED,
+	    .name = "containerd.v1.services.execution.Tasks",
+	    .version = "v1",
+	    .api = &containerd__seed__execution__tasks__descriptor,
+	    .methods = ctd_seed_tasks_methods,
+	},
+	{
+	    .group = GROUP_CONTAINERD_SEED,
+	    .name = "containerd.v1.Content",
+	    .version = "v1",
+	    .api = &containerd__seed__content__descriptor,
+	    .methods = ctd_seed_content_methods,
+	},
+	{
+	    .group = GROUP_CONTAINERD_SEED,
+	    .name = "containerd.v1.Images",
+	    .version = "v1",
+	    .api = &containerd__seed__images__descriptor,
+	    .methods = ctd_seed_images_methods,
+	},
+	{
+	    .group = GROUP_CONTAINERD_SEED,
+	    .name = "containerd.v1.Version",
+	    .version = "v1",
+	    .api = &containerd__seed__version__descriptor,
+	    .methods = ctd_seed_version_methods,
+	},
+	{
+	    .group = GROUP_CONTAINERD_SEED,
+	    .name = "containerd.v1.snapshot.Snapshot",
+	    .version = "v1",
+	    .api = &containerd__seed__snapshot__snapshot__descriptor,
+	    .methods = ctd_seed_snapshot_methods,
 	},
 	{
 	    .group = GROUP_ADMIN,

@@ -364,3 +364,20 @@ int ctd_next(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_m
 	t->more = t->cursor < l->n_objects;
 	return 0;
 }
+
+int ctd_part(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, size_t max,
+	     void ***ret_list, size_t *ret_n, struct fault *fault) {
+	void **list = arena_alloc(t->arena, max * sizeof(*list));
+	size_t n = 0;
+	if (!list)
+		return ctd_no_memory(fault);
+	do {
+		int r = ctd_next(t, internal, make, &list[n], fault);
+		if (r < 0)
+			return r;
+		n += list[n] != NULL;
+	} while (t->more && n < max);
+	*ret_list = list;
+	*ret_n = n;
+	return 0;
+}

@@ -103,6 +103,9 @@ void *ctd_one(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_
  * arena; make returns NULL when out of memory. */
 int ctd_wanted(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, void ***ret_list,
 	       size_t *ret_n, struct fault *fault);
+/* The next of them, at most max, for lists that come in parts; none after the last. */
+int ctd_part(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, size_t max,
+	     void ***ret_list, size_t *ret_n, struct fault *fault);
 /* The next of them, one a call, for lists that are streams; NULL after the last. */
 int ctd_next(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, void **ret_one,
 	     struct fault *fault);

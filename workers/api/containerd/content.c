@@ -51,18 +51,11 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	C(ListContentResponse) *a = CTD_NEW(t->arena, C(ListContentResponse), C_INIT(LIST_CONTENT_RESPONSE));
-	void **part = arena_alloc(t->arena, LIST_PART * sizeof(*part));
-	if (!a || !part)
+	if (!a)
 		return ctd_no_memory(fault);
-	do {
-		int r = ctd_next(t, internal, make, &part[a->n_info], fault);
-		if (r < 0)
-			return r;
-		a->n_info += part[a->n_info] != NULL;
-	} while (t->more && a->n_info < LIST_PART);
-	a->info = (C(Info) **)part;
-	*ret_reply = a->n_info > 0 ? &a->base : NULL;
-	return 0;
+	int r = ctd_part(t, internal, make, LIST_PART, (void ***)&a->info, &a->n_info, fault);
+	*ret_reply = r == 0 && a->n_info ? &a->base : NULL;
+	return r;
 }
 
 static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,

@@ -185,18 +185,11 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	S(ListSnapshotsResponse) *a = CTD_NEW(t->arena, S(ListSnapshotsResponse), S_INIT(LIST_SNAPSHOTS_RESPONSE));
-	if (!a || !(a->info = arena_alloc(t->arena, LIST_PART * sizeof(*a->info))))
+	if (!a)
 		return ctd_no_memory(fault);
-	do {
-		void *one;
-		int r = ctd_next(t, internal, make, &one, fault);
-		if (r < 0)
-			return r;
-		if (one)
-			a->info[a->n_info++] = one;
-	} while (t->more && a->n_info < LIST_PART);
-	*ret_reply = a->n_info ? &a->base : NULL;
-	return 0;
+	int r = ctd_part(t, internal, make, LIST_PART, (void ***)&a->info, &a->n_info, fault);
+	*ret_reply = r == 0 && a->n_info ? &a->base : NULL;
+	return r;
 }
 
 /* --- Cleanup ---------------------------------------------------------------- */

@@ -13,3 +13,26 @@ Grpc__Mount **ctd_seed_mounts(struct grpc_translation *t, Containerd__Seed__Type
 	}
 	return to;
 }
+
+Bulkhead__Descriptor *ctd_seed_descriptor(struct grpc_translation *t, const Containerd__Seed__Types__Descriptor *from) {
+	Bulkhead__Descriptor *to = from ? CTD_NEW(t->arena, Bulkhead__Descriptor, BULKHEAD__DESCRIPTOR__INIT) : NULL;
+	if (to) {
+		to->media_type = from->media_type;
+		to->digest = from->digest;
+		to->size = from->size > 0 ? (uint64_t)from->size : 0;
+	}
+	return to;
+}
+
+Containerd__Seed__Types__Descriptor *ctd_seed_descriptor_back(struct grpc_translation *t,
+							      const Bulkhead__Descriptor *from) {
+	Containerd__Seed__Types__Descriptor *to =
+	    from ? CTD_NEW(t->arena, Containerd__Seed__Types__Descriptor, CONTAINERD__SEED__TYPES__DESCRIPTOR__INIT)
+		 : NULL;
+	if (to) {
+		to->media_type = from->media_type;
+		to->digest = from->digest;
+		to->size = (int64_t)from->size;
+	}
+	return to;
+}

@@ -17,11 +17,17 @@
 
 #include "containerd_seed/types.pb-c.h"
 
-extern const struct grpc_method ctd_seed_containers_methods[], ctd_seed_tasks_methods[];
+extern const struct grpc_method ctd_seed_containers_methods[], ctd_seed_tasks_methods[], ctd_seed_images_methods[],
+    ctd_seed_content_methods[], ctd_seed_snapshot_methods[], ctd_seed_version_methods[];
 
 /* --- between the files of this folder (common.c) --- */
 
 #define CTD_SEED_SNAPSHOTTER ((char *)"overlayfs")
 
 /* Request parts; NULL when out of memory. */
+Bulkhead__Descriptor *ctd_seed_descriptor(struct grpc_translation *t, const Containerd__Seed__Types__Descriptor *from);
 Grpc__Mount **ctd_seed_mounts(struct grpc_translation *t, Containerd__Seed__Types__Mount *const *from, size_t n);
+
+/* Reply parts; NULL where there was nothing, or when out of memory. */
+Containerd__Seed__Types__Descriptor *ctd_seed_descriptor_back(struct grpc_translation *t,
+							      const Bulkhead__Descriptor *from);

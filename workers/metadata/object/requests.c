@@ -179,6 +179,10 @@ void object_update(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		msg_fail(r, &fault);
 		return;
 	}
+	if (q->make && !object_look(m, &r->arena, q->object->id)) {
+		object_create(m, r, &q->object->base);
+		return;
+	}
 	struct object *x = find_to_change(m, r, q->object->id, false);
 	if (!x)
 		return;

@@ -1,0 +1,94 @@
+/* containerd.v1.Images. Put makes a name or moves it. */
+#include "workers/api/containerd_seed/ctd_seed.h"
+
+#include "containerd_seed/images.pb-c.h"
+
+#include <string.h>
+
+#define S(name) Containerd__Seed__##name
+#define S_INIT(name) CONTAINERD__SEED__##name##__INIT
+#define KIND BULKHEAD__OBJECT_KIND__OBJECT_IMAGE
+#define LABELS "io.containerd.image/labels" /* under which the one string is kept */
+
+static char *labels_back(const Bulkhead__Object *o) {
+	for (size_t i = 0; i < o->n_labels; i++)
+		if (strcmp(o->labels[i]->key, LABELS) == 0)
+			return o->labels[i]->value;
+	return (char *)"";
+}
+
+static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
+	S(Image) *i = CTD_NEW(t->arena, S(Image), S_INIT(IMAGE));
+	if (!i || !(i->target = ctd_seed_descriptor_back(t, o->image->target)))
+		return NULL;
+	i->name = o->id->key;
+	i->labels = labels_back(o);
+	return i;
+}
+
+CTD_REPLY_ONE(get_reply, S(GetResponse), S_INIT(GET_RESPONSE), image, make)
+
+static int get(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+	       struct fault *fault) {
+	return ctd_get(t, KIND, ((const S(GetRequest) *)request)->name, ret_internal, fault);
+}
+
+static int list(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	return ctd_list(t, KIND, NULL, 0, ret_internal, fault);
+}
+
+static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+		      struct fault *fault) {
+	S(ListResponse) *a = CTD_NEW(t->arena, S(ListResponse), S_INIT(LIST_RESPONSE));
+	if (!a)
+		return ctd_no_memory(fault);
+	*ret_reply = &a->base;
+	return ctd_wanted(t, internal, make, (void ***)&a->images, &a->n_images, fault);
+}
+
+/* -1: out of memory. */
+static int labels(struct grpc_translation *t, char *text, Bulkhead__Object *o) {
+	if (!*text)
+		return 0;
+	Bulkhead__Object__LabelsEntry *l =
+	    CTD_NEW(t->arena, Bulkhead__Object__LabelsEntry, BULKHEAD__OBJECT__LABELS_ENTRY__INIT);
+	if (!l || !(o->labels = arena_alloc(t->arena, sizeof(*o->labels))))
+		return -1;
+	l->key = (char *)LABELS;
+	l->value = text;
+	o->labels[o->n_labels++] = l;
+	return 0;
+}
+
+static int put(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+	       struct fault *fault) {
+	const S(Image) *i = ((const S(PutRequest) *)request)->image;
+	Bulkhead__Object *o = ctd_object(t, KIND, i ? i->name : "");
+	if (!o || !(o->image = CTD_NEW(t->arena, Bulkhead__ImageBody, BULKHEAD__IMAGE_BODY__INIT)))
+		return ctd_no_memory(fault);
+	o->body_case = BULKHEAD__OBJECT__BODY_IMAGE;
+	if (i &&
+	    (labels(t, i->labels, o) < 0 || (i->target && !(o->image->target = ctd_seed_descriptor(t, i->target)))))
+		return ctd_no_memory(fault);
+	int r = ctd_update(t, o, NULL, ret_internal, fault);
+	if (r == 0)
+		((Bulkhead__ObjectUpdateRequest *)*ret_internal)->make = true;
+	return r;
+}
+
+static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	return ctd_delete(t, KIND, ((const S(DeleteRequest) *)request)->name, false, "", ret_internal, fault);
+}
+
+static const struct grpc_translator on_get = { get, get_reply }, on_list = { list, list_reply },
+				    on_put = { put, ctd_empty }, on_delete = { drop, ctd_empty };
+
+const struct grpc_method ctd_seed_images_methods[] = {
+	{ .name = "Get", .number = MSG_object_get, .translator = &on_get },
+	{ .name = "List", .number = MSG_object_list, .translator = &on_list },
+	{ .name = "Put", .number = MSG_object_update, .translator = &on_put, .changes = true },
+	{ .name = "Delete", .number = MSG_object_delete, .translator = &on_delete, .changes = true },
+	{ 0 },
+};
