@@ -7,6 +7,8 @@
 #include "containerd/introspection.pb-c.h"
 #include "containerd/leases.pb-c.h"
 #include "containerd/namespaces.pb-c.h"
+#include "containerd/streaming.pb-c.h"
+#include "containerd/transfer.pb-c.h"
 #include "containerd/snapshots.pb-c.h"
 #include "containerd/tasks.pb-c.h"
 #include "containerd/version.pb-c.h"
@@ -88,6 +90,22 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &containerd__services__content__v1__content__descriptor,
 	    .methods = ctd_content_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.transfer.v1.Transfer",
+	    .version = "v1",
+	    .api = &containerd__services__transfer__v1__transfer__descriptor,
+	    .methods = ctd_transfer_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.streaming.v1.Streaming",
+	    .version = "v1",
+	    .api = &containerd__services__streaming__v1__streaming__descriptor,
+	    .methods = ctd_streaming_methods,
 	    .headers = ctd_headers,
 	},
 	{

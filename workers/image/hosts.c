@@ -36,6 +36,14 @@ static void host_deinit(struct host *h) {
 	*h = (struct host){ 0 };
 }
 
+void hosts_plain(struct hosts *h) {
+	for (size_t i = 0; i < h->n; i++) {
+		char *base = h->list[i].base;
+		if (!h->list[i].mirror && strncmp(base, "https://", 8) == 0)
+			memmove(base + 4, base + 5, strlen(base + 5) + 1);
+	}
+}
+
 void hosts_deinit(struct hosts *h) {
 	for (size_t i = 0; i < h->n; i++)
 		host_deinit(&h->list[i]);

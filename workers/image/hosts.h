@@ -45,6 +45,8 @@ int hosts_load(const char *certs_dir, const char *registry, struct hosts *ret_ho
 /* The same from text; dir is what relative paths start from. For tests too. */
 int hosts_parse(const char *text, size_t size, const char *dir, const char *registry, struct hosts *ret_hosts,
 		struct fault *fault);
+/* The registry itself is asked without TLS; its mirrors are the administrator's. */
+void hosts_plain(struct hosts *h);
 void hosts_deinit(struct hosts *h);
 #define CLEANUP_HOSTS CLEANUP(hosts_deinit)
 

@@ -46,6 +46,7 @@ struct resolve {
 	Bulkhead__ImageResolveReply reply;
 	struct manifest manifest;
 	bool complete; /* but for the puts */
+	bool local;    /* no registry is asked */
 };
 
 struct resolve *resolve_of(struct list *node) {
@@ -93,6 +94,8 @@ static void finish_when_safe(struct resolve *r) {
 	if (!r->complete || !list_empty(&r->puts))
 		return;
 	struct msg_request *request = r->request;
+	if (r->local)
+		session_release(r->session);
 	image_resolve_reply(request, &r->reply, NULL, 0);
 	resolve_free(r);
 }
@@ -292,6 +295,11 @@ static void config_done(void *ctx, struct transfer_response *response, const str
 
 static void ask(struct resolve *r, const char *name, bool config) {
 	struct fault fault;
+	if (r->local) {
+		fault_set(&fault, FAULT_NOT_FOUND, "its document %s isn't here", name);
+		fail(r, &fault);
+		return;
+	}
 	if (query_start(
 		&(struct query_request){
 		    .session = r->session,
@@ -347,13 +355,20 @@ static void head_done(void *ctx, struct transfer_response *response, const struc
 	fail(r, &own);
 }
 
-static int begin(struct resolve *r, struct fault *fault) {
+static int begin(struct resolve *r, const Bulkhead__Descriptor *local, struct fault *fault) {
 	const struct reference *ref = &r->session->reference;
 	r->reply.repository = arena_printf(&r->arena, "%s/%s", ref->host, ref->path);
 	r->reply.name = ref->tag[0] ? arena_printf(&r->arena, "%s/%s:%s", ref->host, ref->path, ref->tag)
 				    : arena_strdup(&r->arena, "");
 	if (!r->reply.repository || !r->reply.name)
 		return no_memory(fault);
+	if (local && !digest_valid(local->digest))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.100s\" is no sha256 digest", local->digest);
+	if (local) {
+		r->local = true;
+		get(r, local, false);
+		return 0;
+	}
 	if (ref->digest[0]) {
 		Bulkhead__Descriptor *d = new_descriptor(r, "", ref->digest, UINT64_MAX);
 		if (!d)
@@ -401,6 +416,6 @@ void resolve_start(struct image_worker *w, struct msg_request *request, const Bu
 					    : platform_host();
 	request->cancelled = cancelled;
 	request->cancelled_ctx = r;
-	if (begin(r, &fault) < 0)
+	if (begin(r, m->local, &fault) < 0)
 		fail(r, &fault);
 }

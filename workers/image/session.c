@@ -38,6 +38,8 @@ int session_new(struct image_worker *w, const Bulkhead__ImageResolveRequest *req
 	int r = reference_parse(request->reference, &s->reference, fault);
 	if (r == 0)
 		r = hosts_load(w->config->certs_dir, s->reference.host, &s->hosts, fault);
+	if (r == 0 && request->plain_http)
+		hosts_plain(&s->hosts);
 	if (r == 0)
 		r = credentials_init(&s->credentials, request->credentials, fault);
 	if (r < 0) {

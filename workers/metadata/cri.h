@@ -102,3 +102,4 @@ CRI_HANDLER(ctask_pids);
 CRI_HANDLER(ctask_update);
 /* pull_request.c */
 CRI_HANDLER(admin_pull);
+CRI_HANDLER(image_pull);

@@ -12,6 +12,7 @@
 #include "workers/metadata/gc.h"
 #include "workers/metadata/info.h"
 #include "workers/metadata/lifecycle.h"
+#include "workers/metadata/object/collect.h"
 #include "workers/metadata/parts.h"
 #include "workers/metadata/pull.h"
 #include "workers/metadata/view.h"
@@ -195,6 +196,11 @@ static void remove_layers(struct op *op) {
 	gc_layers(op->m, collected, op);
 }
 
+/* What clients have added to it: labels of its blobs. */
+static void remove_objects(struct op *op) {
+	collect(op->m, collected, op);
+}
+
 static void remove_blobs(struct op *op) {
 	struct image_op *io = image_op_of(op);
 	const Bulkhead__ImageRecord *r = io->record;
@@ -212,6 +218,7 @@ static void remove_blobs(struct op *op) {
 static const struct op_step remove_steps[] = {
 	{ .name = "delete the record", .run = remove_record },
 	{ .name = "remove its layers", .run = remove_layers },
+	{ .name = "remove what was added to it", .run = remove_objects },
 	{ .name = "remove its blobs", .run = remove_blobs },
 	{ .name = NULL },
 };
@@ -233,6 +240,23 @@ static const struct op_class remove_class = {
 	.free = remove_free,
 };
 
+/* Not started. NULL: out of memory. */
+static struct image_op *remove_new(struct metadata *m, struct msg_request *r, struct image *i) {
+	struct image_op *io = calloc(1, sizeof(*io));
+	if (!io)
+		return NULL;
+	arena_init(&io->arena, 0);
+	io->image = i;
+	io->record = message_copy(&io->arena, &i->record->base);
+	if (!io->record) {
+		arena_deinit(&io->arena);
+		free(io);
+		return NULL;
+	}
+	op_init(&io->op, &remove_class, m, NULL, i->record->id, r);
+	return io;
+}
+
 void cri_remove_image(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Runtime__V1__RemoveImageRequest *q = (const Runtime__V1__RemoveImageRequest *)request;
 	if (metadata_gate(m, r, request, cri_remove_image))
@@ -246,23 +270,22 @@ void cri_remove_image(struct metadata *m, struct msg_request *r, const ProtobufC
 		remove_answer(NULL, r);
 		return;
 	}
-	struct image_op *io = calloc(1, sizeof(*io));
+	struct image_op *io = remove_new(m, r, i);
 	if (!io) {
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "remove image: out of memory");
 		return;
 	}
-	arena_init(&io->arena, 0);
-	io->image = i;
-	io->record = message_copy(&io->arena, &i->record->base);
-	if (!io->record) {
-		arena_deinit(&io->arena);
-		free(io);
-		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "remove image: out of memory");
-		return;
-	}
-	op_init(&io->op, &remove_class, m, NULL, i->record->id, r);
 	op_join(&io->op, r);
 	op_start(&io->op);
+}
+
+bool image_remove(struct metadata *m, struct msg_request *r, struct image *i, struct op_after *after) {
+	struct image_op *io = remove_new(m, r, i);
+	if (!io)
+		return false;
+	op_wait(&io->op, after);
+	op_start(&io->op);
+	return true;
 }
 
 /* --- file system ------------------------------------------------------------ */

@@ -279,6 +279,9 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	m->objects.store = m->bus.store = m->store;
 	m->objects.bus = &m->bus;
 	load(m);
+	/* The CRI's, which has no client to make it. */
+	if (object_namespace(&m->objects, NAMESPACE_CRI) < 0)
+		log_event(LOG_WARN, "the namespace \"" NAMESPACE_CRI "\" isn't there", NULL);
 	collect_later(m);
 	events_begin(&m->events, m->store);
 	notice_boot(m);
@@ -379,6 +382,7 @@ ROW(ingest_commit)
 ROW(ingest_list)
 ROW(ingest_abort)
 ROW(admin_pull)
+ROW(image_pull)
 ROW(admin_inspect)
 ROW(cri_exec)
 ROW(cri_attach)
@@ -466,6 +470,7 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(ingest_list),
 	HANDLER(ingest_abort),
 	HANDLER(admin_pull),
+	HANDLER(image_pull),
 	HANDLER(admin_inspect),
 	HANDLER(cri_exec),
 	HANDLER(cri_attach),

@@ -139,6 +139,11 @@ static void pull_resolve(struct op *op) {
 	q.pull_id = p->id;
 	q.reference = p->name;
 	q.credentials = &p->credentials;
+	q.local = p->local;
+	if (p->into) {
+		q.plain_http = p->into->plain_http;
+		q.platform = p->into->platform;
+	}
 	struct msg_context c = op_context(op, 0);
 	image_resolve_send(op->m->image, &c, &q, NULL, 0, resolve_done, op);
 }
@@ -287,7 +292,7 @@ static int add_name(struct arena *a, char ***list, size_t *n, const char *name) 
 static int make_record(struct pull *p, Bulkhead__ImageRecord *r) {
 	const Bulkhead__ImageResolveReply *a = p->resolved;
 	struct arena *arena = &p->resolved_arena;
-	struct map_node *n = map_find(&p->op.m->model.image_ids, a->config->digest);
+	struct map_node *n = p->objects ? NULL : map_find(&p->op.m->model.image_ids, a->config->digest);
 	/* Names that the same image has already stay. */
 	if (n)
 		*r = *container_of(n, struct image, by_id)->record;
@@ -308,7 +313,8 @@ static int make_record(struct pull *p, Bulkhead__ImageRecord *r) {
 		r->layers[i] = p->layers[i].chain_id;
 	}
 	int e = p->ref.digest[0] ? 0 : add_name(arena, &r->names, &r->n_names, p->name);
-	return e < 0 ? e : add_name(arena, &r->digests, &r->n_digests, digest);
+	/* No registry has said that it has it. */
+	return e < 0 || (p->local && !p->ref.digest[0]) ? e : add_name(arena, &r->digests, &r->n_digests, digest);
 }
 
 /* Pulled before, and nothing has changed since. */
@@ -322,8 +328,41 @@ static bool known(struct pull *p) {
 	       strcmp(i->record->target->digest, p->resolved->target->digest) == 0;
 }
 
+static int layers_save(struct pull *p, const Bulkhead__ImageRecord *r) {
+	int e = 0;
+	for (size_t k = 0; e == 0 && k < r->n_layers; k++)
+		e = layer_save(p->op.m, model_find_layer(&p->op.m->model, r->layers[k]));
+	return e;
+}
+
+/* For a namespace, which has objects where the CRI has one record. */
+static void objects_record(struct op *op) {
+	struct pull *p = pull_of(op);
+	Bulkhead__ImageRecord r = BULKHEAD__IMAGE_RECORD__INIT;
+	int e = make_record(p, &r);
+	if (e == 0)
+		e = layers_save(p, &r);
+	if (e == 0)
+		e = pull_keep_objects(p, &r);
+	if (e < 0)
+		op_fail_store(op, e);
+	else
+		op_commit(op, STORE_IMAGES);
+}
+
 static void pull_record(struct op *op) {
 	struct pull *p = pull_of(op);
+	if (p->objects) {
+		objects_record(op);
+		return;
+	}
+	struct object *plain =
+	    object_find(&op->m->objects, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, NAMESPACE_CRI, p->name);
+	/* A client's, which the CRI couldn't run: the name is of something else now. */
+	if (plain && !p->local && object_drop(&op->m->objects, plain) < 0) {
+		op_fail_store(op, -ENOMEM);
+		return;
+	}
 	if (known(p)) {
 		op_next(op);
 		return;
@@ -341,8 +380,8 @@ static void pull_record(struct op *op) {
 	e = image_save(op->m, i);
 	for (size_t k = 0; e == 0 && k < n_robbed; k++)
 		e = image_save(op->m, robbed[k]);
-	for (size_t k = 0; e == 0 && k < i->record->n_layers; k++)
-		e = layer_save(op->m, model_find_layer(&op->m->model, i->record->layers[k]));
+	if (e == 0)
+		e = layers_save(p, i->record);
 	if (e < 0) {
 		op_fail_store(op, e);
 		return;

@@ -10,6 +10,13 @@
 
 struct pull;
 
+/* The same without a registry: name becomes that of the image target, made from
+ * what the content store has. Runs after when it has ended, however; r gives
+ * the context, and isn't answered. */
+struct op_after;
+void pull_local(struct metadata *m, struct msg_request *r, const char *name, const Bulkhead__Descriptor *target,
+		struct op_after *after);
+
 /* For the layer jobs. */
 struct metadata *pull_metadata(struct pull *p);
 struct msg_context pull_context(struct pull *p);

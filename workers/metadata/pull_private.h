@@ -22,6 +22,9 @@ struct pull {
 	struct reference ref;
 	char name[REFERENCE_MAX];
 	Bulkhead__Credentials credentials;
+	Bulkhead__Descriptor *local;		/* NULL: from a registry */
+	const Bulkhead__ImagePullRequest *into; /* NULL: the CRI asks */
+	bool objects;				/* for a namespace that isn't the CRI's: into says which */
 
 	unsigned attempts;
 	uint64_t losses; /* metadata.losses when this attempt began */
@@ -43,5 +46,7 @@ struct watcher {
 extern const struct op_step pull_steps[];
 
 struct pull *pull_of(struct op *op);
+/* The namespace has what the record says. A negative errno of object_add. */
+int pull_keep_objects(struct pull *p, const Bulkhead__ImageRecord *r) NODISCARD;
 /* Ends the session with the image worker. */
 void pull_session_end(struct pull *p);

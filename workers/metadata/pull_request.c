@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "workers/metadata/cri.h"
+#include "workers/metadata/object/image_object.h"
 #include "workers/metadata/view.h"
 
 #include <stdio.h>
@@ -36,7 +37,7 @@ static void events_tell(struct pull *p) {
 	arena_init(&a, 0);
 	event_fill(p, &a, &e);
 	list_for_each (n, &p->watchers)
-		admin_pull_reply_part(list_entry(n, struct watcher, node)->r, &e);
+		msg_reply(list_entry(n, struct watcher, node)->r, &e.base, NULL, 0, true);
 	arena_deinit(&a);
 }
 
@@ -87,7 +88,7 @@ static void pull_answer(struct op *op, struct msg_request *r) {
 	arena_init(&arena, 0);
 	event_fill(p, &arena, &e);
 	e.image_ref = id;
-	admin_pull_reply(r, &e, NULL, 0);
+	msg_reply(r, &e.base, NULL, 0, false);
 	arena_deinit(&arena);
 }
 
@@ -109,7 +110,7 @@ static const struct op_class pull_class = {
 };
 
 static void watch(struct pull *p, struct msg_request *r) {
-	if (r->row->number != MSG_admin_pull)
+	if (!r->row->stream)
 		return;
 	struct watcher *w = arena_zalloc(&r->arena, sizeof(*w));
 	if (!w)
@@ -142,19 +143,14 @@ static struct pull *pull_new(struct metadata *m, const struct reference *ref, co
 	return p;
 }
 
-static void pull_request(struct metadata *m, struct msg_request *r, const char *reference,
-			 const Bulkhead__Credentials *c) {
-	struct reference ref;
-	struct fault fault;
-	char name[REFERENCE_MAX];
-	if (reference_parse(reference, &ref, &fault) < 0) {
-		fault_prefix(&fault, 0, "pull image");
-		msg_fail(r, &fault);
-		return;
-	}
-	reference_format(&ref, name, sizeof(name));
-	char *key = arena_printf(&r->arena, "%s\x1f%s\x1f%s\x1f%s\x1f%s\x1f%s\x1f%s", name, c->username, c->password,
-				 c->identity_token, c->registry_token, c->server_address, c->auth);
+/* In k8s.io, under the registry's name for it, it is an image of the CRI. */
+static bool for_cri(const Bulkhead__ImagePullRequest *q, const char *name) {
+	return image_object_is_cri(q->image->id) && strcmp(name, q->image->id->key) == 0;
+}
+
+/* Joins the pull with this key, or begins one; into NULL: the CRI asks. */
+static void pull_join(struct metadata *m, struct msg_request *r, const struct reference *ref, const char *name,
+		      const Bulkhead__Credentials *c, const char *key, const Bulkhead__ImagePullRequest *into) {
 	list_for_each (n, &m->pulls) {
 		struct pull *p = list_entry(n, struct pull, node);
 		if (key && strcmp(p->key, key) == 0) {
@@ -163,13 +159,85 @@ static void pull_request(struct metadata *m, struct msg_request *r, const char *
 			return;
 		}
 	}
-	struct pull *p = key ? pull_new(m, &ref, name, c, key, r) : NULL;
+	struct pull *p = key ? pull_new(m, ref, name, c, key, r) : NULL;
 	if (!p) {
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "pull image \"%s\": out of memory", name);
 		return;
 	}
+	p->into = into ? message_copy(&p->arena, &into->base) : NULL;
+	p->objects = p->into && !for_cri(into, name);
 	op_join(&p->op, r);
 	watch(p, r);
+	op_start(&p->op);
+}
+
+static char *pull_key(struct arena *a, const char *name, const Bulkhead__Credentials *c) {
+	return arena_printf(a, "%s\x1f%s\x1f%s\x1f%s\x1f%s\x1f%s\x1f%s", name, c->username, c->password,
+			    c->identity_token, c->registry_token, c->server_address, c->auth);
+}
+
+/* False: the request has been failed. */
+static bool pull_parse(struct msg_request *r, const char *reference, struct reference *ret_ref,
+		       char ret_name[REFERENCE_MAX]) {
+	struct fault fault;
+	if (reference_parse(reference, ret_ref, &fault) < 0) {
+		fault_prefix(&fault, 0, "pull image");
+		msg_fail(r, &fault);
+		return false;
+	}
+	reference_format(ret_ref, ret_name, REFERENCE_MAX);
+	return true;
+}
+
+static void pull_request(struct metadata *m, struct msg_request *r, const char *reference,
+			 const Bulkhead__Credentials *c) {
+	struct reference ref;
+	char name[REFERENCE_MAX];
+	if (pull_parse(r, reference, &ref, name))
+		pull_join(m, r, &ref, name, c, pull_key(&r->arena, name, c), NULL);
+}
+
+void image_pull(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__ImagePullRequest *q = (const Bulkhead__ImagePullRequest *)request;
+	Bulkhead__Credentials nobody = BULKHEAD__CREDENTIALS__INIT;
+	const Bulkhead__Credentials *c = q->credentials ? q->credentials : &nobody;
+	struct reference ref;
+	struct fault fault;
+	char name[REFERENCE_MAX];
+	if (!q->image || object_key_check(q->image->id, &fault) < 0) {
+		if (!q->image)
+			fault_set(&fault, FAULT_INVALID_ARGUMENT,
+				  "pull: it doesn't say what the image is to be called");
+		msg_fail(r, &fault);
+		return;
+	}
+	if (!pull_parse(r, q->reference, &ref, name))
+		return;
+	/* Two clients that want different labels are two pulls. */
+	char *key = pull_key(&r->arena, name, c);
+	key = key ? arena_printf(&r->arena, "%s\x1f%llu", key, (unsigned long long)r->context.request) : NULL;
+	pull_join(m, r, &ref, name, c, key, q);
+}
+
+void pull_local(struct metadata *m, struct msg_request *r, const char *name, const Bulkhead__Descriptor *target,
+		struct op_after *after) {
+	Bulkhead__Credentials nobody = BULKHEAD__CREDENTIALS__INIT;
+	struct reference ref;
+	struct fault fault;
+	char full[REFERENCE_MAX];
+	/* No key of a request from outside looks like this. */
+	char *key = arena_printf(&r->arena, "\x1f%s\x1f%s", name, target->digest);
+	struct pull *p = NULL;
+	if (key && reference_parse(name, &ref, &fault) == 0) {
+		reference_format(&ref, full, sizeof(full));
+		p = pull_new(m, &ref, full, &nobody, key, r);
+	}
+	if (!p) {
+		after->fn(after->ctx);
+		return;
+	}
+	p->local = message_copy(&p->arena, &target->base);
+	op_wait(&p->op, after);
 	op_start(&p->op);
 }
 

@@ -23,7 +23,8 @@
 
 extern const struct grpc_method ctd_containers_methods[], ctd_namespaces_methods[], ctd_leases_methods[],
     ctd_snapshots_methods[], ctd_images_methods[], ctd_tasks_methods[], ctd_events_methods[],
-    ctd_introspection_methods[], ctd_version_methods[], ctd_content_methods[];
+    ctd_introspection_methods[], ctd_version_methods[], ctd_content_methods[], ctd_transfer_methods[],
+    ctd_streaming_methods[];
 
 /* The header fields that the calls read. */
 extern const char *const ctd_headers[];

@@ -221,11 +221,16 @@ static void sweep_free(struct sweep *s) {
 	free(s);
 }
 
+static void sweep_layers(void *ctx) {
+	struct sweep *s = ctx;
+	gc_layers(s->m, s->fn, s->ctx);
+	sweep_free(s);
+}
+
 /* Should it not be committed: the next start compares blobs and records. */
 static void sweep_committed(void *ctx, int result) {
 	struct sweep *s = ctx;
-	gc_blobs(s->m, s->digests, result < 0 ? 0 : s->n_digests, s->fn, s->ctx);
-	sweep_free(s);
+	gc_blobs(s->m, s->digests, result < 0 ? 0 : s->n_digests, sweep_layers, s);
 }
 
 static void sweep_end(struct sweep *s) {
@@ -273,6 +278,13 @@ static void sweep_ingests(struct metadata *m) {
 	}
 }
 
+/* Its layer isn't kept for a next pull: nobody wants it. */
+static void layer_let_go(struct metadata *m, const Bulkhead__SnapshotBody *b) {
+	struct layer *l = model_find_layer(&m->model, b->disk);
+	if (l)
+		l->lease_until = 0;
+}
+
 /* Those that others are made on go after them: the list is by age. */
 static void sweep_snapshots(struct metadata *m) {
 	bool again = true;
@@ -283,6 +295,7 @@ static void sweep_snapshots(struct metadata *m) {
 			struct fault fault;
 			if (x->marked || x->op || snapshot_may_delete(m, x, &fault) < 0)
 				continue;
+			layer_let_go(m, x->record->snapshot);
 			if (snapshot_drop(m, x) < 0) {
 				log_event(LOG_WARN, "garbage not removed", "object", x->record->id->key, NULL);
 				x->marked = true;

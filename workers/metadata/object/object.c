@@ -120,7 +120,7 @@ static void tell(struct objects *o, const char *what, const Bulkhead__Object *re
 	bus_tell_committed(o->bus, object_base(record), &e);
 }
 
-static int namespace_ensure(struct objects *o, const char *namespace) {
+int object_namespace(struct objects *o, const char *namespace) {
 	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
 	Bulkhead__Object record = BULKHEAD__OBJECT__INIT;
 	struct object *x;
@@ -137,7 +137,7 @@ int object_add(struct objects *o, const Bulkhead__Object *record, struct object 
 	struct object *x = NULL;
 	stamped.created_at = stamped.updated_at = clock_real();
 	stamped.held_by = (char *)"";
-	int r = *record->id->namespace_ ? namespace_ensure(o, record->id->namespace_) : 0;
+	int r = *record->id->namespace_ ? object_namespace(o, record->id->namespace_) : 0;
 	if (r == 0)
 		r = object_hold(o, record->held_by, record->id);
 	if (r == 0)

@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "internal/object.pb-c.h"
+#include "internal/record.pb-c.h"
 #include "workers/metadata/store/store.h"
 
 #define OBJECT_KINDS 9
@@ -82,6 +83,8 @@ struct object *object_find(const struct objects *o, Bulkhead__ObjectKind kind, c
  * holds it from now on. -EEXIST, -ENOLCK (there is no such lease), -EFBIG,
  * -ENOMEM: nothing has changed. */
 int object_add(struct objects *o, const Bulkhead__Object *record, struct object **ret_object) NODISCARD;
+/* It is there from now on. */
+int object_namespace(struct objects *o, const char *namespace) NODISCARD;
 /* record may point into the one that it replaces; its id is the object's. */
 int object_replace(struct objects *o, struct object *x, const Bulkhead__Object *record) NODISCARD;
 /* The object is freed. */
@@ -144,5 +147,11 @@ struct object_view {
 	/* An array of n in the arena. */
 	size_t (*list)(struct metadata *m, struct arena *a, Bulkhead__Object ***ret_list);
 };
+/* A blob of the image as content, with the labels that containerd would give it;
+ * in the arena, and pointing into the record. */
+Bulkhead__Object *view_content(struct arena *a, const Bulkhead__ImageRecord *r, const char *namespace,
+			       const Bulkhead__Descriptor *d);
+/* The image that shows under the key; NULL: none. */
+struct image *view_image_named(struct metadata *m, const char *key);
 /* NULL: the kind has none. */
 const struct object_view *object_view(Bulkhead__ObjectKind kind);

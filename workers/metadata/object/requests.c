@@ -8,8 +8,9 @@
 #include "workers/metadata/cri.h"
 
 #include "workers/metadata/object/collect.h"
-#include "workers/metadata/object/snapshot.h"
+#include "workers/metadata/object/image_object.h"
 #include "workers/metadata/object/object.h"
+#include "workers/metadata/object/snapshot.h"
 
 #include <errno.h>
 #include <string.h>
@@ -162,6 +163,10 @@ void object_create(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		return;
 	}
 	new.made_by = r->context.request;
+	if (image_object_is_cri(new.id)) {
+		image_object_put(m, r, message_copy(&r->arena, &new.base));
+		return;
+	}
 	int e = object_add(&m->objects, &new, &x);
 	if (e < 0)
 		object_fail_store(r, new.id, e);
@@ -169,9 +174,33 @@ void object_create(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		object_answer(m, r, object_base(x->record), &x->record->base);
 }
 
+/* As the client sees it after the update; NULL: the request has been failed. */
+static Bulkhead__Object *merge(struct msg_request *r, const Bulkhead__Object *old,
+			       const Bulkhead__ObjectUpdateRequest *q) {
+	Bulkhead__Object *merged;
+	struct fault fault;
+	if (q->object->body_case != old->body_case) {
+		msg_failf(r, FAULT_INVALID_ARGUMENT, "object_update: the object has no body of its kind");
+		return NULL;
+	}
+	if (object_merge(old, q->object, q->paths, q->n_paths, &r->arena, &merged, &fault) < 0) {
+		msg_fail(r, &fault);
+		return NULL;
+	}
+	return merged;
+}
+
+static void update_cri_image(struct metadata *m, struct msg_request *r, const Bulkhead__ObjectUpdateRequest *q) {
+	const Bulkhead__Object *old = object_look(m, &r->arena, q->object->id);
+	Bulkhead__Object *merged = old ? merge(r, old, q) : NULL;
+	if (!old)
+		object_fail_missing(r, q->object->id);
+	else if (merged)
+		image_object_put(m, r, message_copy(&r->arena, &merged->base));
+}
+
 void object_update(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__ObjectUpdateRequest *q = (const Bulkhead__ObjectUpdateRequest *)request;
-	Bulkhead__Object *merged;
 	struct fault fault;
 	if (!q->object || object_key_check(q->object->id, &fault) < 0) {
 		if (!q->object)
@@ -183,6 +212,10 @@ void object_update(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		object_create(m, r, &q->object->base);
 		return;
 	}
+	if (image_object_is_cri(q->object->id)) {
+		update_cri_image(m, r, q);
+		return;
+	}
 	struct object *x = find_to_change(m, r, q->object->id, false);
 	if (!x)
 		return;
@@ -190,14 +223,9 @@ void object_update(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		op_requeue(x->op, r, request, object_update);
 		return;
 	}
-	if (q->object->body_case != x->record->body_case) {
-		msg_failf(r, FAULT_INVALID_ARGUMENT, "object_update: the object has no body of its kind");
+	Bulkhead__Object *merged = merge(r, x->record, q);
+	if (!merged)
 		return;
-	}
-	if (object_merge(x->record, q->object, q->paths, q->n_paths, &r->arena, &merged, &fault) < 0) {
-		msg_fail(r, &fault);
-		return;
-	}
 	int e = object_replace(&m->objects, x, merged);
 	if (e < 0)
 		object_fail_store(r, q->object->id, e);
@@ -233,12 +261,29 @@ static bool target_is(const Bulkhead__Object *o, const char *digest) {
 	       strcmp(o->image->target->digest, digest) == 0;
 }
 
+/* NULL: it is none of the CRI's. */
+static struct image *image_of_cri(struct metadata *m, const Bulkhead__ObjectKey *id) {
+	bool named = id->kind == BULKHEAD__OBJECT_KIND__OBJECT_IMAGE && strcmp(id->namespace_, NAMESPACE_CRI) == 0 &&
+		     !object_find(&m->objects, id->kind, id->namespace_, id->key);
+	return named ? view_image_named(m, id->key) : NULL;
+}
+
 void object_delete(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__ObjectDeleteRequest *q = (const Bulkhead__ObjectDeleteRequest *)request;
 	char text[OBJECT_TEXT_MAX];
 	struct fault fault;
 	if (object_key_check(q->id, &fault) < 0) {
 		msg_fail(r, &fault);
+		return;
+	}
+	struct image *i = image_of_cri(m, q->id);
+	if (i && *q->target_digest && strcmp(i->record->target->digest, q->target_digest) != 0) {
+		msg_failf(r, FAULT_NOT_FOUND, "%s: its target isn't %.100s", object_text(q->id, text),
+			  q->target_digest);
+		return;
+	}
+	if (i) {
+		image_object_delete(m, r, q->id, i);
 		return;
 	}
 	struct object *x = find_to_change(m, r, q->id, true);

@@ -1,0 +1,234 @@
+"""containerd's transfer service with its streams, by a client made from proto/: images pulled by the daemon into
+namespaces, with progress and credentials; other names."""
+
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import bulkhead as bh  # noqa: E402
+
+tap = bh.Tap()
+
+
+class Client:
+    def __init__(self, d, namespace="default"):
+        import grpc
+        (self.t, tg, self.tt, _, self.s, sg, self.i, ig, self.c, cg, self.types, _) = bh.stubs_of(
+            "containerd/transfer.proto", "containerd/transfer_types.proto", "containerd/streaming.proto",
+            "containerd/images.proto", "containerd/content.proto", "containerd/types.proto")
+        self.channel = grpc.insecure_channel("unix://" + d.containerd)
+        self.transfer, self.streaming = tg.TransferStub(self.channel), sg.StreamingStub(self.channel)
+        self.images, self.content = ig.ImagesStub(self.channel), cg.ContentStub(self.channel)
+        self.meta = [("containerd-namespace", namespace)]
+
+    def any(self, m):
+        from google.protobuf.any_pb2 import Any
+        return Any(type_url=m.DESCRIPTOR.full_name, value=m.SerializeToString())
+
+    def stream(self, name):
+        return Stream(self, name)
+
+    def run(self, source, destination, **options):
+        import grpc
+        try:
+            self.transfer.Transfer(self.t.TransferRequest(
+                source=self.any(source), destination=self.any(destination), options=self.t.TransferOptions(**options)),
+                metadata=self.meta, timeout=60)
+        except grpc.RpcError as e:
+            return e
+        return None
+
+    def pull(self, reference, name=None, unpack=True, resolver=None, progress="", **store):
+        import platform
+        arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+        here = self.types.Platform(os="linux", architecture=arch)
+        store.setdefault("platforms", [here])
+        if unpack:
+            store["unpacks"] = [self.tt.UnpackConfiguration(platform=here)]
+        return self.run(self.tt.OCIRegistry(reference=reference, resolver=self.tt.RegistryResolver(**(resolver or {}))),
+                        self.tt.ImageStore(name=name or reference, **store), progress_stream=progress)
+
+    def image(self, name):
+        found = [i for i in self.images.List(self.i.ListImagesRequest(), metadata=self.meta).images if i.name == name]
+        return found[0] if found else None
+
+    def blobs(self):
+        return {i.digest: i for r in self.content.List(self.c.ListContentRequest(), metadata=self.meta) for i in r.info}
+
+
+class Stream:
+    def __init__(self, client, name):
+        self.client, self.queue = client, queue.Queue()
+        self.call = client.streaming.Stream(iter(self.queue.get, None), metadata=client.meta)
+        self.queue.put(client.any(client.s.StreamInit(id=name)))
+        self.ready = next(self.call).type_url
+
+    def read(self, kind):
+        """The next message, or None at the end."""
+        for m in self.call:
+            if m.type_url == kind.DESCRIPTOR.full_name:
+                return kind.FromString(m.value)
+        return None
+
+    def all(self, kind):
+        return [kind.FromString(m.value) for m in self.call if m.type_url == kind.DESCRIPTOR.full_name]
+
+    def write(self, m):
+        self.queue.put(self.client.any(m))
+
+    def close(self):
+        self.queue.put(None)
+
+
+def code(error):
+    return error.code().name if error is not None else "OK"
+
+
+def test_streams(d):
+    import grpc
+    c = Client(d)
+    s = c.stream("one")
+    tap.check(s.ready == "google.protobuf.Empty", "a stream is acknowledged", s.ready)
+    try:
+        c.stream("one")
+        tap.check(False, "a second one of its name is refused")
+    except grpc.RpcError as e:
+        tap.check(code(e) == "ALREADY_EXISTS", "a second one of its name is refused", e)
+    other = Client(d, "other").stream("one")
+    tap.check(other.ready == "google.protobuf.Empty", "in another namespace the name is free")
+    s.close()
+    tap.check(s.read(c.tt.Progress) is None, "the client ends it")
+    again = c.stream("one")
+    tap.check(again.ready == "google.protobuf.Empty", "and then the name is free, too")
+    try:
+        next(c.streaming.Stream(iter([c.any(c.tt.ImageStore(name="x"))]), metadata=c.meta))
+        tap.check(False, "a stream without a name is refused")
+    except grpc.RpcError as e:
+        tap.check(code(e) == "INVALID_ARGUMENT", "a stream without a name is refused", e)
+
+
+def test_pull(d, name):
+    c = Client(d)
+    p = c.stream("progress")
+    e = c.pull(name, progress="progress", labels={"a": "b"})
+    tap.check(e is None, "a pull into a namespace", e)
+    events = p.all(c.tt.Progress)
+    tap.check(any(x.event == "complete" and x.name.startswith("layer-sha256:") and x.progress == x.total > 0 and
+                  list(x.parents) == [name] for x in events), "its progress tells of the layer", events)
+    i = c.image(name)
+    tap.check(i and dict(i.labels) == {"a": "b"}, "the image is there, with its labels", i)
+    blobs = c.blobs()
+    manifest = blobs.get(i.target.digest) if i else None
+    tap.check(len(blobs) == 3 and manifest and manifest.labels["containerd.io/gc.ref.content.config"] in blobs and
+              manifest.labels["containerd.io/gc.ref.content.l.0"] in blobs, "and its content, each leading to the next",
+              blobs)
+    tap.check(Client(d, "other").image(name) is None and not Client(d, "other").blobs(), "no other namespace has it")
+    e = c.pull(name, name="example.org/mine:1")
+    tap.check(e is None and c.image("example.org/mine:1").target.digest == i.target.digest, "under a name of ours", e)
+    e = c.run(c.tt.ImageStore(name=name), c.tt.ImageStore(name="example.org/tag:1", labels={"x": "y"}))
+    t = c.image("example.org/tag:1")
+    tap.check(e is None and t and t.target == i.target and dict(t.labels) == {"x": "y"}, "a tag", (e, t))
+    e = c.run(c.tt.ImageStore(name=name), c.tt.ImageStore(name="example.org/tag:1"))
+    tap.check(e is None, "the same tag again", e)
+    e = c.run(c.tt.ImageStore(name="none"), c.tt.ImageStore(name="example.org/tag:2"))
+    tap.check(code(e) == "NOT_FOUND", "a tag of nothing", e)
+    for n in (name, "example.org/mine:1", "example.org/tag:1"):
+        c.images.Delete(c.i.DeleteImageRequest(name=n, sync=True), metadata=c.meta)
+    left = os.listdir(os.path.join(d.state, "content", "blobs", "sha256"))
+    tap.check(not c.blobs() and not left, "without its names nothing is left", (c.blobs(), left))
+    layers = [x for x in os.listdir(os.path.join(d.state, "layers")) if not x.startswith(".")]
+    tap.check(bh.wait_for(lambda: not [x for x in os.listdir(os.path.join(d.state, "layers")) if not x.startswith(".")],
+                          40, 0.5), "nor a layer", layers)
+
+
+def test_cri(d, name):
+    c, cri = Client(d, "k8s.io"), d.client()
+    tap.check(c.pull(name) is None, "a pull into k8s.io")
+    names = [n for i in cri.images.ListImages(cri.pb.ListImagesRequest()).images for n in i.repo_tags]
+    tap.check(names == [name], "is the CRI's image", names)
+    cri.images.RemoveImage(cri.pb.RemoveImageRequest(image=cri.pb.ImageSpec(image=name)))
+    cri.close()
+
+
+def test_refused(d, name):
+    c = Client(d)
+    here = c.types.Platform(os="linux", architecture="amd64")
+    for what, want, error in (
+        ("all platforms", "UNIMPLEMENTED", c.pull(name, platforms=[])),
+        ("two platforms", "UNIMPLEMENTED", c.pull(name, platforms=[here, here])),
+        ("another snapshotter", "NOT_FOUND", c.run(c.tt.OCIRegistry(reference=name), c.tt.ImageStore(
+            name=name, platforms=[here], unpacks=[c.tt.UnpackConfiguration(snapshotter="zfs")]))),
+        ("the client's own hosts folder", "INVALID_ARGUMENT", c.pull(name, resolver={"host_dir": "/etc/certs.d"})),
+        ("no image", "NOT_FOUND", c.pull(name + "x")),
+        ("no reference", "INVALID_ARGUMENT", c.pull("Bad Name")),
+        ("no way", "UNIMPLEMENTED", c.run(c.tt.ImageStore(name=name), c.tt.OCIRegistry(reference=name))),
+    ):
+        tap.check(code(error) == want and error.details(), "%s: %s" % (what, want), error)
+
+
+def test_auth(d, name, user, secret):
+    c = Client(d)
+
+    def pull(response):
+        s = c.stream("auth")
+        import threading
+        asked = []
+
+        def answer():
+            q = s.read(c.tt.AuthRequest)
+            asked.append(q)
+            s.write(response)
+        t = threading.Thread(target=answer, daemon=True)
+        t.start()
+        e = c.pull(name, resolver={"auth_stream": "auth"})
+        t.join(5)
+        return asked[0] if asked else None, e
+    q, e = pull(c.tt.AuthResponse(authType=c.tt.CREDENTIALS, username=user, secret=secret))
+    tap.check(e is None, "a pull with credentials from the client's stream", e)
+    tap.check(q and q.host == name.split("/")[0] and q.reference == name, "it is asked for those of the registry", q)
+    c.images.Delete(c.i.DeleteImageRequest(name=name, sync=True), metadata=c.meta)
+    _, e = pull(c.tt.AuthResponse(authType=c.tt.CREDENTIALS, username=user, secret="wrong"))
+    tap.check(code(e) in ("UNAUTHENTICATED", "PERMISSION_DENIED"), "wrong ones are refused by the registry", e)
+    _, e = pull(c.tt.AuthResponse(authType=c.tt.HEADER, secret="x"))
+    tap.check(code(e) == "UNIMPLEMENTED", "a whole header field isn't taken", e)
+
+
+def main():
+    bh.isolate()
+    with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
+        registry = bh.Registry(folder)
+        source = bh.make_image(folder, "one")
+        bh.push(source, registry, "first:1")
+        private = os.path.join(folder, "private")
+        os.makedirs(private)
+        htpasswd = os.path.join(private, "htpasswd")
+        with open(htpasswd, "w") as f:
+            subprocess.run(["htpasswd", "-nbB", "user", "secret"], stdout=f, check=True)
+        guarded = bh.Registry(private, htpasswd)
+        bh.push(source, guarded, "guarded:1", "--dest-creds=user:secret")
+        d = bh.Daemon(folder, cni=False)
+        try:
+            d.start()
+            test_streams(d)
+            test_pull(d, registry.host + "/first:1")
+            test_cri(d, registry.host + "/first:1")
+            test_refused(d, registry.host + "/first:1")
+            test_auth(d, guarded.host + "/guarded:1", "user", "secret")
+            tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())
+        except Exception:  # the log says why
+            import traceback
+            tap.check(False, "the test runs to its end", traceback.format_exc())
+        finally:
+            if tap.failed:
+                print("# the daemon's log:\n" + "".join("# " + line + "\n" for line in d.log_tail(60).splitlines()))
+            d.kill() if d.process.poll() is None else None
+            d.remove_cgroups()
+            registry.stop()
+            guarded.stop()
+    tap.done()
+
+
+main()

@@ -1,0 +1,313 @@
+/*
+ * containerd.services.transfer.v1.Transfer: one call that moves an image from
+ * one place to another, with streams (streams.h) beside it for what the client
+ * sees and says meanwhile.
+ *
+ *   OCIRegistry -> ImageStore  pulled by the daemon itself, as for the CRI: one
+ *                              platform, and the documents that lead to it
+ *   ImageStore -> ImageStore   another name
+ */
+#include "workers/api/containerd/streams.h"
+
+#include "containerd/transfer.pb-c.h"
+#include "containerd/transfer_types.pb-c.h"
+#include "google/protobuf/empty.pb-c.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define T(name) Containerd__Types__Transfer__##name
+#define T_INIT(name) CONTAINERD__TYPES__TRANSFER__##name##__INIT
+#define PROGRESS_MAX (256 * 1024) /* unread by the client: it misses some */
+
+struct transfer {
+	struct grpc_call *call;
+	struct msg_call *asked;
+	struct ctd_stream *progress, *auth; /* NULL: none, or gone */
+	/* In the call's arena. */
+	const T(OCIRegistry) * registry;
+	const T(ImageStore) * from, *to;
+	Bulkhead__Object *object; /* of a tag */
+};
+
+static void *transfer_open(struct grpc_call *c) {
+	struct transfer *x = calloc(1, sizeof(*x));
+	if (x)
+		x->call = c;
+	return x;
+}
+
+static void transfer_closed(void *handler) {
+	struct transfer *x = handler;
+	msg_cancel(x->asked);
+	ctd_stream_leave(x->progress);
+	ctd_stream_leave(x->auth);
+	free(x);
+}
+
+static struct link *metadata_of(const struct transfer *x) {
+	return grpc_call_server(x->call)->metadata;
+}
+
+static char *namespace_of(const struct transfer *x) {
+	const struct grpc_translation t = { .call = x->call };
+	return ctd_namespace(&t);
+}
+
+static void finish(struct transfer *x) {
+	Google__Protobuf__Empty done = GOOGLE__PROTOBUF__EMPTY__INIT;
+	grpc_reply(x->call, &done.base);
+}
+
+/* --- progress --------------------------------------------------------------- */
+
+static void progress_gone(void *ctx) {
+	((struct transfer *)ctx)->progress = NULL;
+}
+
+static const struct ctd_stream_user progress_user = { .gone = progress_gone };
+
+static void tell(struct transfer *x, const char *event, const char *name, uint64_t done, uint64_t total) {
+	T(Progress) p = T_INIT(PROGRESS);
+	char *parents[] = { x->registry->reference };
+	if (!x->progress || ctd_stream_unsent(x->progress) > PROGRESS_MAX)
+		return;
+	p.event = (char *)(uintptr_t)event;
+	p.name = (char *)(uintptr_t)name;
+	p.progress = (int64_t)done;
+	p.total = (int64_t)total;
+	if (strcmp(name, x->registry->reference) != 0) {
+		p.n_parents = 1;
+		p.parents = parents;
+	}
+	ctd_stream_send(x->progress, &p.base);
+}
+
+static void tell_layers(struct transfer *x, const Bulkhead__V1__PullEvent *e) {
+	char name[128];
+	for (size_t i = 0; i < e->n_layers; i++) {
+		const Bulkhead__V1__PullEvent__Layer *l = e->layers[i];
+		snprintf(name, sizeof(name), "layer-%s", l->digest);
+		tell(x,
+		     l->unpacked     ? "complete"
+		     : l->offset > 0 ? "downloading"
+				     : "waiting",
+		     name, l->offset, l->total);
+	}
+}
+
+/* --- from a registry -------------------------------------------------------- */
+
+static void pulled(void *ctx, const struct msg_answer *answer) {
+	struct transfer *x = ctx;
+	if (!answer->more)
+		x->asked = NULL;
+	if (answer->fault) {
+		grpc_fail(x->call, answer->fault);
+		return;
+	}
+	tell_layers(x, image_pull_answer(answer));
+	if (answer->more)
+		return;
+	tell(x, "saved", x->to->name, 0, 0);
+	tell(x, "Completed pull from OCI Registry", x->registry->reference, 0, 0);
+	finish(x);
+}
+
+/* What the daemon doesn't do for a client is refused, not left out. */
+static int pull_check(const struct transfer *x, struct fault *fault) {
+	const T(RegistryResolver) *r = x->registry->resolver;
+	const T(ImageStore) *to = x->to;
+	if (r && *r->host_dir)
+		return fault_set(
+		    fault, FAULT_INVALID_ARGUMENT,
+		    "Transfer: how registries are reached is the daemon's certs_dir to say, not \"%.200s\"",
+		    r->host_dir);
+	if (r && r->n_headers > 0)
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "Transfer: header fields for the registry aren't taken");
+	if (to->n_platforms != 1)
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "Transfer: a pull brings an image for one platform, not for all or several");
+	for (size_t i = 0; i < to->n_unpacks; i++)
+		if (*to->unpacks[i]->snapshotter && strcmp(to->unpacks[i]->snapshotter, "overlayfs") != 0)
+			return fault_set(fault, FAULT_NOT_FOUND, "Transfer: there is no snapshotter \"%.64s\"",
+					 to->unpacks[i]->snapshotter);
+	return 0;
+}
+
+static void pull(struct transfer *x, Bulkhead__Credentials *credentials) {
+	const struct grpc_translation t = { .call = x->call };
+	Bulkhead__ImagePullRequest q = BULKHEAD__IMAGE_PULL_REQUEST__INIT;
+	const T(RegistryResolver) *resolver = x->registry->resolver;
+	Bulkhead__Object image = BULKHEAD__OBJECT__INIT;
+	Bulkhead__Platform platform = BULKHEAD__PLATFORM__INIT;
+	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
+	id.kind = BULKHEAD__OBJECT_KIND__OBJECT_IMAGE;
+	id.namespace_ = namespace_of(x);
+	id.key = x->to->name;
+	image.id = &id;
+	image.labels = (void *)x->to->labels;
+	image.n_labels = x->to->n_labels;
+	image.held_by = ctd_lease(&t);
+	q.image = &image;
+	q.reference = x->registry->reference;
+	q.credentials = credentials;
+	q.plain_http = resolver && strcmp(resolver->default_scheme, "http") == 0;
+	q.unpack = x->to->n_unpacks > 0;
+	q.platform = &platform;
+	platform.os = x->to->platforms[0]->os;
+	platform.architecture = x->to->platforms[0]->architecture;
+	platform.variant = x->to->platforms[0]->variant;
+	tell(x, "Resolving from OCI Registry", x->registry->reference, 0, 0);
+	x->asked = image_pull_send(metadata_of(x), grpc_call_context(x->call), &q, NULL, 0, pulled, x);
+}
+
+static void auth_gone(void *ctx) {
+	struct transfer *x = ctx;
+	x->auth = NULL;
+	if (!x->asked)
+		pull(x, NULL);
+}
+
+static void auth_message(void *ctx, const Google__Protobuf__Any *m) {
+	struct transfer *x = ctx;
+	const T(AuthResponse) *a =
+	    ctd_any_open(m, &containerd__types__transfer__auth_response__descriptor, grpc_call_arena(x->call));
+	Bulkhead__Credentials c = BULKHEAD__CREDENTIALS__INIT;
+	if (x->asked)
+		return;
+	if (a && a->authtype == CONTAINERD__TYPES__TRANSFER__AUTH_TYPE__CREDENTIALS) {
+		c.username = a->username;
+		c.password = a->secret;
+	} else if (a && a->authtype == CONTAINERD__TYPES__TRANSFER__AUTH_TYPE__REFRESH) {
+		c.identity_token = a->secret;
+	} else if (a && a->authtype == CONTAINERD__TYPES__TRANSFER__AUTH_TYPE__HEADER) {
+		grpc_failf(x->call, FAULT_UNIMPLEMENTED,
+			   "Transfer: a whole Authorization header isn't taken: give a name and a secret");
+		return;
+	}
+	pull(x, &c);
+}
+
+static const struct ctd_stream_user auth_user = { .message = auth_message, .gone = auth_gone };
+
+/* Who the client is to the registry is asked before the registry is: it costs
+ * nothing, and the pull is one operation then. */
+static void pull_begin(struct transfer *x) {
+	const T(RegistryResolver) *resolver = x->registry->resolver;
+	T(AuthRequest) q = T_INIT(AUTH_REQUEST);
+	struct fault fault;
+	if (pull_check(x, &fault) < 0) {
+		grpc_fail(x->call, &fault);
+		return;
+	}
+	if (resolver && *resolver->auth_stream)
+		x->auth = ctd_stream_use(x->call, resolver->auth_stream, &auth_user, x);
+	if (!x->auth) {
+		pull(x, NULL);
+		return;
+	}
+	q.reference = x->registry->reference;
+	q.host = strndup(q.reference, strcspn(q.reference, "/"));
+	if (q.host)
+		ctd_stream_send(x->auth, &q.base);
+	else
+		grpc_failf(x->call, FAULT_RESOURCE_EXHAUSTED, "Transfer: out of memory");
+	free(q.host);
+}
+
+/* --- another name ----------------------------------------------------------- */
+
+static void tagged(void *ctx, const struct msg_answer *answer) {
+	struct transfer *x = ctx;
+	x->asked = NULL;
+	if (answer->fault)
+		grpc_fail(x->call, answer->fault);
+	else
+		finish(x);
+}
+
+static void tag_again(struct transfer *x) {
+	Bulkhead__ObjectUpdateRequest q = BULKHEAD__OBJECT_UPDATE_REQUEST__INIT;
+	char *paths[] = { (char *)"target" };
+	q.object = x->object;
+	q.paths = paths;
+	q.n_paths = 1;
+	x->asked = object_update_send(metadata_of(x), grpc_call_context(x->call), &q, NULL, 0, tagged, x);
+}
+
+static void tag_made(void *ctx, const struct msg_answer *answer) {
+	struct transfer *x = ctx;
+	x->asked = NULL;
+	if (answer->fault && answer->fault->code == FAULT_ALREADY_EXISTS)
+		tag_again(x);
+	else
+		tagged(x, answer);
+}
+
+static void tag_found(void *ctx, const struct msg_answer *answer) {
+	struct transfer *x = ctx;
+	const struct grpc_translation t = { .call = x->call };
+	struct arena *a = grpc_call_arena(x->call);
+	x->asked = NULL;
+	if (answer->fault) {
+		grpc_fail(x->call, answer->fault);
+		return;
+	}
+	const Bulkhead__Object *from = object_get_answer(answer);
+	CLEANUP_BUFFER struct buffer packed = { 0 };
+	size_t size = protobuf_c_message_get_packed_size(&from->base);
+	if (buffer_reserve(&packed, size + 1)) {
+		protobuf_c_message_pack(&from->base, packed.data);
+		x->object = (Bulkhead__Object *)msg_decode(&bulkhead__object__descriptor, a, packed.data, size);
+	}
+	if (!x->object || !x->object->id) {
+		grpc_failf(x->call, FAULT_RESOURCE_EXHAUSTED, "Transfer: out of memory");
+		return;
+	}
+	x->object->id->key = x->to->name;
+	x->object->labels = (void *)x->to->labels;
+	x->object->n_labels = x->to->n_labels;
+	x->object->held_by = ctd_lease(&t);
+	x->asked = object_create_send(metadata_of(x), grpc_call_context(x->call), x->object, NULL, 0, tag_made, x);
+}
+
+static void tag_begin(struct transfer *x) {
+	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
+	id.kind = BULKHEAD__OBJECT_KIND__OBJECT_IMAGE;
+	id.namespace_ = namespace_of(x);
+	id.key = x->from->name;
+	x->asked = object_get_send(metadata_of(x), grpc_call_context(x->call), &id, NULL, 0, tag_found, x);
+}
+
+/* --- what goes where -------------------------------------------------------- */
+
+static void transfer_message(void *handler, const ProtobufCMessage *request) {
+	const Containerd__Services__Transfer__V1__TransferRequest *q =
+	    (const Containerd__Services__Transfer__V1__TransferRequest *)request;
+	struct transfer *x = handler;
+	struct arena *a = grpc_call_arena(x->call);
+	x->registry = ctd_any_open(q->source, &containerd__types__transfer__ociregistry__descriptor, a);
+	x->from = ctd_any_open(q->source, &containerd__types__transfer__image_store__descriptor, a);
+	x->to = ctd_any_open(q->destination, &containerd__types__transfer__image_store__descriptor, a);
+	if (q->options && *q->options->progress_stream)
+		x->progress = ctd_stream_use(x->call, q->options->progress_stream, &progress_user, x);
+	if (x->registry && x->to)
+		pull_begin(x);
+	else if (x->from && x->to)
+		tag_begin(x);
+	else
+		grpc_failf(x->call, FAULT_UNIMPLEMENTED, "Transfer: there is no way from \"%.100s\" to \"%.100s\"",
+			   q->source ? q->source->type_url : "", q->destination ? q->destination->type_url : "");
+}
+
+static const struct grpc_handler transfer = {
+	.open = transfer_open,
+	.message = transfer_message,
+	.closed = transfer_closed,
+};
+
+const struct grpc_method ctd_transfer_methods[] = {
+	{ .name = "Transfer", .handler = &transfer, .changes = true },
+	{ 0 },
+};
