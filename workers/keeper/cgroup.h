@@ -121,6 +121,8 @@ uint64_t cgroup_oom_kills(const struct cgroup *c);
 void cgroup_stats(const struct cgroup *c, Bulkhead__TaskStats *stats);
 /* cgroup_detail.c: parts come from the arena. */
 void cgroup_detail(struct arena *a, const struct cgroup *c, Bulkhead__TaskDetail *detail);
+/* cgroup_figures.c: everything comes from the arena. */
+void cgroup_figures(struct arena *a, const struct cgroup *c, Bulkhead__TaskStats *stats);
 void cgroup_pressure(struct arena *a, const struct cgroup *c, Bulkhead__TaskStats *stats);
 
 /* The hierarchy that has a controller; -1 none. */

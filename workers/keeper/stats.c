@@ -70,7 +70,7 @@ static void detail_processes(const struct cgroup *c, pid_t first, Bulkhead__Task
 
 /* In the arena; NULL when out of memory. */
 static Bulkhead__TaskStats *stats_make(struct arena *a, const struct cgroup *c, const char *id, pid_t first,
-				       bool detail) {
+				       const Bulkhead__TaskStatsRequest *q) {
 	Bulkhead__TaskStats *s = arena_alloc(a, sizeof(*s));
 	if (!s)
 		return NULL;
@@ -78,7 +78,9 @@ static Bulkhead__TaskStats *stats_make(struct arena *a, const struct cgroup *c, 
 	s->container_id = (char *)(uintptr_t)id;
 	cgroup_stats(c, s);
 	cgroup_pressure(a, c, s);
-	if (!detail)
+	if (q->figures)
+		cgroup_figures(a, c, s);
+	if (!q->detail && !q->figures)
 		return s;
 	s->detail = arena_alloc(a, sizeof(*s->detail));
 	if (!s->detail)
@@ -86,7 +88,8 @@ static Bulkhead__TaskStats *stats_make(struct arena *a, const struct cgroup *c, 
 	*s->detail = (Bulkhead__TaskDetail)BULKHEAD__TASK_DETAIL__INIT;
 	s->detail->cgroup_path = (char *)(uintptr_t)c->path;
 	cgroup_detail(a, c, s->detail);
-	detail_processes(c, first, s->detail);
+	if (q->detail)
+		detail_processes(c, first, s->detail);
 	return s;
 }
 
@@ -150,7 +153,7 @@ static bool containers(struct keeper *k, struct arena *a, const Bulkhead__TaskSt
 			return false;
 		if (!wanted(m, c))
 			continue;
-		Bulkhead__TaskStats *s = stats_make(a, &c->cgroup, c->id, c->pid, m->detail);
+		Bulkhead__TaskStats *s = stats_make(a, &c->cgroup, c->id, c->pid, m);
 		if (!s)
 			return false;
 		reply->stats[reply->n_stats++] = s;
@@ -166,7 +169,7 @@ void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__Ta
 	bool ok = containers(k, &a, m, &reply);
 	if (ok && m->pod && k->pod.up) {
 		cgroup_adopt(k->config.cgroups, k->pod.cgroup_path, &group);
-		reply.pod = stats_make(&a, &group, "", k->pod.init_pid, m->detail);
+		reply.pod = stats_make(&a, &group, "", k->pod.init_pid, m);
 		interfaces(k, &a, &reply);
 	}
 	if (ok)

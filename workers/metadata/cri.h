@@ -100,6 +100,7 @@ CRI_HANDLER(ctask_close_stdin);
 CRI_HANDLER(ctask_freeze);
 CRI_HANDLER(ctask_pids);
 CRI_HANDLER(ctask_update);
+CRI_HANDLER(ctask_metrics);
 /* pull_request.c */
 CRI_HANDLER(admin_pull);
 CRI_HANDLER(image_pull);

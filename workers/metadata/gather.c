@@ -61,14 +61,14 @@ static void tasks_done(void *ctx, const struct msg_answer *answer) {
 	gathering_close(g);
 }
 
-void gather_tasks(struct gathering *g, const struct sandbox *s, char *container_id, unsigned what) {
+void gather_tasks(struct gathering *g, const char *sandbox_id, char *container_id, unsigned what) {
 	struct msg_context context = stats_context(g->r);
 	Bulkhead__TaskStatsRequest q = BULKHEAD__TASK_STATS_REQUEST__INIT;
 	struct gathered *p = arena_zalloc(&g->arena, sizeof(*p));
 	if (!p)
 		return;
 	p->g = g;
-	strcpy(p->id, s->record->id);
+	strcpy(p->id, sandbox_id);
 	if (map_insert(&g->pods, &p->node, p->id) < 0)
 		return;
 	q.sandbox_id = p->id;
@@ -76,6 +76,7 @@ void gather_tasks(struct gathering *g, const struct sandbox *s, char *container_
 	q.container_ids = &container_id;
 	q.pod = what & GATHER_POD;
 	q.detail = what & GATHER_DETAIL;
+	q.figures = what & GATHER_FIGURES;
 	g->open++;
 	task_stats_send(g->m->task, &context, &q, NULL, 0, tasks_done, p);
 }
@@ -85,10 +86,10 @@ const Bulkhead__TaskStatsReply *gathered_pod(const struct gathering *g, const ch
 	return n ? container_of(n, struct gathered, node)->reply : NULL;
 }
 
-const Bulkhead__TaskStats *gathered_task(const struct gathering *g, const struct container *c) {
-	const Bulkhead__TaskStatsReply *p = gathered_pod(g, c->record->sandbox_id);
+const Bulkhead__TaskStats *gathered_task(const struct gathering *g, const char *sandbox_id, const char *container_id) {
+	const Bulkhead__TaskStatsReply *p = gathered_pod(g, sandbox_id);
 	for (size_t i = 0; p && i < p->n_stats; i++)
-		if (strcmp(p->stats[i]->container_id, c->record->id) == 0)
+		if (strcmp(p->stats[i]->container_id, container_id) == 0)
 			return p->stats[i];
 	return NULL;
 }

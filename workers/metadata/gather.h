@@ -27,13 +27,14 @@ struct gathering *gathering_new(struct metadata *m, struct msg_request *r, const
 void gathering_close(struct gathering *g);
 
 enum gather_what {
-	GATHER_POD = 1,	   /* the pod's own group and network devices */
-	GATHER_DETAIL = 2, /* what metrics show */
+	GATHER_POD = 1,	    /* the pod's own group and network devices */
+	GATHER_DETAIL = 2,  /* what metrics show */
+	GATHER_FIGURES = 4, /* the kernel's own */
 };
-/* container_id NULL: all that run in the pod. */
-void gather_tasks(struct gathering *g, const struct sandbox *s, char *container_id, unsigned what);
+/* container_id NULL: all that run in the pod. Once a pod. */
+void gather_tasks(struct gathering *g, const char *sandbox_id, char *container_id, unsigned what);
 void gather_usage(struct gathering *g, const struct container *c);
 
 /* NULL when there are none. */
 const Bulkhead__TaskStatsReply *gathered_pod(const struct gathering *g, const char *sandbox_id);
-const Bulkhead__TaskStats *gathered_task(const struct gathering *g, const struct container *c);
+const Bulkhead__TaskStats *gathered_task(const struct gathering *g, const char *sandbox_id, const char *container_id);

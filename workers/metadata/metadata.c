@@ -375,6 +375,7 @@ ROW(ctask_close_stdin)
 ROW(ctask_freeze)
 ROW(ctask_pids)
 ROW(ctask_update)
+ROW(ctask_metrics)
 ROW(content_open)
 ROW(ingest_open)
 ROW(ingest_sync)
@@ -463,6 +464,7 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(ctask_freeze),
 	HANDLER(ctask_pids),
 	HANDLER(ctask_update),
+	HANDLER(ctask_metrics),
 	HANDLER(content_open),
 	HANDLER(ingest_open),
 	HANDLER(ingest_sync),

@@ -52,7 +52,7 @@ static void base_labels(struct metric_set *set, const struct sandbox *s, const c
 }
 
 static Runtime__V1__ContainerMetrics *container_metrics(struct gathering *g, const struct container *c) {
-	const Bulkhead__TaskStats *t = gathered_task(g, c);
+	const Bulkhead__TaskStats *t = gathered_task(g, c->record->sandbox_id, c->record->id);
 	if (!t || !t->detail)
 		return NULL;
 	Runtime__V1__ContainerMetrics *v =
@@ -127,7 +127,7 @@ void cri_list_pod_sandbox_metrics(struct metadata *m, struct msg_request *r, con
 			if (c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP)
 				gather_usage(g, c);
 		}
-		gather_tasks(g, s, NULL, GATHER_POD | GATHER_DETAIL);
+		gather_tasks(g, s->record->id, NULL, GATHER_POD | GATHER_DETAIL);
 	}
 	gathering_close(g);
 }

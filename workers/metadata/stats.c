@@ -44,7 +44,7 @@ void cri_container_stats(struct metadata *m, struct msg_request *r, const Protob
 		return;
 	gather_usage(g, c);
 	if (c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP)
-		gather_tasks(g, c->sandbox, c->record->id, 0);
+		gather_tasks(g, c->record->sandbox_id, c->record->id, 0);
 	gathering_close(g);
 }
 
@@ -86,7 +86,7 @@ void cri_list_container_stats(struct metadata *m, struct msg_request *r, const P
 			gather_usage(g, c);
 		}
 		if (any)
-			gather_tasks(g, s, NULL, 0);
+			gather_tasks(g, s->record->id, NULL, 0);
 	}
 	gathering_close(g);
 }
@@ -100,7 +100,7 @@ static void gather_sandbox(struct gathering *g, const struct sandbox *s) {
 			gather_usage(g, c);
 	}
 	if (sandbox_state(s) == RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY)
-		gather_tasks(g, s, NULL, GATHER_POD);
+		gather_tasks(g, s->record->id, NULL, GATHER_POD);
 }
 
 static void answer_sandbox(struct gathering *g) {

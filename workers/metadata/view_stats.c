@@ -118,7 +118,7 @@ Runtime__V1__ContainerStats *view_container_stats(struct gathering *g, struct co
 	at->n_annotations = config->n_annotations;
 	at->annotations = (void *)config->annotations;
 	v->attributes = at;
-	const Bulkhead__TaskStats *t = gathered_task(g, c);
+	const Bulkhead__TaskStats *t = gathered_task(g, c->record->sandbox_id, c->record->id);
 	if (t) {
 		v->cpu = view_cpu(a, &c->cpu, t);
 		v->memory = view_memory(a, t);

@@ -262,3 +262,16 @@ bool filters_match(const struct filters *f, filter_field_fn field, const void *o
 			return true;
 	return f->n == 0;
 }
+
+bool filters_demand(const struct filters *f, const char *field, const char *ret_values[FILTERS_MAX], size_t *ret_n) {
+	for (size_t i = 0; i < f->n; i++) {
+		const struct selector *s = f->any[i];
+		while (s && (s->comparison != EQUAL || s->n_path != 1 || strcmp(s->path[0], field) != 0))
+			s = s->next;
+		if (!s)
+			return false;
+		ret_values[i] = s->value;
+	}
+	*ret_n = f->n;
+	return f->n > 0;
+}

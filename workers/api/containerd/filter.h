@@ -31,6 +31,10 @@ int filters_parse(struct arena *a, char *const *texts, size_t n, struct filters 
 		  struct fault *fault) NODISCARD;
 void filters_free(struct filters *f);
 
+/* The values of which the field must have one, when every filter demands one
+ * with "=="; else false: it may have any. */
+bool filters_demand(const struct filters *f, const char *field, const char *ret_values[FILTERS_MAX], size_t *ret_n);
+
 /* The value of a field; NULL when the object hasn't got it. */
 typedef const char *(*filter_field_fn)(const void *object, const char *const *path, size_t n_path);
 /* f NULL: everything matches. */

@@ -8,6 +8,7 @@
 
 #include "containerd/runc_options.pb-c.h"
 #include "containerd/tasks.pb-c.h"
+#include "workers/api/containerd/metrics.h"
 #include "workers/api/containerd/oci_json.h"
 
 #include <string.h>
@@ -362,5 +363,6 @@ const struct grpc_method ctd_tasks_methods[] = {
 	{ .name = "ListPids", .number = MSG_ctask_pids, .translator = &on_pids },
 	{ .name = "Update", .number = MSG_ctask_update, .translator = &on_update, .changes = true },
 	{ .name = "Wait", .number = MSG_ctask_wait, .translator = &on_wait },
+	{ .name = "Metrics", .number = MSG_ctask_metrics, .translator = &ctd_metrics },
 	{ 0 },
 };

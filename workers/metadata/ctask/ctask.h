@@ -15,6 +15,7 @@
  *   delete.c     of both; with the first one goes the pod
  *   process.c    what is asked of a process and answered by the task worker
  *   list.c       get, list, wait
+ *   metrics.c    figures
  *   reconcile.c  after an absence of the task worker, or of this one
  */
 #pragma once

@@ -203,7 +203,7 @@ void ctask_freeze(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	task_freeze_send(m->task, &context, &z, NULL, 0, frozen, f);
 }
 
-/* --- pids, figures ---------------------------------------------------------- */
+/* --- pids ------------------------------------------------------------------- */
 
 static void pids_known(void *ctx, const struct msg_answer *answer) {
 	struct msg_request *r = ctx;

@@ -1,0 +1,23 @@
+/*
+ * Tasks/Metrics: a task's figures as the messages that containerd's clients
+ * know, those of cgroup v1 or of cgroup v2, whichever the machine has.
+ */
+#pragma once
+
+#include "workers/api/containerd/containerd.h"
+
+extern const struct grpc_translator ctd_metrics;
+
+/* --- between the files metrics*.c ------------------------------------------- */
+
+/* Where a figure of the kernel's goes: uint64_t at the offset. */
+struct metric_place {
+	const char *name;
+	size_t offset;
+};
+
+void metric_put(void *to, const struct metric_place *places, size_t n, const Bulkhead__TaskStats *s);
+/* These return NULL when out of memory. */
+Google__Protobuf__Any *metric_pack(struct grpc_translation *t, const char *url, const ProtobufCMessage *m);
+Google__Protobuf__Any *metrics_v1(struct grpc_translation *t, const Bulkhead__TaskStats *s);
+Google__Protobuf__Any *metrics_v2(struct grpc_translation *t, const Bulkhead__TaskStats *s);
