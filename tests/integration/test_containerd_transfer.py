@@ -144,6 +144,76 @@ def test_pull(d, name):
                           40, 0.5), "nor a layer", layers)
 
 
+def test_export(d, name, folder):
+    import hashlib
+    import tarfile
+    import threading
+    c = Client(d)
+    c.pull(name)
+    s, data = c.stream("archive"), []
+
+    def receive():
+        window = 0
+        while True:
+            if window < 32768:
+                s.write(c.tt.WindowUpdate(update=65536))
+                window += 65536
+            m = s.read(c.tt.Data)
+            if m is None:
+                return
+            window -= len(m.data)
+            data.append((len(m.data), window, m.data))
+    t = threading.Thread(target=receive, daemon=True)
+    t.start()
+    e = c.run(c.tt.ImageStore(name=name), c.tt.ImageExportStream(stream="archive"))
+    t.join(20)
+    tap.check(e is None and not t.is_alive(), "an export, and the stream's end", e)
+    tap.check(all(w >= 0 for _, w, _ in data), "no more at a time than the client's window takes", [x[:2] for x in data])
+    path = os.path.join(folder, "exported.tar")
+    with open(path, "wb") as f:
+        f.write(b"".join(x[2] for x in data))
+    with tarfile.open(path) as tar:
+        names = tar.getnames()
+        good = all(hashlib.sha256(tar.extractfile(n).read()).hexdigest() == n.split("/")[-1]
+                   for n in names if n.startswith("blobs/"))
+    blobs = set(n.split("/")[-1] for n in names if n.startswith("blobs/"))
+    tap.check(good and blobs == {b[7:] for b in c.blobs()} and {"index.json", "oci-layout", "manifest.json"} <= set(names),
+              "the archive has the image's blobs as they are, and what names them", names)
+    for kind in ("oci-archive:" + path, "docker-archive:" + path):
+        p = subprocess.run(["skopeo", "inspect", "--raw", kind], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        tap.check(p.returncode == 0, "skopeo reads it as " + kind.split(":")[0], p.stdout.decode())
+    c.images.Delete(c.i.DeleteImageRequest(name=name, sync=True), metadata=c.meta)
+    p = subprocess.run(["ctr", "-a", d.containerd, "images", "import", "--no-unpack", path], stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT)
+    tap.check(p.returncode == 0 and c.image(name), "ctr imports it", p.stdout.decode())
+    c.images.Delete(c.i.DeleteImageRequest(name=name, sync=True), metadata=c.meta)
+    s = c.stream("nothing")
+    e = c.run(c.tt.ImageStore(name=name), c.tt.ImageExportStream(stream="nothing"))
+    tap.check(code(e) == "NOT_FOUND", "an export of nothing", e)
+    e = c.run(c.tt.ImageStore(name=name), c.tt.ImageExportStream(stream="none"))
+    tap.check(code(e) == "NOT_FOUND" and "no stream" in e.details(), "an export into nothing", e)
+
+
+def test_blob_lost(d, name):
+    """A layer that outlives its blob doesn't make the next pull an incomplete one."""
+    c = Client(d)
+    c.pull(name)
+    blobs = c.blobs()
+    chain = next(i.labels["containerd.io/gc.ref.snapshot.overlayfs"] for i in blobs.values()
+                 if "containerd.io/gc.ref.snapshot.overlayfs" in i.labels)
+    ctr = ["ctr", "-a", d.containerd, "snapshots"]
+    p = subprocess.run(ctr + ["prepare", "keeps", chain], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    tap.check(p.returncode == 0, "a snapshot on the image's", p.stdout.decode())
+    c.images.Delete(c.i.DeleteImageRequest(name=name, sync=True), metadata=c.meta)
+    folder = os.path.join(d.state, "content", "blobs", "sha256")
+    tap.check(not os.listdir(folder) and os.path.isdir(os.path.join(d.state, "layers")), "the blobs go, the layer stays")
+    e = c.pull(name)
+    tap.check(e is None and {b[7:] for b in blobs} == set(os.listdir(folder)), "the next pull brings all of them",
+              (e, os.listdir(folder)))
+    subprocess.run(ctr + ["rm", "keeps"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    c.images.Delete(c.i.DeleteImageRequest(name=name, sync=True), metadata=c.meta)
+
+
 def test_cri(d, name):
     c, cri = Client(d, "k8s.io"), d.client()
     tap.check(c.pull(name) is None, "a pull into k8s.io")
@@ -214,6 +284,8 @@ def main():
             d.start()
             test_streams(d)
             test_pull(d, registry.host + "/first:1")
+            test_blob_lost(d, registry.host + "/first:1")
+            test_export(d, registry.host + "/first:1", folder)
             test_cri(d, registry.host + "/first:1")
             test_refused(d, registry.host + "/first:1")
             test_auth(d, guarded.host + "/guarded:1", "user", "secret")

@@ -398,6 +398,8 @@ static int download_new(struct image_worker *w, const Bulkhead__Descriptor *blob
 }
 
 static int make_feed(struct fetch *f, int file, struct fault *fault) {
+	if (f->fed)
+		return 0;
 	return feed_new(
 	    &(struct feed_options){
 		.loop = f->worker->loop,
@@ -437,7 +439,7 @@ static int join_download(struct fetch *f, const Bulkhead__Descriptor *blob, stru
 	list_append(&d->fetches, &f->node);
 	if (begins && ingest_ready(d->ingest))
 		download_start(d);
-	else if (!begins)
+	else if (!begins && !f->fed)
 		feed_to(f->feed, ingest_written(d->ingest));
 	return 0;
 }
@@ -451,7 +453,10 @@ static int fetch_begin(struct fetch *f, const Bulkhead__Descriptor *blob, struct
 	if (r < 0)
 		return r;
 	list_append(&f->worker->fetches, &f->node);
-	feed_to(f->feed, f->size);
+	if (f->fed)
+		fetch_finish_when_done(f);
+	else
+		feed_to(f->feed, f->size);
 	return 0;
 }
 
@@ -471,6 +476,7 @@ void fetch_start(struct image_worker *w, struct msg_request *request, const Bulk
 	f->request = request;
 	f->pull_id = m->pull_id;
 	f->size = blob->size;
+	f->fed = m->blob_only;
 	memcpy(f->digest, blob->digest, DIGEST_SIZE);
 	list_init(&f->node);
 	request->cancelled = fetch_cancelled;

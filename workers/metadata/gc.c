@@ -152,11 +152,15 @@ static bool image_needs_blob(const struct image *i, const char *digest) {
 	return false;
 }
 
-static bool blob_needed(struct metadata *m, const char *digest) {
+bool gc_blob_owned(struct metadata *m, const char *digest) {
 	list_for_each (n, &m->model.images)
 		if (image_needs_blob(list_entry(n, struct image, node), digest))
 			return true;
-	return pulls_need_blob(m, digest) || objects_need_blob(m, digest);
+	return objects_have_blob(m, digest);
+}
+
+static bool blob_needed(struct metadata *m, const char *digest) {
+	return gc_blob_owned(m, digest) || pulls_need_blob(m, digest) || objects_expect_blob(m, digest);
 }
 
 void gc_blobs(struct metadata *m, char *const *digests, size_t n, void (*fn)(void *ctx), void *ctx) {

@@ -10,6 +10,8 @@
 
 #include "msg/msg.h"
 
+#include <stdbool.h>
+
 struct metadata;
 
 /* How long the layers of a pull that failed are kept for the next try. */
@@ -20,6 +22,8 @@ struct metadata;
 void gc_layers(struct metadata *m, void (*fn)(void *ctx), void *ctx);
 /* Removes those of the digests that nothing needs. */
 void gc_blobs(struct metadata *m, char *const *digests, size_t n, void (*fn)(void *ctx), void *ctx);
+/* Has an image, or content of a namespace, the blob? */
+bool gc_blob_owned(struct metadata *m, const char *digest);
 /* Something that held layers is gone: looks a little later. */
 void gc_later(struct metadata *m);
 /* Compares records with what lies on disk; after each start of a peer. */

@@ -27,7 +27,7 @@ static void job_end(struct layer_job *j) {
 	struct metadata *m = j->m;
 	bool failed = j->fault.code != FAULT_NONE;
 	map_remove(&m->layer_jobs, &j->node);
-	if (failed) {
+	if (failed && !j->blob_only) {
 		Bulkhead__Key q = BULKHEAD__KEY__INIT;
 		q.id = j->chain_id;
 		layer_remove_send(m->snapshot, NULL, &q, NULL, 0, removed, NULL);
@@ -47,7 +47,7 @@ static void job_advance(struct layer_job *j) {
 		return;
 	if (j->fault.code == FAULT_NONE && !j->pull)
 		fault_set(&j->fault, FAULT_ABORTED, "the pull that fetched layer %s failed", j->chain_id);
-	if (j->fault.code != FAULT_NONE)
+	if (j->fault.code != FAULT_NONE || j->blob_only)
 		job_end(j);
 	else
 		pull_advance(j->pull);
@@ -77,6 +77,14 @@ static void unpack_done(void *ctx, const struct msg_answer *answer) {
 	job_advance(j);
 }
 
+static void unpack_begin(struct layer_job *j, const struct msg_context *c, char *media_type, const int *pipe) {
+	Bulkhead__LayerUnpackRequest u = BULKHEAD__LAYER_UNPACK_REQUEST__INIT;
+	u.chain_id = j->chain_id;
+	u.diff_id = j->diff_id;
+	u.media_type = media_type;
+	layer_unpack_send(j->m->snapshot, c, &u, pipe, 1, unpack_done, j);
+}
+
 int layer_job_start(struct pull *p, uint64_t pull_id, const char *chain_id, const char *diff_id,
 		    const Bulkhead__Descriptor *blob, struct layer_job **ret_job, struct fault *fault) {
 	struct metadata *m = pull_metadata(p);
@@ -92,7 +100,8 @@ int layer_job_start(struct pull *p, uint64_t pull_id, const char *chain_id, cons
 	CLEANUP_FD int write_end = pipe[1];
 	j->m = m;
 	j->pull = p;
-	j->open = 2;
+	j->blob_only = model_find_layer(&m->model, chain_id) != NULL;
+	j->open = j->blob_only ? 1 : 2;
 	list_init(&j->waiters);
 	snprintf(j->chain_id, sizeof(j->chain_id), "%s", chain_id);
 	snprintf(j->diff_id, sizeof(j->diff_id), "%s", diff_id);
@@ -102,13 +111,11 @@ int layer_job_start(struct pull *p, uint64_t pull_id, const char *chain_id, cons
 		return fault_errno(fault, r, "start to fetch it");
 	}
 	struct msg_context c = pull_context(p);
-	Bulkhead__LayerUnpackRequest u = BULKHEAD__LAYER_UNPACK_REQUEST__INIT;
-	u.chain_id = j->chain_id;
-	u.diff_id = j->diff_id;
-	u.media_type = blob->media_type;
-	layer_unpack_send(m->snapshot, &c, &u, &read_end, 1, unpack_done, j);
+	if (!j->blob_only)
+		unpack_begin(j, &c, blob->media_type, &read_end);
 	Bulkhead__LayerFetchRequest f = BULKHEAD__LAYER_FETCH_REQUEST__INIT;
 	f.pull_id = pull_id;
+	f.blob_only = j->blob_only;
 	f.blob = (Bulkhead__Descriptor *)(uintptr_t)blob;
 	j->fetch = layer_fetch_send(m->image, &c, &f, &write_end, 1, fetch_done, j);
 	*ret_job = j;

@@ -21,6 +21,7 @@ struct layer_job {
 	char chain_id[72], diff_id[72];
 	struct msg_call *fetch;
 	bool fetched, unpacked, committing;
+	bool blob_only; /* the layer is there, its blob isn't */
 	unsigned open; /* answers that are still to come */
 	uint64_t size, inodes;
 	struct fault fault;  /* of whichever failed for a reason of its own */

@@ -182,6 +182,7 @@ static void waited(void *ctx, const struct fault *fault) {
 	struct pull_layer *l = ctx;
 	/* When the other pull failed this one tries by itself. */
 	l->waiting = false;
+	l->fetched = !fault;
 	pull_advance(l->pull);
 }
 
@@ -198,12 +199,17 @@ static char **parents_of(struct pull *p, size_t n) {
 	return v;
 }
 
+/* A layer may have outlived its blob: with a container, or a client's snapshot. */
+static bool blob_is_here(struct pull *p, size_t i) {
+	return p->layers[i].fetched || gc_blob_owned(p->op.m, p->resolved->layers[i]->blob->digest);
+}
+
 /* One look at one layer. False: the pull has ended by it. */
 static bool layer_advance(struct pull *p, size_t i, bool below_done, unsigned *running) {
 	struct pull_layer *l = &p->layers[i];
 	struct metadata *m = p->op.m;
 	struct fault fault;
-	if (model_find_layer(&m->model, l->chain_id)) {
+	if (!l->job && model_find_layer(&m->model, l->chain_id) && blob_is_here(p, i)) {
 		l->done = true;
 		return true;
 	}
@@ -258,6 +264,7 @@ void pull_job_ended(struct pull *p, struct layer_job *j, const struct fault *fau
 		if (p->layers[i].job != j)
 			continue;
 		p->layers[i].job = NULL;
+		p->layers[i].fetched = !fault;
 		if (fault) {
 			layer_fault(p, i, fault);
 			return;

@@ -10,7 +10,7 @@ struct pull_layer {
 	char chain_id[DIGEST_SIZE];
 	struct layer_job *job;	    /* ours */
 	struct layer_waiter waiter; /* on another pull's */
-	bool waiting, done;
+	bool waiting, done, fetched;
 	uint64_t offset, total;
 };
 

@@ -2,10 +2,13 @@
 
 #include "base/list.h"
 #include "containerd/streaming.pb-c.h"
+#include "containerd/transfer_types.pb-c.h"
 #include "google/protobuf/empty.pb-c.h"
 
 #include <string.h>
 
+#define WINDOW_TYPE containerd__types__transfer__window_update__descriptor
+#define WINDOW_MAX (1 << 20)
 #define INIT_TYPE containerd__services__streaming__v1__stream_init__descriptor
 
 struct ctd_stream {
@@ -14,6 +17,7 @@ struct ctd_stream {
 	const char *name; /* in the call's arena; NULL: the first message hasn't come */
 	const struct ctd_stream_user *user;
 	void *ctx;
+	size_t window;
 };
 
 /* Of this process. */
@@ -79,6 +83,14 @@ size_t ctd_stream_unsent(const struct ctd_stream *s) {
 	return grpc_unsent(s->call);
 }
 
+size_t ctd_stream_window(const struct ctd_stream *s) {
+	return s->window;
+}
+
+void ctd_stream_window_use(struct ctd_stream *s, size_t n) {
+	s->window -= MIN(n, s->window);
+}
+
 /* --- the client's side ------------------------------------------------------ */
 
 static void *stream_open(struct grpc_call *c) {
@@ -118,11 +130,25 @@ static void name(struct ctd_stream *s, const Google__Protobuf__Any *m) {
 	ctd_stream_send(s, &ready.base);
 }
 
-/* What comes while nobody uses it answers to nothing that was asked. */
+/* May come before anybody uses it. */
+static void open_window(struct ctd_stream *s, const Google__Protobuf__Any *m) {
+	struct arena a;
+	arena_init(&a, 0);
+	const Containerd__Types__Transfer__WindowUpdate *u = ctd_any_open(m, &WINDOW_TYPE, &a);
+	if (u && u->update > 0 && s->window <= WINDOW_MAX)
+		s->window += (size_t)u->update;
+	arena_deinit(&a);
+	if (s->user && s->user->room)
+		s->user->room(s->ctx);
+}
+
+/* What else comes while nobody uses it answers to nothing that was asked. */
 static void stream_message(void *handler, const ProtobufCMessage *request) {
 	struct ctd_stream *s = handler;
 	if (!s->name)
 		name(s, (const Google__Protobuf__Any *)request);
+	else if (ctd_any_is((const Google__Protobuf__Any *)request, &WINDOW_TYPE))
+		open_window(s, (const Google__Protobuf__Any *)request);
 	else if (s->user && s->user->message)
 		s->user->message(s->ctx, (const Google__Protobuf__Any *)request);
 }

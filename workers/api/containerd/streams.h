@@ -13,6 +13,7 @@ struct ctd_stream;
 /* What comes on it. Either may end the stream's use by ctd_stream_leave. */
 struct ctd_stream_user {
 	void (*message)(void *ctx, const Google__Protobuf__Any *m); /* may be NULL */
+	void (*room)(void *ctx);				    /* the window has opened; may be NULL */
 	void (*gone)(void *ctx);				    /* the client has ended it; its last call */
 };
 
@@ -30,6 +31,11 @@ void ctd_stream_leave(struct ctd_stream *s);
 int ctd_stream_send(struct ctd_stream *s, const ProtobufCMessage *m);
 /* Bytes that the client hasn't taken yet. */
 size_t ctd_stream_unsent(const struct ctd_stream *s);
+
+/* Bytes of Data that the client wants now, by its WindowUpdates; those that are
+ * sent are used up. */
+size_t ctd_stream_window(const struct ctd_stream *s);
+void ctd_stream_window_use(struct ctd_stream *s, size_t n);
 
 /* --- Any --- */
 

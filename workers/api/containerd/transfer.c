@@ -6,8 +6,9 @@
  *   OCIRegistry -> ImageStore  pulled by the daemon itself, as for the CRI: one
  *                              platform, and the documents that lead to it
  *   ImageStore -> ImageStore   another name
+ *   ImageStore -> ImageExportStream  an archive (export.h)
  */
-#include "workers/api/containerd/streams.h"
+#include "workers/api/containerd/export.h"
 
 #include "containerd/transfer.pb-c.h"
 #include "containerd/transfer_types.pb-c.h"
@@ -27,7 +28,9 @@ struct transfer {
 	/* In the call's arena. */
 	const T(OCIRegistry) * registry;
 	const T(ImageStore) * from, *to;
+	const T(ImageExportStream) * archive;
 	Bulkhead__Object *object; /* of a tag */
+	struct ctd_export *export;
 };
 
 static void *transfer_open(struct grpc_call *c) {
@@ -40,6 +43,7 @@ static void *transfer_open(struct grpc_call *c) {
 static void transfer_closed(void *handler) {
 	struct transfer *x = handler;
 	msg_cancel(x->asked);
+	ctd_export_free(x->export);
 	ctd_stream_leave(x->progress);
 	ctd_stream_leave(x->auth);
 	free(x);
@@ -280,6 +284,24 @@ static void tag_begin(struct transfer *x) {
 	x->asked = object_get_send(metadata_of(x), grpc_call_context(x->call), &id, NULL, 0, tag_found, x);
 }
 
+/* --- into an archive -------------------------------------------------------- */
+
+static void exported(void *ctx, const struct fault *fault) {
+	struct transfer *x = ctx;
+	ctd_export_free(take_ptr(x->export));
+	if (fault)
+		grpc_fail(x->call, fault);
+	else
+		finish(x);
+}
+
+static void export_begin(struct transfer *x) {
+	struct fault fault;
+	x->export = ctd_export_begin(x->call, x->from, x->archive, exported, x, &fault);
+	if (!x->export)
+		grpc_fail(x->call, &fault);
+}
+
 /* --- what goes where -------------------------------------------------------- */
 
 static void transfer_message(void *handler, const ProtobufCMessage *request) {
@@ -289,6 +311,7 @@ static void transfer_message(void *handler, const ProtobufCMessage *request) {
 	struct arena *a = grpc_call_arena(x->call);
 	x->registry = ctd_any_open(q->source, &containerd__types__transfer__ociregistry__descriptor, a);
 	x->from = ctd_any_open(q->source, &containerd__types__transfer__image_store__descriptor, a);
+	x->archive = ctd_any_open(q->destination, &containerd__types__transfer__image_export_stream__descriptor, a);
 	x->to = ctd_any_open(q->destination, &containerd__types__transfer__image_store__descriptor, a);
 	if (q->options && *q->options->progress_stream)
 		x->progress = ctd_stream_use(x->call, q->options->progress_stream, &progress_user, x);
@@ -296,6 +319,8 @@ static void transfer_message(void *handler, const ProtobufCMessage *request) {
 		pull_begin(x);
 	else if (x->from && x->to)
 		tag_begin(x);
+	else if (x->from && x->archive)
+		export_begin(x);
 	else
 		grpc_failf(x->call, FAULT_UNIMPLEMENTED, "Transfer: there is no way from \"%.100s\" to \"%.100s\"",
 			   q->source ? q->source->type_url : "", q->destination ? q->destination->type_url : "");

@@ -349,11 +349,15 @@ void collect(struct metadata *m, void (*fn)(void *ctx), void *ctx) {
 
 /* --- blobs ------------------------------------------------------------------ */
 
-bool objects_need_blob(const struct metadata *m, const char *digest) {
+bool objects_have_blob(const struct metadata *m, const char *digest) {
 	list_for_each (n, &m->objects.lists[KIND(NAMESPACE)])
 		if (object_find(&m->objects, KIND(CONTENT), list_entry(n, struct object, node)->record->id->key,
 				digest))
 			return true;
+	return false;
+}
+
+bool objects_expect_blob(const struct metadata *m, const char *digest) {
 	list_for_each (n, &m->objects.lists[KIND(INGEST)])
 		if (strcmp(list_entry(n, struct object, node)->record->ingest->expected, digest) == 0)
 			return true;

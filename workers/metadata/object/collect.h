@@ -28,5 +28,7 @@ void collect(struct metadata *m, void (*fn)(void *ctx), void *ctx);
 /* The record of content is deleted: so is its blob, unless it is needed. */
 void collect_blob(struct metadata *m, const char *digest);
 
-/* Does an object need the blob? */
-bool objects_need_blob(const struct metadata *m, const char *digest);
+/* Is the blob content of a namespace? */
+bool objects_have_blob(const struct metadata *m, const char *digest);
+/* Is it being written, or will it be? */
+bool objects_expect_blob(const struct metadata *m, const char *digest);
