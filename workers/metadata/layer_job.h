@@ -22,7 +22,7 @@ struct layer_job {
 	struct msg_call *fetch;
 	bool fetched, unpacked, committing;
 	bool blob_only; /* the layer is there, its blob isn't */
-	unsigned open; /* answers that are still to come */
+	unsigned open;	/* answers that are still to come */
 	uint64_t size, inodes;
 	struct fault fault;  /* of whichever failed for a reason of its own */
 	struct list waiters; /* struct layer_waiter */
