@@ -59,7 +59,7 @@ static void unpack_once(const char *layer, const char *folder, enum depth depth,
 	struct decode_limits none = { 0 };
 	char digest[72];
 	struct unpack_job job = { .diff_id = "sha256:unknown" };
-	struct extract_result result;
+	struct unpack_result result;
 	job.input = open(layer, O_RDONLY | O_CLOEXEC);
 	if (depth == EXTRACT) {
 		job.tree = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);

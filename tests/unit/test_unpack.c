@@ -50,7 +50,7 @@ static char *digest_of(const char *path) {
 struct outcome {
 	int r;
 	struct fault fault;
-	struct extract_result result;
+	struct unpack_result result;
 	bool died;
 	char *report;
 	size_t report_size;
@@ -732,7 +732,7 @@ static void test_bombs(void) {
 	for (int i = 0; i < 20; i++)
 		add(&a, '0', "f", NULL, NULL);
 	o = finish(&a);
-	tap_check(o.r == 0 && o.result.inodes >= 20, "many entries");
+	tap_check(o.r == 0 && o.result.extract.inodes >= 20, "many entries");
 	free(o.report);
 	snprintf(file, sizeof(file), "%s/hostile.tar", scratch);
 	w = (struct wanted){ .diff_id = digest_of(file), .extract = { .entries = 19 } };

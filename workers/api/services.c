@@ -2,6 +2,7 @@
 
 #include "containerd/containers.pb-c.h"
 #include "containerd/content.pb-c.h"
+#include "containerd/diff.pb-c.h"
 #include "containerd/events.pb-c.h"
 #include "containerd/images.pb-c.h"
 #include "containerd/introspection.pb-c.h"
@@ -106,6 +107,14 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &containerd__services__streaming__v1__streaming__descriptor,
 	    .methods = ctd_streaming_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.diff.v1.Diff",
+	    .version = "v1",
+	    .api = &containerd__services__diff__v1__diff__descriptor,
+	    .methods = ctd_diff_methods,
 	    .headers = ctd_headers,
 	},
 	{

@@ -61,11 +61,13 @@ CRI_HANDLER(cri_image_status);
 CRI_HANDLER(cri_remove_image);
 CRI_HANDLER(cri_image_fs_info);
 CRI_HANDLER(cri_pull_image);
-/* object/snapshot_*.c */
+/* object/snapshot_*.c, object/diff_*.c */
 CRI_HANDLER(snapshot_make);
 CRI_HANDLER(snapshot_show);
 CRI_HANDLER(snapshot_seal);
 CRI_HANDLER(snapshot_count);
+CRI_HANDLER(diff_apply);
+CRI_HANDLER(diff_make);
 /* object/requests.c */
 CRI_HANDLER(object_get);
 CRI_HANDLER(object_list);

@@ -352,6 +352,8 @@ ROW(snapshot_make)
 ROW(snapshot_show)
 ROW(snapshot_seal)
 ROW(snapshot_count)
+ROW(diff_apply)
+ROW(diff_make)
 ROW(object_get)
 ROW(object_list)
 ROW(object_create)
@@ -441,6 +443,8 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(snapshot_show),
 	HANDLER(snapshot_seal),
 	HANDLER(snapshot_count),
+	HANDLER(diff_apply),
+	HANDLER(diff_make),
 	HANDLER(object_get),
 	HANDLER(object_list),
 	HANDLER(object_create),

@@ -12,7 +12,7 @@
 #include "loop/loop.h"
 
 #define CHILD_KEEP_MAX 8
-#define CHILD_VALUES 4
+#define CHILD_VALUES 32
 
 struct child;
 

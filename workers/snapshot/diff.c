@@ -153,7 +153,7 @@ static int entry(void *ctx, const struct walk_entry *e) {
 
 int diff_write(struct tar_writer *w, int upper, struct fault *fault) {
 	struct diff d = { .w = w, .space = malloc(XATTR_NAMES_MAX + XATTR_VALUE_MAX) };
-	int r = d.space ? walk_tree(upper, 0, entry, &d) : -ENOMEM;
+	int r = d.space ? walk_tree_sorted(upper, entry, &d) : -ENOMEM;
 	for (size_t i = 0; i < d.n_names; i++)
 		free(d.names[i]);
 	free(d.names);

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 
 struct unpacking {
-	struct list node; /* in unpack_ready */
+	struct unpack_turn turn;
 	struct snapshot_worker *worker;
 	struct msg_request *request;
 	struct layer *layer;
@@ -31,7 +31,7 @@ struct unpacking {
 };
 
 static void unpacking_free(struct unpacking *u) {
-	list_unlink(&u->node);
+	list_unlink(&u->turn.node);
 	loop_source_free(u->bytes);
 	fd_close(u->dir);
 	fd_close(u->job.input);
@@ -75,62 +75,56 @@ static void unpacked(struct unpacking *u, const struct child_result *result) {
 	layer_reply(r, &l->usage);
 }
 
-static void unpackers_start(struct snapshot_worker *s);
-
 static void unpacker_done(void *ctx, const struct child_result *result) {
 	struct unpacking *u = ctx;
 	struct snapshot_worker *s = u->worker;
 	struct fault fault = result->fault;
 	u->child = NULL;
-	s->unpackers--;
 	if (fault.code == FAULT_NONE)
 		unpacked(u, result);
 	else
 		unpacking_fail(u, &fault);
-	unpackers_start(s);
+	unpack_turn_end(s);
 }
 
 static int unpacker_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault *fault) {
-	struct extract_result result;
+	struct unpack_result result;
 	int r = unpack_run(arg, &result, fault);
 	if (r < 0)
 		return r;
-	ret_values[0] = result.size;
-	ret_values[1] = result.inodes;
-	ret_values[2] = result.xattrs_skipped;
+	ret_values[0] = result.extract.size;
+	ret_values[1] = result.extract.inodes;
+	ret_values[2] = result.extract.xattrs_skipped;
 	return 0;
 }
 
-static void unpackers_start(struct snapshot_worker *s) {
-	while (s->unpackers < UNPACKERS_MAX && !list_empty(&s->unpack_ready)) {
-		struct unpacking *u = list_entry(list_pop(&s->unpack_ready), struct unpacking, node);
-		const struct child_options options = {
-			.name = "unpack",
-			.keep = { u->job.input, u->job.tree, u->job.report },
-			.n_keep = 3,
-			.run = unpacker_run,
-			.arg = &u->job,
-			.done = unpacker_done,
-			.ctx = u,
-		};
-		int r = child_start(s->loop, &options, &u->child);
-		if (r < 0) {
-			struct fault fault;
-			fault_errno(&fault, r, "start the unpacker");
-			unpacking_fail(u, &fault);
-			continue;
-		}
-		s->unpackers++;
-		/* The child has it; here it would keep the pipe from breaking. */
-		fd_close_p(&u->job.input);
+static int unpacker_start(struct unpack_turn *t) {
+	struct unpacking *u = container_of(t, struct unpacking, turn);
+	const struct child_options options = {
+		.name = "unpack",
+		.keep = { u->job.input, u->job.tree, u->job.report },
+		.n_keep = 3,
+		.run = unpacker_run,
+		.arg = &u->job,
+		.done = unpacker_done,
+		.ctx = u,
+	};
+	int r = child_start(u->worker->loop, &options, &u->child);
+	if (r < 0) {
+		struct fault fault;
+		fault_errno(&fault, r, "start the unpacker");
+		unpacking_fail(u, &fault);
+		return r;
 	}
+	/* The child has it; here it would keep the pipe from breaking. */
+	fd_close_p(&u->job.input);
+	return 0;
 }
 
 static void bytes_there(void *ctx, uint32_t events) {
 	struct unpacking *u = ctx;
 	loop_source_free_p(&u->bytes);
-	list_append(&u->worker->unpack_ready, &u->node);
-	unpackers_start(u->worker);
+	unpack_turn_wait(u->worker, &u->turn);
 }
 
 /* The caller gave up, or is gone. */
@@ -146,23 +140,6 @@ static void unpacking_cancelled(struct msg_request *r, void *ctx) {
 	unpacking_fail(u, &fault);
 }
 
-static int staging_open(struct snapshot_worker *s, struct unpacking *u, struct fault *fault) {
-	const char *name = u->layer->name;
-	int r = room_folder(s->rooms.layers_staging, name, 0700, geteuid(), getegid());
-	u->dir = r < 0 ? -1 : openat(s->rooms.layers_staging, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (r < 0 || u->dir < 0)
-		return fault_errno(fault, r < 0 ? r : errno, "make a folder to unpack to");
-	/* root's, until the archive says otherwise */
-	r = room_folder(u->dir, "fs", 0755, 0, 0);
-	if (r < 0)
-		return fault_errno(fault, r, "make a folder to unpack to");
-	u->job.tree = openat(u->dir, "fs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	u->job.report = openat(u->dir, "report", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (u->job.tree < 0 || u->job.report < 0)
-		return fault_errno(fault, errno, "make a folder to unpack to");
-	return 0;
-}
-
 static struct unpacking *unpacking_new(struct snapshot_worker *s, struct msg_request *r,
 				       const Bulkhead__LayerUnpackRequest *m) {
 	struct unpacking *u = calloc(1, sizeof(*u));
@@ -173,6 +150,7 @@ static struct unpacking *unpacking_new(struct snapshot_worker *s, struct msg_req
 		return NULL;
 	}
 	*u = (struct unpacking){
+		.turn.run = unpacker_start,
 		.worker = s,
 		.request = r,
 		.layer = l,
@@ -185,7 +163,7 @@ static struct unpacking *unpacking_new(struct snapshot_worker *s, struct msg_req
 			.extract = { UNPACK_ENTRIES_MAX },
 		},
 	};
-	list_init(&u->node);
+	list_init(&u->turn.node);
 	snprintf(u->job.diff_id, sizeof(u->job.diff_id), "%s", m->diff_id);
 	return u;
 }
@@ -283,7 +261,7 @@ void layer_unpack_start(struct snapshot_worker *s, struct msg_request *r, const 
 		return;
 	r->cancelled = unpacking_cancelled;
 	r->cancelled_ctx = u;
-	int e = staging_open(s, u, &fault);
+	int e = unpack_staging_open(s, u->layer->name, &u->job, &u->dir, &fault);
 	if (e == 0) {
 		e = loop_poll(s->loop, u->job.input, POLLIN, bytes_there, u, &u->bytes);
 		if (e < 0)

@@ -147,6 +147,13 @@ static void on_snapshot_commit(struct snapshot_worker *s, struct msg_request *r,
 			       const Bulkhead__SnapshotCommitRequest *m) {
 	snapshot_commit_start(s, r, m);
 }
+static void on_snapshot_apply(struct snapshot_worker *s, struct msg_request *r,
+			      const Bulkhead__SnapshotApplyRequest *m) {
+	snapshot_apply_start(s, r, m);
+}
+static void on_snapshot_diff(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotDiffRequest *m) {
+	snapshot_diff_start(s, r, m);
+}
 static void on_snapshot_usage(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
 	snapshot_usage_start(s, r, m);
 }
@@ -166,17 +173,28 @@ HANDLER_DEFINE(struct snapshot_worker, snapshot_mount)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_mount_mapped)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_mounts)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_commit)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_apply)
+HANDLER_DEFINE(struct snapshot_worker, snapshot_diff)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_remove)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_usage)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_list)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_info)
 
 const struct link_handler snapshot_handlers[] = {
-	HANDLER(layer_unpack),	  HANDLER(layer_commit),
-	HANDLER(layer_remove),	  HANDLER(snapshot_prepare),
-	HANDLER(snapshot_mount),  HANDLER(snapshot_mounts),
-	HANDLER(snapshot_commit), HANDLER(snapshot_remove),
-	HANDLER(snapshot_usage),  HANDLER(snapshot_list),
-	HANDLER(snapshot_info),	  HANDLER(snapshot_mount_mapped),
-	HANDLER(archive_write),	  { 0 },
+	HANDLER(layer_unpack),
+	HANDLER(layer_commit),
+	HANDLER(layer_remove),
+	HANDLER(snapshot_prepare),
+	HANDLER(snapshot_mount),
+	HANDLER(snapshot_mounts),
+	HANDLER(snapshot_commit),
+	HANDLER(snapshot_apply),
+	HANDLER(snapshot_diff),
+	HANDLER(snapshot_remove),
+	HANDLER(snapshot_usage),
+	HANDLER(snapshot_list),
+	HANDLER(snapshot_info),
+	HANDLER(snapshot_mount_mapped),
+	HANDLER(archive_write),
+	{ 0 },
 };

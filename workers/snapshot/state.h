@@ -43,6 +43,13 @@ struct snapshot {
 	bool changing;	    /* a child unpacks into it, or makes a layer of it */
 };
 
+/* Who wants to start one of the UNPACKERS_MAX children that unpack. */
+struct unpack_turn {
+	struct list node;
+	/* Starts it: 0, or the turn goes to the next one. */
+	int (*run)(struct unpack_turn *t);
+};
+
 struct snapshot_worker {
 	struct loop *loop;
 	const char *state_root;
@@ -52,7 +59,7 @@ struct snapshot_worker {
 	struct reaper reaper;
 
 	struct map layers, snapshots;
-	struct list unpack_ready; /* of struct unpacking: wait for one of UNPACKERS_MAX */
+	struct list unpack_ready; /* of struct unpack_turn */
 	unsigned unpackers;
 
 	/* snapshot_info */
@@ -86,6 +93,16 @@ void layer_staging_discard(struct snapshot_worker *s, const struct layer *l);
 int layers_resolve(struct snapshot_worker *s, struct msg_request *r, char *const *chains, size_t n,
 		   const struct layer ***ret_layers) NODISCARD;
 
+/* unpackers.c */
+void unpack_turn_wait(struct snapshot_worker *s, struct unpack_turn *t);
+/* A child that a turn has started is gone. */
+void unpack_turn_end(struct snapshot_worker *s);
+/* staging/name/fs to unpack to and a file for the report beside it; the name's
+ * folder. What is there already was somebody's who gave up. */
+struct unpack_job;
+int unpack_staging_open(struct snapshot_worker *s, const char *name, struct unpack_job *job, int *ret_dir,
+			struct fault *fault) NODISCARD;
+
 /* One file each: what a request does. */
 void layer_unpack_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m);
 void layer_commit_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerCommitRequest *m);
@@ -97,6 +114,8 @@ void snapshot_usage_start(struct snapshot_worker *s, struct msg_request *r, cons
 void archive_write_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m);
 void snapshot_mounts_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m);
 void snapshot_commit_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotCommitRequest *m);
+void snapshot_apply_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotApplyRequest *m);
+void snapshot_diff_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotDiffRequest *m);
 void snapshot_info_start(struct snapshot_worker *s, struct msg_request *r);
 
 /* The folder of what a container has written; -ENOENT and so on. */

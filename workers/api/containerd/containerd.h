@@ -22,7 +22,7 @@
 #include <errno.h>
 
 extern const struct grpc_method ctd_containers_methods[], ctd_namespaces_methods[], ctd_leases_methods[],
-    ctd_snapshots_methods[], ctd_images_methods[], ctd_tasks_methods[], ctd_events_methods[],
+    ctd_snapshots_methods[], ctd_diff_methods[], ctd_images_methods[], ctd_tasks_methods[], ctd_events_methods[],
     ctd_introspection_methods[], ctd_version_methods[], ctd_content_methods[], ctd_transfer_methods[],
     ctd_streaming_methods[];
 

@@ -185,6 +185,10 @@ const char *decoder_format(const struct decoder *d) {
 	return d->name;
 }
 
+uint64_t decoder_size(const struct decoder *d) {
+	return d->out_total;
+}
+
 int decoder_finish(struct decoder *d, char ret_digest[72], struct fault *fault) {
 	const uint8_t *data;
 	ssize_t n;

@@ -31,5 +31,7 @@ static inline void decoder_free_p(struct decoder **d) {
 struct stream *decoder_stream(struct decoder *d);
 /* "gzip", "zstd" or "plain"; NULL before the first bytes. */
 const char *decoder_format(const struct decoder *d);
+/* Bytes of the uncompressed archive so far. */
+uint64_t decoder_size(const struct decoder *d);
 /* Reads what is left and gives "sha256:<hex>" of everything. */
 int decoder_finish(struct decoder *d, char ret_digest[72], struct fault *fault) NODISCARD;

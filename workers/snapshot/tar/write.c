@@ -63,7 +63,8 @@ static int header_at(const struct tar_writer *w, const struct tar_member *m, uin
 	number(h.uid, sizeof(h.uid), m->uid);
 	number(h.gid, sizeof(h.gid), m->gid);
 	number(h.size, sizeof(h.size), m->size);
-	number(h.mtime, sizeof(h.mtime), (uint64_t)MAX(m->mtime, 0));
+	int64_t mtime = w->mtime_max ? MIN(m->mtime, w->mtime_max) : m->mtime;
+	number(h.mtime, sizeof(h.mtime), (uint64_t)MAX(mtime, 0));
 	if (m->link)
 		text(h.link, sizeof(h.link), m->link);
 	if (m->type == '3' || m->type == '4') {

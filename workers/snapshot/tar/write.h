@@ -17,6 +17,7 @@
 struct tar_writer {
 	int fd;
 	uint64_t at;
+	int64_t mtime_max; /* no member's time is later; 0: any */
 };
 
 struct tar_member {

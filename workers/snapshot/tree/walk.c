@@ -27,6 +27,7 @@ struct walk {
 	int root;
 	uint64_t limit, visited;
 	size_t waiting;
+	bool sorted;
 	struct node *stack;
 	walk_fn fn;
 	void *ctx;
@@ -111,6 +112,56 @@ static int visit(struct walk *w, struct node *n, int dir, const char *path, cons
 	return r == 0 && S_ISDIR(st.st_mode) ? push(w, n, name) : MIN(r, 0);
 }
 
+static bool is_dots(const char *name) {
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static int visit_all(struct walk *w, struct node *n, DIR *d, const char *path) {
+	int r = 0;
+	for (struct dirent *e; r >= 0 && (e = readdir(d));)
+		if (!is_dots(e->d_name))
+			r = visit(w, n, dirfd(d), path, e->d_name);
+	return r;
+}
+
+static int by_name(const void *a, const void *b) {
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int names_read(DIR *d, char ***names, size_t *n) {
+	size_t room = 0;
+	for (struct dirent *e; (e = readdir(d));) {
+		if (is_dots(e->d_name))
+			continue;
+		if (*n == room) {
+			room = room ? 2 * room : 64;
+			char **more = realloc(*names, room * sizeof(*more));
+			if (!more)
+				return -ENOMEM;
+			*names = more;
+		}
+		if (!((*names)[*n] = strdup(e->d_name)))
+			return -ENOMEM;
+		++*n;
+	}
+	return 0;
+}
+
+static int visit_sorted(struct walk *w, struct node *n, DIR *d, const char *path) {
+	char **names = NULL;
+	size_t n_names = 0;
+	int r = names_read(d, &names, &n_names);
+	if (n_names)
+		qsort(names, n_names, sizeof(*names), by_name);
+	for (size_t i = 0; i < n_names; i++) {
+		if (r >= 0)
+			r = visit(w, n, dirfd(d), path, names[i]);
+		free(names[i]);
+	}
+	free(names);
+	return r;
+}
+
 static int folder(struct walk *w, struct node *n) {
 	char buffer[PATH_MAX];
 	const char *path = path_build(n, buffer);
@@ -122,24 +173,30 @@ static int folder(struct walk *w, struct node *n) {
 		fd_close(fd);
 		return -ENOMEM;
 	}
-	int r = 0;
-	for (struct dirent *e; r >= 0 && (e = readdir(d));)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			r = visit(w, n, fd, path, e->d_name);
+	int r = w->sorted ? visit_sorted(w, n, d, path) : visit_all(w, n, d, path);
 	closedir(d);
+	return r;
+}
+
+static int walk(struct walk *w) {
+	int r = push(w, NULL, "");
+	while (w->stack) {
+		struct node *n = w->stack;
+		w->stack = n->next;
+		w->waiting--;
+		if (r >= 0)
+			r = folder(w, n);
+		node_unref(n);
+	}
 	return r;
 }
 
 int walk_tree(int root, uint64_t limit, walk_fn fn, void *ctx) {
 	struct walk w = { .root = root, .limit = limit, .fn = fn, .ctx = ctx };
-	int r = push(&w, NULL, "");
-	while (w.stack) {
-		struct node *n = w.stack;
-		w.stack = n->next;
-		w.waiting--;
-		if (r >= 0)
-			r = folder(&w, n);
-		node_unref(n);
-	}
-	return r;
+	return walk(&w);
+}
+
+int walk_tree_sorted(int root, walk_fn fn, void *ctx) {
+	struct walk w = { .root = root, .sorted = true, .fn = fn, .ctx = ctx };
+	return walk(&w);
 }

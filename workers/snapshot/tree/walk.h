@@ -27,3 +27,5 @@ typedef int (*walk_fn)(void *ctx, const struct walk_entry *e);
 /* Entries are visited before what is in them. limit: -E2BIG after so many
  * entries (0: none). Folders that vanish meanwhile are passed over. */
 int walk_tree(int root, uint64_t limit, walk_fn fn, void *ctx) NODISCARD;
+/* The same in an order that depends on nothing but the names. */
+int walk_tree_sorted(int root, walk_fn fn, void *ctx) NODISCARD;

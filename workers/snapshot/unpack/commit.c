@@ -240,19 +240,14 @@ int commit_durable(const struct commit_job *job, int staged, struct fault *fault
 	return 0;
 }
 
-int commit_run(const struct commit_job *job, struct fault *fault) {
+int commit_resolve(const struct commit_job *job, int staged, struct fault *fault) {
 	struct commit c = { .tree = -1 };
-	CLEANUP_FD int staged = openat(job->layers, job->staged, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (staged < 0)
-		return fault_errno(fault, errno, "open the unpacked layer");
 	map_init(&c.copies);
 	arena_init(&c.arena, REPORT_SIZE_MAX);
 	c.tree = openat(staged, "fs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	int r = c.tree < 0 ? fault_errno(fault, errno, "open the unpacked layer") : parents_open(&c, job, fault);
 	if (r == 0)
 		r = resolve(&c, staged, fault);
-	if (r == 0)
-		r = commit_durable(job, staged, fault);
 	for (size_t i = 0; i < c.n_parents; i++)
 		fd_close(c.parents[i]);
 	free(c.parents);
@@ -260,4 +255,12 @@ int commit_run(const struct commit_job *job, struct fault *fault) {
 	arena_deinit(&c.arena);
 	fd_close(c.tree);
 	return r;
+}
+
+int commit_run(const struct commit_job *job, struct fault *fault) {
+	CLEANUP_FD int staged = openat(job->layers, job->staged, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (staged < 0)
+		return fault_errno(fault, errno, "open the unpacked layer");
+	int r = commit_resolve(job, staged, fault);
+	return r == 0 ? commit_durable(job, staged, fault) : r;
 }

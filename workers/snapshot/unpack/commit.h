@@ -15,6 +15,8 @@ struct commit_job {
 
 /* When it returns 0, the layer survives a power cut. */
 int commit_run(const struct commit_job *job, struct fault *fault) NODISCARD;
-/* The last part of it alone: staged, which job->staged names, is written to disk
- * and gets its final name. */
+/* The parts of it. What the unpacker has reported of the tree in staged, which
+ * job->staged names, is done to it; */
+int commit_resolve(const struct commit_job *job, int staged, struct fault *fault) NODISCARD;
+/* then it is written to disk and gets its final name. */
 int commit_durable(const struct commit_job *job, int staged, struct fault *fault) NODISCARD;

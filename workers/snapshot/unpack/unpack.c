@@ -22,26 +22,27 @@ static int archive_fault(struct fault *fault, int r) {
 }
 
 static int extract_and_verify(const struct unpack_job *job, struct decoder *decoder, struct buffer *report,
-			      struct extract_result *ret_result, struct fault *fault) {
+			      struct unpack_result *ret_result, struct fault *fault) {
 	CLEANUP(tar_free_p) struct tar *tar = NULL;
-	char digest[72];
 	int r = tar_new(decoder_stream(decoder), &tar);
 	if (r < 0)
 		return fault_errno(fault, r, "read the archive");
 	CLEANUP_FD int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return fault_errno(fault, errno, "open the folder to unpack to");
-	r = extract_archive(tar, root, &job->extract, report, ret_result, fault);
+	r = extract_archive(tar, root, &job->extract, report, &ret_result->extract, fault);
 	if (r == 0)
-		r = decoder_finish(decoder, digest, fault);
+		r = decoder_finish(decoder, ret_result->diff_id, fault);
 	if (r < 0)
 		return archive_fault(fault, r);
-	if (strcmp(digest, job->diff_id) != 0)
-		return fault_set(fault, FAULT_DATA_LOSS, "its content is %s instead of %s", digest, job->diff_id);
+	ret_result->size = decoder_size(decoder);
+	if (*job->diff_id && strcmp(ret_result->diff_id, job->diff_id) != 0)
+		return fault_set(fault, FAULT_DATA_LOSS, "its content is %s instead of %s", ret_result->diff_id,
+				 job->diff_id);
 	return 0;
 }
 
-int unpack_run(const struct unpack_job *job, struct extract_result *ret_result, struct fault *fault) {
+int unpack_run(const struct unpack_job *job, struct unpack_result *ret_result, struct fault *fault) {
 	CLEANUP(decoder_free_p) struct decoder *decoder = NULL;
 	CLEANUP_BUFFER struct buffer report = { 0 };
 	/* The descriptor's other users may have liked it otherwise. */

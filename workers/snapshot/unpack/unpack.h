@@ -9,7 +9,7 @@ struct unpack_job {
 	int input;  /* the pipe with the layer as transferred */
 	int tree;   /* the empty folder to fill */
 	int report; /* the file to write the report to */
-	char diff_id[72];
+	char diff_id[72]; /* what it must be; empty: anything */
 	struct decode_limits decode;
 	struct extract_limits extract;
 };
@@ -21,5 +21,11 @@ struct unpack_job {
 #define UNPACK_RATIO_FROM (UINT64_C(1) << 30)
 #define UNPACK_ENTRIES_MAX 8000000
 
+struct unpack_result {
+	struct extract_result extract;
+	char diff_id[72];
+	uint64_t size; /* of the uncompressed archive */
+};
+
 /* Only for a process that ends afterwards. */
-int unpack_run(const struct unpack_job *job, struct extract_result *ret_result, struct fault *fault) NODISCARD;
+int unpack_run(const struct unpack_job *job, struct unpack_result *ret_result, struct fault *fault) NODISCARD;

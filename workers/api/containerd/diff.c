@@ -1,0 +1,91 @@
+/* containerd.services.diff.v1.Diff */
+#include "workers/api/containerd/containerd.h"
+
+#include "containerd/diff.pb-c.h"
+
+#include <string.h>
+
+#define D(name) Containerd__Services__Diff__V1__##name
+#define D_INIT(name) CONTAINERD__SERVICES__DIFF__V1__##name##__INIT
+#define COMPRESSION(name) BULKHEAD__COMPRESSION__COMPRESSION_##name
+
+static int apply(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		 struct fault *fault) {
+	const D(ApplyRequest) *q = (const D(ApplyRequest) *)request;
+	if (q->n_payloads)
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "apply: there are no processors of streams");
+	Bulkhead__DiffApplyRequest *i =
+	    CTD_NEW(t->arena, Bulkhead__DiffApplyRequest, BULKHEAD__DIFF_APPLY_REQUEST__INIT);
+	if (!i || !(i->mounts = ctd_mounts(t, q->mounts, q->n_mounts)) ||
+	    (q->diff && !(i->diff = ctd_descriptor(t, q->diff))))
+		return ctd_no_memory(fault);
+	i->n_mounts = q->n_mounts;
+	i->namespace_ = ctd_namespace(t);
+	i->sync = q->sync_fs;
+	*ret_internal = &i->base;
+	return 0;
+}
+
+/* A reply that is a descriptor. */
+#define REPLY_DESCRIPTOR(function, type, INIT, field)                                                   \
+	static int function(struct grpc_translation *t, const ProtobufCMessage *internal,               \
+			    ProtobufCMessage **ret_reply, struct fault *fault) {                        \
+		type *a = CTD_NEW(t->arena, type, INIT);                                                \
+		if (!a || !(a->field = ctd_descriptor_back(t, (const Bulkhead__Descriptor *)internal))) \
+			return ctd_no_memory(fault);                                                    \
+		*ret_reply = &a->base;                                                                  \
+		return 0;                                                                               \
+	}
+REPLY_DESCRIPTOR(apply_reply, D(ApplyResponse), D_INIT(APPLY_RESPONSE), applied)
+REPLY_DESCRIPTOR(diff_reply, D(DiffResponse), D_INIT(DIFF_RESPONSE), diff)
+
+static const struct layer_type {
+	const char *name;
+	Bulkhead__Compression compression;
+} types[] = {
+	{ "application/vnd.oci.image.layer.v1.tar+gzip", COMPRESSION(GZIP) }, /* where none is asked for */
+	{ "application/vnd.oci.image.layer.v1.tar", COMPRESSION(NONE) },
+	{ "application/vnd.oci.image.layer.v1.tar+zstd", COMPRESSION(ZSTD) },
+	{ "application/vnd.docker.image.rootfs.diff.tar.gzip", COMPRESSION(GZIP) },
+	{ "application/vnd.docker.image.rootfs.diff.tar", COMPRESSION(NONE) },
+	{ "application/vnd.docker.image.rootfs.diff.tar.zstd", COMPRESSION(ZSTD) },
+};
+
+static const struct layer_type *type_find(const char *name) {
+	if (!*name)
+		return &types[0];
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+		if (strcmp(types[i].name, name) == 0)
+			return &types[i];
+	return NULL;
+}
+
+static int diff(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	const D(DiffRequest) *q = (const D(DiffRequest) *)request;
+	const struct layer_type *type = type_find(q->media_type);
+	if (!type)
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "unsupported diff media type: %.100s", q->media_type);
+	Bulkhead__DiffMakeRequest *i = CTD_NEW(t->arena, Bulkhead__DiffMakeRequest, BULKHEAD__DIFF_MAKE_REQUEST__INIT);
+	if (!i || !(i->left = ctd_mounts(t, q->left, q->n_left)) || !(i->right = ctd_mounts(t, q->right, q->n_right)))
+		return ctd_no_memory(fault);
+	i->n_left = q->n_left;
+	i->n_right = q->n_right;
+	i->namespace_ = ctd_namespace(t);
+	i->media_type = (char *)(uintptr_t)type->name;
+	i->compression = type->compression;
+	i->labels = (void *)q->labels;
+	i->n_labels = q->n_labels;
+	i->held_by = ctd_lease(t);
+	i->latest = q->source_date_epoch ? q->source_date_epoch->seconds : 0;
+	*ret_internal = &i->base;
+	return 0;
+}
+
+static const struct grpc_translator on_apply = { apply, apply_reply }, on_diff = { diff, diff_reply };
+
+const struct grpc_method ctd_diff_methods[] = {
+	{ .name = "Apply", .number = MSG_diff_apply, .translator = &on_apply, .changes = true },
+	{ .name = "Diff", .number = MSG_diff_make, .translator = &on_diff, .changes = true },
+	{ 0 },
+};
