@@ -261,10 +261,11 @@ def test_shared(d, image, registry):
     tap.check(reply is not None and reply.info.kind == two.s.COMMITTED, "and is a snapshot of the namespace", error)
     _, error = two.prepare("x", parent=image.chain[0], **{"containerd.io/snapshot.ref": image.chain[1]})
     tap.check(refused(error, "ALREADY_EXISTS"), "so is the next one", error)
+    for key in image.chain[1], image.chain[0]:
+        two.remove(key)
     _, error = two.prepare("y", **{"containerd.io/snapshot.ref": image.chain[1]})
     tap.check(error is None, "not on another parent", error)
-    for key in "y", image.chain[1], image.chain[0]:
-        two.remove(key)
+    two.remove("y")
     bh.push("oci-archive:" + image.path, registry, "shared:latest")
     cri = d.client()
     cri.images.PullImage(cri.pb.PullImageRequest(image=cri.pb.ImageSpec(image=registry.host + "/shared:latest")))
@@ -386,25 +387,26 @@ def test_killed(d, client):
     noise = random.Random(1)
     big = layer([("f%d" % i, tarfile.REGTYPE, {}, noise.randbytes(20000)) for i in range(600)])
     blob = client.put(big)
+    tap.check(bh.wait_for(lambda: len(folders(d)) == 2, 10), "removed layers go", folders(d))
     kept = folders(d)
-    for i, (name, delay) in enumerate([("snapshot", 0.01), ("snapshot", 0.06), ("metadata", 0.03), ("image", 0.0),
-                                       ("metadata", 0.1), ("snapshot", 0.15)]):
+    for i, (name, applying, committing) in enumerate([("snapshot", 0.05, 0.01), ("metadata", 0.03, 0.005),
+                                                      ("image", 0.0, 0.0)]):
         key = "k%d" % i
         mounts, error = client.prepare(key)
         tap.check(error is None, "prepare", error)
-        timer = threading.Timer(delay, kill, (d, name))
+        timer = threading.Timer(applying, kill, (d, name))
         timer.start()
         reply, error = client.apply(blob, mounts.mounts)
         timer.join()
         if error:  # another one then, as clients do
             tap.check(error.code().name in ("UNAVAILABLE", "FAILED_PRECONDITION", "ABORTED"),
                       "the %s worker killed while applying says so" % name, error)
-            client.remove(key)
+            tap.check(bh.wait_for(lambda: refused(client.remove(key)[1], "NOT_FOUND"), 10), "remove what is half done")
             key += "b"
             mounts, error = client.prepare(key)
             reply, error = client.apply(blob, mounts.mounts)
         tap.check(error is None and reply.applied.digest == digest(big), "apply with the %s worker killed" % name, error)
-        timer = threading.Timer(delay / 4, kill, (d, name))
+        timer = threading.Timer(committing, kill, (d, name))
         timer.start()
         _, error = client.commit("c%d" % i, key)
         timer.join()
@@ -415,12 +417,12 @@ def test_killed(d, client):
         view, error = client.view("v%d" % i, "c%d" % i)
         with Mounted(d, view.mounts) as m:
             tap.check(len(os.listdir(m)) == 600, "the layer is whole", len(os.listdir(m)))
-        client.remove("v%d" % i)
-    for i in range(6):
-        _, error = client.remove("c%d" % i)
-        tap.check(error is None, "remove", error)
+        for one in "v%d" % i, "c%d" % i:
+            _, error = client.remove(one)
+            tap.check(error is None, "remove", error)
+        bh.wait_for(lambda: folders(d) == kept, 10)  # so that the next one isn't shared
     tap.check(bh.wait_for(lambda: folders(d) == kept and not writable(d), 30), "nothing is left on the disk",
-              "%s %s %s" % (kept, folders(d), writable(d)))
+              "%s %s %s %s" % (kept, folders(d), writable(d), ctr(d, "snapshots", "ls")))
 
 
 def main():

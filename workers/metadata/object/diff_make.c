@@ -28,7 +28,7 @@ struct diff {
 	const Bulkhead__DiffMakeRequest *q;
 	char *key, *layer;   /* what is packed: at most one of both */
 	char write[ID_SIZE]; /* the image worker's name for it */
-	int pipe;	     /* the end to write to */
+	int pipe;	     /* the end to write to: while it is open, so is the write */
 	bool counted;	     /* among metadata.commits */
 	const Bulkhead__SnapshotDiffReply *packed;
 };
@@ -96,8 +96,6 @@ static void diff_pack(struct op *op) {
 	q.latest = d->q->latest;
 	struct msg_context context = op_context(op, 0);
 	snapshot_diff_send(op->m->snapshot, &context, &q, &d->pipe, 1, packed, op);
-	/* The other end ends with the snapshot worker's. */
-	fd_close_p(&d->pipe);
 }
 
 /* --- blob ------------------------------------------------------------------- */
