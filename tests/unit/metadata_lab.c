@@ -220,7 +220,57 @@ static void on_snapshot_usage(struct lab *l, struct msg_request *r, const Bulkhe
 		return;
 	a.size = 4096;
 	a.inodes = 3;
+	a.changed_at = l->changed_at;
 	snapshot_usage_reply(r, &a, NULL, 0);
+}
+
+static void on_snapshot_mounts(struct lab *l, struct msg_request *r, const Bulkhead__SnapshotMountRequest *q) {
+	Bulkhead__MountList a = BULKHEAD__MOUNT_LIST__INIT;
+	Grpc__Mount mount = GRPC__MOUNT__INIT, *list = &mount;
+	char source[256];
+	if (arrived(l, r))
+		return;
+	snprintf(source, sizeof(source), "%s/layers/.writable/%s/fs", l->config.state_root, q->key);
+	mount.type = (char *)"bind";
+	mount.source = source;
+	a.mounts = &list;
+	a.n_mounts = 1;
+	snapshot_mounts_reply(r, &a, NULL, 0);
+}
+
+static void on_snapshot_commit(struct lab *l, struct msg_request *r, const Bulkhead__SnapshotCommitRequest *q) {
+	Bulkhead__LayerUnpackReply a = BULKHEAD__LAYER_UNPACK_REPLY__INIT;
+	if (arrived(l, r))
+		return;
+	if (!lab_has(&l->layers, q->layer) && !lab_has(&l->snapshots, q->key)) {
+		msg_failf(r, FAULT_FAILED_PRECONDITION, "no snapshot %s", q->key);
+		return;
+	}
+	if (!lab_has(&l->layers, q->layer)) {
+		set_remove(&l->snapshots, q->key);
+		set_add(&l->layers, q->layer);
+	}
+	a.size = 4096;
+	snapshot_commit_reply(r, &a, NULL, 0);
+}
+
+static void on_snapshot_apply(struct lab *l, struct msg_request *r, const Bulkhead__SnapshotApplyRequest *q) {
+	Bulkhead__SnapshotApplyReply a = BULKHEAD__SNAPSHOT_APPLY_REPLY__INIT;
+	if (arrived(l, r))
+		return;
+	a.diff_id = (char *)(uintptr_t)l->diff_id;
+	a.size = 1024;
+	a.applied_at = 1000;
+	snapshot_apply_reply(r, &a, NULL, 0);
+}
+
+static void on_blob_open(struct lab *l, struct msg_request *r, const Bulkhead__Key *q) {
+	Bulkhead__Descriptor a = BULKHEAD__DESCRIPTOR__INIT;
+	if (arrived(l, r))
+		return;
+	int fd = memfd_create("blob", MFD_CLOEXEC);
+	blob_open_reply(r, &a, &fd, 1);
+	close(fd);
 }
 
 static void on_snapshot_list(struct lab *l, struct msg_request *r, const Bulkhead__Empty *q) {
@@ -516,6 +566,10 @@ HANDLER_DEFINE(struct lab, snapshot_prepare)
 HANDLER_DEFINE(struct lab, snapshot_mount)
 HANDLER_DEFINE(struct lab, snapshot_remove)
 HANDLER_DEFINE(struct lab, snapshot_usage)
+HANDLER_DEFINE(struct lab, snapshot_mounts)
+HANDLER_DEFINE(struct lab, snapshot_commit)
+HANDLER_DEFINE(struct lab, snapshot_apply)
+HANDLER_DEFINE(struct lab, blob_open)
 HANDLER_DEFINE(struct lab, snapshot_list)
 HANDLER_DEFINE(struct lab, snapshot_info)
 HANDLER_DEFINE(struct lab, sandbox_start)
@@ -548,6 +602,10 @@ static const struct link_handler fake_handlers[] = {
 	HANDLER(snapshot_mount),
 	HANDLER(snapshot_remove),
 	HANDLER(snapshot_usage),
+	HANDLER(snapshot_mounts),
+	HANDLER(snapshot_commit),
+	HANDLER(snapshot_apply),
+	HANDLER(blob_open),
 	HANDLER(snapshot_list),
 	HANDLER(snapshot_info),
 	HANDLER(sandbox_start),

@@ -53,6 +53,8 @@ struct lab {
 	size_t n_tasks;
 	bool create_lost;    /* a task_create that is UNAVAILABLE has made nothing */
 	bool exit_on_delete; /* task_delete kills, and the end is told first */
+	int64_t changed_at;  /* of any folder */
+	const char *diff_id; /* of whatever is applied */
 	char sub_path[80];   /* of the last snapshot_mount */
 	char journal[8192];  /* names of the calls, in order */
 

@@ -7,3 +7,5 @@ OBJ_test_metadata_units := $(METADATA_TEST_O)
 LIBS_test_metadata_units := -ltdb
 OBJ_test_snapshot_mounts := $(METADATA_TEST_O)
 LIBS_test_snapshot_mounts := -ltdb
+OBJ_test_snapshot_objects := $(METADATA_TEST_O)
+LIBS_test_snapshot_objects := -ltdb
