@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh  # noqa: E402
@@ -56,6 +57,21 @@ class Mounted:
     def read(self, name):
         path = os.path.join(self.target, name)
         return open(path).read() if os.path.exists(path) else None
+
+
+def test_events(d):
+    p = subprocess.Popen(["ctr", "-a", d.containerd, "-n", "default", "events"], stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT)
+    time.sleep(0.5)
+    snap(d, "prepare that is watched", ["prepare", "e1"])
+    snap(d, "commit that is watched", ["commit", "e2", "e1"])
+    snap(d, "remove that is watched", ["rm", "e2"])
+    time.sleep(0.5)
+    p.terminate()
+    text = p.communicate()[0].decode()
+    for topic, more in ("/snapshot/prepare", '"key":"e1"'), ("/snapshot/commit", '"name":"e2"'), \
+            ("/snapshot/remove", '"key":"e2"'):
+        tap.check(any(topic in line and more in line for line in text.splitlines()), "it is told: " + topic, text)
 
 
 def test_life(d):
@@ -152,6 +168,7 @@ def main():
             test_life(d)
             test_refused(d)
             test_restart(d)
+            test_events(d)
             test_remove(d)
             tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())
         except Exception as e:  # the log says why

@@ -296,7 +296,7 @@ static void sweep_snapshots(struct metadata *m) {
 			if (x->marked || x->op || snapshot_may_delete(m, x, &fault) < 0)
 				continue;
 			layer_let_go(m, x->record->snapshot);
-			if (snapshot_drop(m, x) < 0) {
+			if (snapshot_remove_object(m, x) < 0) {
 				log_event(LOG_WARN, "garbage not removed", "object", x->record->id->key, NULL);
 				x->marked = true;
 			}

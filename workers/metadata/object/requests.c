@@ -305,7 +305,7 @@ void object_delete(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	}
 	enum store_base base = object_base(x->record);
 	bool snapshot = q->id->kind == BULKHEAD__OBJECT_KIND__OBJECT_SNAPSHOT;
-	int e = snapshot ? snapshot_drop(m, x) : object_drop(&m->objects, x);
+	int e = snapshot ? snapshot_remove_object(m, x) : object_drop(&m->objects, x);
 	if (e == 0 && q->id->kind == BULKHEAD__OBJECT_KIND__OBJECT_CONTENT)
 		collect_blob(m, q->id->key);
 	if (e < 0)

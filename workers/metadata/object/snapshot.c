@@ -4,6 +4,7 @@
 #include "base/sha256.h"
 #include "workers/metadata/gc.h"
 #include "workers/metadata/metadata.h"
+#include "workers/metadata/object/bus.h"
 #include "workers/metadata/sweep.h"
 
 #include <stdio.h>
@@ -166,6 +167,22 @@ int snapshot_drop(struct metadata *m, struct object *x) {
 		sweep_snapshot(m, disk);
 	gc_later(m);
 	return 0;
+}
+
+void snapshot_tell(struct metadata *m, const char *what, const char *key, const Bulkhead__Object *record) {
+	Bulkhead__BusEvent e = BULKHEAD__BUS_EVENT__INIT;
+	char topic[32];
+	snprintf(topic, sizeof(topic), "/snapshot/%s", what);
+	e.topic = topic;
+	e.namespace_ = record->id->namespace_;
+	e.id = (char *)(uintptr_t)key;
+	e.object = (Bulkhead__Object *)(uintptr_t)record;
+	bus_tell_committed(&m->bus, object_base(record), &e);
+}
+
+int snapshot_remove_object(struct metadata *m, struct object *x) {
+	snapshot_tell(m, "remove", x->record->id->key, x->record);
+	return snapshot_drop(m, x);
 }
 
 int snapshot_may_delete(struct metadata *m, const struct object *x, struct fault *fault) {

@@ -29,7 +29,12 @@
 /* The id of the layer that diff_id makes on top of the layers; false when one of
  * them has no chain id. */
 bool snapshot_chain_id(char *const *layers, size_t n, const char *diff_id, char ret_id[LAYER_ID_SIZE]);
-/* The object goes, then its folder. */
+/* Tells who follows events: "prepare", "commit", "remove" of the one with that key;
+ * record is what it has become. */
+void snapshot_tell(struct metadata *m, const char *what, const char *key, const Bulkhead__Object *record);
+/* The object goes, then its folder; a client's or a collection's doing is told. */
+int snapshot_remove_object(struct metadata *m, struct object *x) NODISCARD;
+/* The same untold. */
 int snapshot_drop(struct metadata *m, struct object *x) NODISCARD;
 /* Refuses as long as others are made on it. */
 int snapshot_may_delete(struct metadata *m, const struct object *x, struct fault *fault);

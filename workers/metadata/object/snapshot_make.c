@@ -65,6 +65,9 @@ static void make_undo(struct op *op) {
 }
 
 static void make_record(struct op *op) {
+	const Bulkhead__Object *record = make_of(op)->x->record;
+	if (record->snapshot->kind == ACTIVE)
+		snapshot_tell(op->m, "prepare", record->id->key, record);
 	op_commit(op, STORE_PODS);
 }
 

@@ -168,7 +168,10 @@ static int committed_add(struct op *op) {
 	body.applied_at = 0;
 	body.seal = NULL;
 	o.snapshot = &body;
-	return object_add(&op->m->objects, &o, &x);
+	int r = object_add(&op->m->objects, &o, &x);
+	if (r == 0)
+		snapshot_tell(op->m, "commit", s->x->record->id->key, x->record);
+	return r;
 }
 
 static void seal_record(struct op *op) {
