@@ -337,6 +337,36 @@ def test_there_and_back(d, client, image):
         tap.check(error is None, "remove " + key, error)
 
 
+def test_run(d, client, folder):
+    """From an archive to a container and back: what a container writes is a layer on its image."""
+    busybox = layer([("bin", tarfile.DIRTYPE, {}, b""),
+                     ("bin/busybox", tarfile.REGTYPE, {"mode": 0o755}, open("/bin/busybox", "rb").read())])
+    name = "example.com/busybox:latest"
+    image = Image(folder, name, [busybox])
+    shows(d, "images import of something to run", ["images", "import", image.path], "unpacking")
+    shows(d, "run has the image's files", ["run", name, "box", "/bin/busybox", "sh", "-c",
+                                           "echo made > /made; /bin/busybox ls /bin"], "busybox")
+    shows(d, "its snapshot is on the image's layer", ["snapshots", "info", "box"], '"Kind": "Active"', image.chain[0])
+    tap.check("/box" not in open("/proc/self/mountinfo").read(), "no mount of it is left")
+    mounts, error = client.mounts("box")
+    left, _ = client.view("box-base", image.chain[0])
+    reply, error = client.make(left.mounts, mounts.mounts, LAYER)
+    tap.check(error is None, "what it wrote can be packed", error)
+    names = tarfile.open(fileobj=io.BytesIO(client.read(reply.diff.digest))).getnames()
+    tap.check("made" in names and "bin/busybox" not in names, "that alone", names)
+    with Mounted(d, mounts.mounts) as m:
+        tap.check(open(os.path.join(m, "made")).read() == "made\n", "and mounted by a client afterwards")
+    shows(d, "a second start finds it", ["run", "--rm", "--snapshotter", "overlayfs", name, "box2", "/bin/busybox",
+                                         "echo", "again"], "again")
+    ctr(d, "containers", "rm", "box")
+    client.remove("box")
+    client.remove("box-base")
+    shows(d, "images rm", ["images", "rm", "--sync", name])
+    tap.check(bh.wait_for(lambda: "Active" not in ctr(d, "snapshots", "ls")[1], 5), "its snapshot goes with it",
+              ctr(d, "snapshots", "ls"))
+    tap.check(bh.wait_for(lambda: len(folders(d)) == 2, 40), "and what nothing leads to", folders(d))
+
+
 def test_refused(d, client, image):
     good = client.put(image.layers[0], LAYER + "+gzip")
     mounts, _ = client.prepare("r1")
@@ -438,6 +468,7 @@ def main():
             test_import(d, client, image, name)
             test_shared(d, image, registry)
             test_there_and_back(d, client, image)
+            test_run(d, client, folder)
             test_refused(d, client, image)
             test_killed(d, client)
             registry.stop()
