@@ -16,3 +16,5 @@ $(O)/bench_snapshot: $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildc
 $(O)/bench_snapshot: LIBS := $(LIBIPC) $(LIBS_snapshot) $(LIBS)
 OBJ_test_commit := $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildcard workers/snapshot/*.c workers/snapshot/*/*.c)))
 LIBS_test_commit := $(LIBS_snapshot)
+OBJ_test_encode := $(SNAP_UNPACK) $(SNAP)/encode.o $(SNAP)/tree/walk.o
+LIBS_test_encode := $(LIBS_snapshot)
