@@ -181,20 +181,8 @@ HANDLER_DEFINE(struct snapshot_worker, snapshot_list)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_info)
 
 const struct link_handler snapshot_handlers[] = {
-	HANDLER(layer_unpack),
-	HANDLER(layer_commit),
-	HANDLER(layer_remove),
-	HANDLER(snapshot_prepare),
-	HANDLER(snapshot_mount),
-	HANDLER(snapshot_mounts),
-	HANDLER(snapshot_commit),
-	HANDLER(snapshot_apply),
-	HANDLER(snapshot_diff),
-	HANDLER(snapshot_remove),
-	HANDLER(snapshot_usage),
-	HANDLER(snapshot_list),
-	HANDLER(snapshot_info),
-	HANDLER(snapshot_mount_mapped),
-	HANDLER(archive_write),
-	{ 0 },
+	HANDLER(layer_unpack),	 HANDLER(layer_commit),		 HANDLER(layer_remove),	   HANDLER(snapshot_prepare),
+	HANDLER(snapshot_mount), HANDLER(snapshot_mounts),	 HANDLER(snapshot_commit), HANDLER(snapshot_apply),
+	HANDLER(snapshot_diff),	 HANDLER(snapshot_remove),	 HANDLER(snapshot_usage),  HANDLER(snapshot_list),
+	HANDLER(snapshot_info),	 HANDLER(snapshot_mount_mapped), HANDLER(archive_write),   { 0 },
 };

@@ -6,9 +6,9 @@
 #include "workers/snapshot/unpack/extract.h"
 
 struct unpack_job {
-	int input;  /* the pipe with the layer as transferred */
-	int tree;   /* the empty folder to fill */
-	int report; /* the file to write the report to */
+	int input;	  /* the pipe with the layer as transferred */
+	int tree;	  /* the empty folder to fill */
+	int report;	  /* the file to write the report to */
 	char diff_id[72]; /* what it must be; empty: anything */
 	struct decode_limits decode;
 	struct extract_limits extract;
