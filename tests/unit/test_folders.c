@@ -124,7 +124,9 @@ static void test_lock(const struct config *c) {
 static void test_listener(struct config *c) {
 	char *path = c->boot.endpoints[0].socket;
 	int fd = -1, second = -1;
-	tap_check(c->boot.n_endpoints == 1 && strcmp(path, below("run/bulkhead.sock")) == 0, "one socket by default");
+	tap_check(c->boot.n_endpoints == 2 && strcmp(path, below("run/bulkhead.sock")) == 0 &&
+		      strcmp(c->boot.endpoints[1].socket, below("run/containerd.sock")) == 0,
+		  "two sockets by default");
 	tap_check(listener_open(c, 0, &fd, &fault) == 0 && is("run/bulkhead.sock", 0660, 0), "it is root's, 0660");
 	close(fd);
 	tap_check(listener_open(c, 0, &fd, &fault) == 0, "one that a dead daemon left is replaced");
