@@ -1,6 +1,7 @@
 """containerd's transfer service with its streams, by a client made from proto/: images pulled by the daemon into
 namespaces, with progress and credentials; other names."""
 
+import json
 import os
 import queue
 import subprocess
@@ -165,7 +166,9 @@ def test_export(d, name, folder):
             data.append((len(m.data), window, m.data))
     t = threading.Thread(target=receive, daemon=True)
     t.start()
-    e = c.run(c.tt.ImageStore(name=name), c.tt.ImageExportStream(stream="archive"))
+    c.run(c.tt.ImageStore(name=name), c.tt.ImageStore(name="example.org/two:2"))
+    e = c.run(c.tt.ImageStore(name=name, extra_references=[c.tt.ImageReference(name="example.org/two:2")]),
+              c.tt.ImageExportStream(stream="archive"))
     t.join(20)
     tap.check(e is None and not t.is_alive(), "an export, and the stream's end", e)
     tap.check(all(w >= 0 for _, w, _ in data), "no more at a time than the client's window takes", [x[:2] for x in data])
@@ -174,24 +177,32 @@ def test_export(d, name, folder):
         f.write(b"".join(x[2] for x in data))
     with tarfile.open(path) as tar:
         names = tar.getnames()
+        index = json.loads(tar.extractfile("index.json").read())["manifests"]
+        docker = json.loads(tar.extractfile("manifest.json").read())
         good = all(hashlib.sha256(tar.extractfile(n).read()).hexdigest() == n.split("/")[-1]
                    for n in names if n.startswith("blobs/"))
     blobs = set(n.split("/")[-1] for n in names if n.startswith("blobs/"))
     tap.check(good and blobs == {b[7:] for b in c.blobs()} and {"index.json", "oci-layout", "manifest.json"} <= set(names),
               "the archive has the image's blobs as they are, and what names them", names)
-    for kind in ("oci-archive:" + path, "docker-archive:" + path):
+    tap.check([i["annotations"]["io.containerd.image.name"] for i in index] == [name, "example.org/two:2"] and
+              [i["RepoTags"] for i in docker] == [[name], ["example.org/two:2"]], "under both names", (index, docker))
+    for kind in ("oci-archive:" + path + ":2", "docker-archive:" + path + ":example.org/two:2"):
         p = subprocess.run(["skopeo", "inspect", "--raw", kind], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         tap.check(p.returncode == 0, "skopeo reads it as " + kind.split(":")[0], p.stdout.decode())
-    c.images.Delete(c.i.DeleteImageRequest(name=name, sync=True), metadata=c.meta)
+    for n in (name, "example.org/two:2"):
+        c.images.Delete(c.i.DeleteImageRequest(name=n, sync=True), metadata=c.meta)
     p = subprocess.run(["ctr", "-a", d.containerd, "images", "import", "--no-unpack", path], stdout=subprocess.PIPE,
                        stderr=subprocess.STDOUT)
-    tap.check(p.returncode == 0 and c.image(name), "ctr imports it", p.stdout.decode())
-    c.images.Delete(c.i.DeleteImageRequest(name=name, sync=True), metadata=c.meta)
+    tap.check(p.returncode == 0 and c.image(name) and c.image("example.org/two:2"), "ctr imports it", p.stdout.decode())
+    for n in (name, "example.org/two:2"):
+        c.images.Delete(c.i.DeleteImageRequest(name=n, sync=True), metadata=c.meta)
     s = c.stream("nothing")
     e = c.run(c.tt.ImageStore(name=name), c.tt.ImageExportStream(stream="nothing"))
     tap.check(code(e) == "NOT_FOUND", "an export of nothing", e)
     e = c.run(c.tt.ImageStore(name=name), c.tt.ImageExportStream(stream="none"))
     tap.check(code(e) == "NOT_FOUND" and "no stream" in e.details(), "an export into nothing", e)
+    e = c.run(c.tt.ImageStore(), c.tt.ImageExportStream(stream="none"))
+    tap.check(code(e) == "INVALID_ARGUMENT", "an export that names no image", e)
 
 
 def test_blob_lost(d, name):

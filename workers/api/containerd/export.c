@@ -1,5 +1,5 @@
 /*
- *   look up the image -> walk: each blob's record, from which the labels lead to
+ *   look up the images -> walk: each blob's record, from which the labels lead to
  *   more -> documents, made here -> each blob, by its descriptor -> the end
  *
  * Bytes go out as the client opens its window, so nothing piles up.
@@ -24,10 +24,19 @@ struct blob {
 	const char *digest;
 	uint64_t size;
 	bool here;
+	const struct blob *parent; /* NULL: it is an image's target */
 	/* Of an image's manifest. */
 	const char *config;
 	const char **layers;
 	size_t n_layers;
+};
+
+/* An image by one of the names that the client gives. */
+struct named {
+	const char *name;
+	const char *media_type;
+	uint64_t size;
+	const struct blob *target; /* NULL: not looked up yet */
 };
 
 struct ctd_export {
@@ -40,8 +49,9 @@ struct ctd_export {
 	void *ctx;
 
 	struct arena arena;
-	Bulkhead__Descriptor target;
-	struct blob *blobs; /* BLOBS_MAX: found so far, the first is the target */
+	struct named *images;
+	size_t n_images, image_at;
+	struct blob *blobs; /* BLOBS_MAX: found so far */
 	size_t n_blobs, at; /* at: walked, then sent */
 	bool sending;
 	struct buffer out; /* what goes before the blob */
@@ -80,13 +90,16 @@ static struct link *metadata_of(const struct ctd_export *x) {
 
 /* --- what belongs to it ----------------------------------------------------- */
 
-static void found(struct ctd_export *x, const char *digest) {
+/* NULL: there are too many, or out of memory. */
+static const struct blob *found(struct ctd_export *x, const char *digest, const struct blob *parent) {
 	for (size_t i = 0; i < x->n_blobs; i++)
 		if (strcmp(x->blobs[i].digest, digest) == 0)
-			return;
+			return &x->blobs[i];
 	char *copy = x->n_blobs < BLOBS_MAX ? arena_strdup(&x->arena, digest) : NULL;
-	if (copy)
-		x->blobs[x->n_blobs++] = (struct blob){ .digest = copy };
+	if (!copy)
+		return NULL;
+	x->blobs[x->n_blobs] = (struct blob){ .digest = copy, .parent = parent };
+	return &x->blobs[x->n_blobs++];
 }
 
 /* "containerd.io/gc.ref.content.l.7": the layer's place, or -1. */
@@ -109,7 +122,7 @@ static void follow(struct ctd_export *x, struct blob *b, const Bulkhead__Object 
 		long place = layer_place(key);
 		if (!value || !digest_valid(value))
 			continue;
-		found(x, value);
+		found(x, value, b);
 		if (strcmp(key, LABEL_CONTENT ".config") == 0)
 			b->config = value;
 		if (place >= 0 && (size_t)place < o->n_labels) {
@@ -127,7 +140,7 @@ static void walked(void *ctx, const struct msg_answer *answer) {
 	struct blob *b = &x->blobs[x->at];
 	x->asked = NULL;
 	/* Another platform's may be elsewhere; without its target there is no image. */
-	if (answer->fault && (answer->fault->code != FAULT_NOT_FOUND || x->at == 0)) {
+	if (answer->fault && (answer->fault->code != FAULT_NOT_FOUND || !b->parent)) {
 		fail(x, answer->fault);
 		return;
 	}
@@ -150,26 +163,40 @@ static void walk(struct ctd_export *x) {
 	x->asked = object_get_send(metadata_of(x), grpc_call_context(x->call), &id, NULL, 0, walked, x);
 }
 
+static void image_next(struct ctd_export *x);
+
 static void image_found(void *ctx, const struct msg_answer *answer) {
 	struct ctd_export *x = ctx;
+	struct named *i = &x->images[x->image_at];
 	struct fault fault;
 	x->asked = NULL;
-	const Bulkhead__Object *o = answer->fault ? NULL : object_get_answer(answer);
 	if (answer->fault) {
 		fail(x, answer->fault);
 		return;
 	}
-	if (o->body_case == BULKHEAD__OBJECT__BODY_IMAGE && o->image->target) {
-		x->target.media_type = arena_strdup(&x->arena, o->image->target->media_type);
-		x->target.size = o->image->target->size;
-		found(x, o->image->target->digest);
+	const Bulkhead__Object *o = object_get_answer(answer);
+	if (o->body_case == BULKHEAD__OBJECT__BODY_IMAGE && o->image->target &&
+	    digest_valid(o->image->target->digest)) {
+		i->media_type = arena_strdup(&x->arena, o->image->target->media_type);
+		i->size = o->image->target->size;
+		i->target = found(x, o->image->target->digest, NULL);
 	}
-	if (x->n_blobs == 1 && x->target.media_type) {
+	if (!i->target || !i->media_type) {
+		fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "export \"%.200s\": out of memory", i->name);
+		fail(x, &fault);
+		return;
+	}
+	x->image_at++;
+	image_next(x);
+}
+
+static void image_next(struct ctd_export *x) {
+	if (x->image_at == x->n_images) {
 		walk(x);
 		return;
 	}
-	fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "export \"%.200s\": out of memory", x->from->name);
-	fail(x, &fault);
+	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, x->images[x->image_at].name);
+	x->asked = object_get_send(metadata_of(x), grpc_call_context(x->call), &id, NULL, 0, image_found, x);
 }
 
 /* --- tar -------------------------------------------------------------------- */
@@ -219,22 +246,27 @@ static void tar_file(struct buffer *out, const char *name, const struct buffer *
 
 /* --- documents -------------------------------------------------------------- */
 
+static void add_entry(struct json *j, const struct named *i) {
+	const char *colon = strrchr(i->name, ':');
+	json_open(j, NULL, '{');
+	json_text(j, "mediaType", i->media_type);
+	json_text(j, "digest", i->target->digest);
+	json_unsigned(j, "size", i->size);
+	json_open(j, "annotations", '{');
+	json_text(j, "io.containerd.image.name", i->name);
+	if (colon && !strchr(colon, '/') && !strchr(i->name, '@'))
+		json_text(j, "org.opencontainers.image.ref.name", colon + 1);
+	json_close(j, '}');
+	json_close(j, '}');
+}
+
 static void add_index(struct ctd_export *x) {
 	struct json j = { 0 };
-	const char *name = x->from->name, *colon = strrchr(name, ':');
 	json_open(&j, NULL, '{');
 	json_number(&j, "schemaVersion", 2);
 	json_open(&j, "manifests", '[');
-	json_open(&j, NULL, '{');
-	json_text(&j, "mediaType", x->target.media_type);
-	json_text(&j, "digest", x->blobs[0].digest);
-	json_unsigned(&j, "size", x->target.size);
-	json_open(&j, "annotations", '{');
-	json_text(&j, "io.containerd.image.name", name);
-	if (colon && !strchr(colon, '/') && !strchr(name, '@'))
-		json_text(&j, "org.opencontainers.image.ref.name", colon + 1);
-	json_close(&j, '}');
-	json_close(&j, '}');
+	for (size_t i = 0; i < x->n_images; i++)
+		add_entry(&j, &x->images[i]);
 	json_close(&j, ']');
 	json_close(&j, '}');
 	tar_file(&x->out, "index.json", &j.text);
@@ -247,26 +279,39 @@ static void json_blob(struct json *j, const char *key, const char *digest) {
 	json_text(j, key, path);
 }
 
-/* For docker: the first image among the blobs. */
+/* The manifest that a target is, or the first that it leads to; NULL: none. */
+static const struct blob *manifest_of(const struct ctd_export *x, const struct blob *target) {
+	for (size_t i = 0; i < x->n_blobs; i++) {
+		const struct blob *b = &x->blobs[i];
+		if (b->here && b->config && (b == target || b->parent == target))
+			return b;
+	}
+	return NULL;
+}
+
+static void add_docker(struct json *j, const struct named *i, const struct blob *manifest) {
+	json_open(j, NULL, '{');
+	json_blob(j, "Config", manifest->config);
+	json_open(j, "RepoTags", '[');
+	json_text(j, NULL, i->name);
+	json_close(j, ']');
+	json_open(j, "Layers", '[');
+	for (size_t k = 0; k < manifest->n_layers; k++)
+		if (manifest->layers[k])
+			json_blob(j, NULL, manifest->layers[k]);
+	json_close(j, ']');
+	json_close(j, '}');
+}
+
+/* What docker reads. */
 static void add_manifest(struct ctd_export *x) {
-	const struct blob *b = x->blobs;
-	while (b < x->blobs + x->n_blobs && !(b->here && b->config))
-		b++;
-	if (b == x->blobs + x->n_blobs)
-		return;
 	struct json j = { 0 };
 	json_open(&j, NULL, '[');
-	json_open(&j, NULL, '{');
-	json_blob(&j, "Config", b->config);
-	json_open(&j, "RepoTags", '[');
-	json_text(&j, NULL, x->from->name);
-	json_close(&j, ']');
-	json_open(&j, "Layers", '[');
-	for (size_t i = 0; i < b->n_layers; i++)
-		if (b->layers[i])
-			json_blob(&j, NULL, b->layers[i]);
-	json_close(&j, ']');
-	json_close(&j, '}');
+	for (size_t i = 0; i < x->n_images; i++) {
+		const struct blob *manifest = manifest_of(x, x->images[i].target);
+		if (manifest)
+			add_docker(&j, &x->images[i], manifest);
+	}
 	json_close(&j, ']');
 	tar_file(&x->out, "manifest.json", &j.text);
 	buffer_deinit(&j.text);
@@ -311,7 +356,7 @@ static bool send_chunk(struct ctd_export *x) {
 	struct fault fault;
 	ssize_t n = take(x, data, MIN(ctd_stream_window(x->stream), sizeof(data)));
 	if (n < 0 || x->out.failed) {
-		fault_errno(&fault, n < 0 ? (int)n : -ENOMEM, "export \"%.200s\"", x->from->name);
+		fault_errno(&fault, n < 0 ? (int)n : -ENOMEM, "export");
 		fail(x, &fault);
 		return false;
 	}
@@ -380,11 +425,38 @@ static void gone(void *ctx) {
 	struct ctd_export *x = ctx;
 	struct fault fault;
 	x->stream = NULL;
-	fault_set(&fault, FAULT_CANCELLED, "export \"%.200s\": the client has closed its stream", x->from->name);
+	fault_set(&fault, FAULT_CANCELLED, "export: the client has closed its stream");
 	fail(x, &fault);
 }
 
 static const struct ctd_stream_user export_user = { .room = pump, .gone = gone };
+
+/* The name itself, and what else the client names. */
+static int names_take(struct ctd_export *x, struct fault *fault) {
+	x->images = arena_zalloc(&x->arena, (x->from->n_extra_references + 1) * sizeof(*x->images));
+	if (!x->images)
+		return fault_errno(fault, ENOMEM, "export");
+	if (*x->from->name)
+		x->images[x->n_images++].name = x->from->name;
+	for (size_t i = 0; i < x->from->n_extra_references; i++) {
+		if (x->from->extra_references[i]->is_prefix)
+			return fault_set(fault, FAULT_UNIMPLEMENTED, "export: images are named one by one");
+		x->images[x->n_images++].name = x->from->extra_references[i]->name;
+	}
+	return x->n_images ? 0 : fault_set(fault, FAULT_INVALID_ARGUMENT, "export: no image is named");
+}
+
+static int export_init(struct ctd_export *x, struct fault *fault) {
+	int r = names_take(x, fault);
+	if (r < 0)
+		return r;
+	x->blobs = arena_alloc(&x->arena, BLOBS_MAX * sizeof(*x->blobs));
+	if (!x->blobs)
+		return fault_errno(fault, ENOMEM, "export");
+	x->stream = ctd_stream_use(x->call, x->to->stream, &export_user, x);
+	return x->stream ? 0
+			 : fault_set(fault, FAULT_NOT_FOUND, "export: there is no stream \"%.100s\"", x->to->stream);
+}
 
 struct ctd_export *ctd_export_begin(struct grpc_call *call, const T(ImageStore) * from, const T(ImageExportStream) * to,
 				    void (*done)(void *ctx, const struct fault *fault), void *ctx,
@@ -396,16 +468,10 @@ struct ctd_export *ctd_export_begin(struct grpc_call *call, const T(ImageStore) 
 	}
 	*x = (struct ctd_export){ .call = call, .from = from, .to = to, .done = done, .ctx = ctx, .fd = -1 };
 	arena_init(&x->arena, 0);
-	bulkhead__descriptor__init(&x->target);
-	x->blobs = arena_alloc(&x->arena, BLOBS_MAX * sizeof(*x->blobs));
-	x->stream = ctd_stream_use(call, to->stream, &export_user, x);
-	if (!x->stream || !x->blobs) {
-		fault_set(fault, FAULT_NOT_FOUND, "export \"%.200s\": there is no stream \"%.100s\"", from->name,
-			  to->stream);
+	if (export_init(x, fault) < 0) {
 		ctd_export_free(x);
 		return NULL;
 	}
-	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, from->name);
-	x->asked = object_get_send(metadata_of(x), grpc_call_context(call), &id, NULL, 0, image_found, x);
+	image_next(x);
 	return x;
 }

@@ -1,6 +1,6 @@
 /*
- * An image as a tar archive of an OCI image layout, into a stream of the
- * client's. What belongs to it is what its content leads to by labels, and is
+ * Images as a tar archive of an OCI image layout, into a stream of the
+ * client's. What belongs to them is what their content leads to by labels, and is
  * here; a manifest.json for docker is added unless that isn't wanted.
  */
 #pragma once
