@@ -290,7 +290,8 @@ def test_garbage(d):
               on_disk(d, leaf, middle, top, root, alone))
     tap.check(code(c.info(digest(alone))[1]) == "NOT_FOUND", "what went is in no list")
     other = Client(d, "other")
-    other.put("g7", middle, containerd_io__gc_root="now")
+    _, e = other.put("g7", middle, containerd_io__gc_root="now")
+    tap.check(e is None, "what another namespace has may be written anew", e)
     _, e = c.call(c.images.Delete, c.i.DeleteImageRequest(name="img", sync=True))
     tap.check(e is None and on_disk(d, leaf, middle, top) == [False, True, False],
               "without the image they go at once, but for the blob that another namespace has",
@@ -303,6 +304,16 @@ def test_garbage(d):
     tap.check(on_disk(d, shared) == [True], "a lease holds until it runs out")
     tap.check(bh.wait_for(lambda: on_disk(d, shared) == [False], 20, 0.2), "and no longer, with nobody asking")
     tap.check(not c.call(c.leases.List, c.l.ListRequest(filters=["id==short"]))[0].leases, "it is gone itself")
+    c.call(c.leases.Create, c.l.CreateRequest(id="writes"))
+    m = c.c.WriteContentRequest
+    c.write(m(action=c.c.WRITE, ref="held", data=b"x"), lease="writes")
+    c.write(m(action=c.c.WRITE, ref="free", data=b"x"))
+    collect()
+    left = len(os.listdir(os.path.join(d.state, "content", "writes"))) - 1
+    tap.check(c.status("held")[1] is None and c.status("free")[1] is None, "writes that aren't over stay")
+    c.call(c.leases.Delete, c.l.DeleteRequest(id="writes", sync=True))
+    tap.check(code(c.status("held")[1]) == "NOT_FOUND" and c.status("free")[1] is None, "those of a lease go with it")
+    tap.check(len(os.listdir(os.path.join(d.state, "content", "writes"))) == left, "and what they wrote", left)
     c.put("g10", alone)
     c.put("g9", shared)
     c.call(c.content.Delete, c.c.DeleteContentRequest(digest=digest(shared)))

@@ -72,6 +72,16 @@ def test_fetch(d, name):
     shows(d, "content ingest of other bytes", ["content", "ingest", "--expected-digest", digest[:-1] + "0", "r2"],
           "unexpected commit digest", stdin=data, ok=False)
     shows(d, "content active names it", ["content", "active"], "r2")
+    os.environ["EDITOR"] = os.path.join(d.folder, "editor")
+    with open(os.environ["EDITOR"], "w", opener=lambda p, f: os.open(p, f, 0o755)) as f:
+        f.write('#!/bin/sh\nprintf "more bytes\\n" > "$1"\n')
+    edited = "sha256:" + hashlib.sha256(b"more bytes\n").hexdigest()
+    shows(d, "content edit", ["content", "edit", digest], edited)
+    shows(d, "content get of what was edited", ["content", "get", edited], "more bytes")
+    host = name.split("/")[0]
+    shows(d, "content push-object", ["content", "push-object", "--plain-http", host + "/first:1", edited, "text/plain"])
+    shows(d, "content fetch-object", ["content", "fetch-object", "--plain-http", host + "/first:1"], "schemaVersion")
+    shows(d, "content rm of both", ["content", "rm", edited], edited)
     shows(d, "content rm", ["content", "rm", digest], digest)
     shows(d, "content get of what was removed", ["content", "get", digest], "not found", ok=False)
     return manifest

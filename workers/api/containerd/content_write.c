@@ -30,6 +30,7 @@ struct writer {
 	C(WriteAction) action;
 	uint64_t at;
 	struct buffer data;
+	bool pushing; /* it may go into the pipe: not before a restart has been done */
 	size_t pushed;
 	Bulkhead__Object content; /* its labels, in the arena */
 	struct arena arena;
@@ -83,6 +84,7 @@ static bool reply(struct writer *x, const Bulkhead__IngestStatus *s) {
 static void done(void *ctx, const struct msg_answer *answer) {
 	struct writer *x = ctx;
 	x->asked = NULL;
+	x->pushing = false;
 	if (answer->fault) {
 		grpc_fail(x->call, answer->fault);
 		return;
@@ -99,7 +101,7 @@ static void done(void *ctx, const struct msg_answer *answer) {
 /* --- bytes ------------------------------------------------------------------ */
 
 static void push(struct writer *x) {
-	while (x->pipe >= 0 && x->pushed < x->data.size) {
+	while (x->pushing && x->pushed < x->data.size) {
 		ssize_t n = write(x->pipe, x->data.data + x->pushed, x->data.size - x->pushed);
 		if (n > 0)
 			x->pushed += (size_t)n;
@@ -131,6 +133,7 @@ static void ask(struct writer *x) {
 		x->asked = ingest_sync_send(metadata_of(x), grpc_call_context(x->call), &q, NULL, 0, done, x);
 	}
 	x->pushed = 0;
+	x->pushing = true;
 	push(x);
 }
 

@@ -139,7 +139,7 @@ static void mark_root(struct marking *g, struct object *x, int64_t now) {
 		mark_labels(g, o);
 		break;
 	case KIND(INGEST):
-		if (o->updated_at + INGEST_LIFE_NS > now) {
+		if (!o->ingest->leased && o->updated_at + INGEST_LIFE_NS > now) {
 			mark(g, x, false);
 			runs_out(g, o->updated_at + INGEST_LIFE_NS);
 		}

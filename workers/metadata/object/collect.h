@@ -8,7 +8,7 @@
  *   anything               what its labels containerd.io/gc.ref.* name
  *   content, a snapshot    itself, with the label containerd.io/gc.root
  *   a snapshot             its parent
- *   an ingest              itself, for a day
+ *   an ingest              itself, for a day, unless it began in a lease
  *
  * A blob stays as long as content of any namespace, an ingest that expects it
  * or an image of the CRI needs it.

@@ -133,8 +133,10 @@ static int ingest_learn(struct metadata *m, struct object *x, const Bulkhead__In
 
 static int ingest_ensure(struct metadata *m, const Bulkhead__Object *o) {
 	struct object *x = object_find(&m->objects, INGEST, o->id->namespace_, o->id->key);
-	if (!x)
+	if (!x) {
+		o->ingest->leased = *o->held_by != '\0';
 		return object_add(&m->objects, o, &x);
+	}
 	int r = object_hold(&m->objects, o->held_by, o->id);
 	return r < 0 ? r : ingest_learn(m, x, o->ingest);
 }
