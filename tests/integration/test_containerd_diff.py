@@ -249,6 +249,15 @@ def test_import(d, client, image, name):
     shows(d, "images unmount", ["images", "unmount", "--rm", target])
 
 
+def test_unpack(d, image):
+    shows(d, "images import without unpacking", ["images", "import", "--no-unpack", image.path], namespace="raw")
+    shows(d, "makes no snapshots", ["snapshots", "ls"], namespace="raw", missing=image.chain)
+    shows(d, "snapshots unpack", ["snapshots", "unpack", image.digest], "done", namespace="raw")
+    shows(d, "makes them", ["snapshots", "ls"], *image.chain, namespace="raw")
+    shows(d, "usage of a layer", ["snapshots", "usage", "-b", image.chain[0]], image.chain[0], namespace="raw")
+    shows(d, "again finds them", ["snapshots", "unpack", image.digest], namespace="raw")
+
+
 def test_shared(d, image, registry):
     before = folders(d)
     shows(d, "another namespace imports the same", ["images", "import", image.path], "unpacking", namespace="two")
@@ -466,6 +475,7 @@ def main():
             image = Image(folder, name, [BOTTOM, TOP])
             client = Client(d)
             test_import(d, client, image, name)
+            test_unpack(d, image)
             test_shared(d, image, registry)
             test_there_and_back(d, client, image)
             test_run(d, client, folder)
