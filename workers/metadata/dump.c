@@ -1,8 +1,7 @@
 #include "workers/metadata/dump.h"
 
 #include "base/clock.h"
-#include "workers/metadata/container.h"
-#include "workers/metadata/message_json.h"
+#include "msg/message_json.h"
 #include "workers/metadata/view.h"
 
 #include <errno.h>
@@ -39,39 +38,6 @@ static void config_json(struct json *j, const Runtime__V1__ContainerStatus *s, c
 	json_close(j, '}');
 }
 
-/* Tools find whose container it is in these. */
-static int spec_annotate(struct arena *a, const struct container *c, Grpc__Spec *spec) {
-	const Runtime__V1__PodSandboxMetadata *pod = c->sandbox->record->config->metadata;
-	const struct {
-		const char *key;
-		char *value;
-	} more[] = {
-		{ "io.kubernetes.cri.container-type", (char *)"container" },
-		{ "io.kubernetes.cri.container-name", c->record->config->metadata->name },
-		{ "io.kubernetes.cri.image-name", c->record->config->image->image },
-		{ "io.kubernetes.cri.sandbox-id", c->record->sandbox_id },
-		{ "io.kubernetes.cri.sandbox-name", pod->name },
-		{ "io.kubernetes.cri.sandbox-namespace", pod->namespace_ },
-		{ "io.kubernetes.cri.sandbox-uid", pod->uid },
-	};
-	size_t n = spec->n_annotations;
-	Grpc__Spec__AnnotationsEntry **list = arena_alloc(a, (n + ARRAY_SIZE(more)) * sizeof(*list));
-	if (!list)
-		return -ENOMEM;
-	if (n)
-		memcpy(list, spec->annotations, n * sizeof(*list));
-	for (size_t i = 0; i < ARRAY_SIZE(more); i++, n++) {
-		list[n] = VIEW_NEW(a, Grpc__Spec__AnnotationsEntry, GRPC__SPEC__ANNOTATIONS_ENTRY__INIT);
-		if (!list[n])
-			return -ENOMEM;
-		list[n]->key = (char *)more[i].key;
-		list[n]->value = more[i].value;
-	}
-	spec->annotations = list;
-	spec->n_annotations = n;
-	return 0;
-}
-
 static int text_add(struct arena *a, const char *name, struct json *j, Bulkhead__ArchiveWriteRequest *to) {
 	Bulkhead__ArchiveWriteRequest__Text *t =
 	    VIEW_NEW(a, Bulkhead__ArchiveWriteRequest__Text, BULKHEAD__ARCHIVE_WRITE_REQUEST__TEXT__INIT);
@@ -92,21 +58,21 @@ int dump_texts(struct metadata *m, struct arena *a, struct container *c, Bulkhea
 	Runtime__V1__ContainerStatus *status = view_container_status(m, a, c);
 	struct json j = { .first = true };
 	Grpc__Spec *spec;
-	int r = container_spec(m, c, a, &spec, fault);
+	int r = view_container_spec(m, a, c, &spec, fault);
 	if (r < 0)
 		return r;
 	to->texts = arena_alloc(a, TEXTS * sizeof(*to->texts));
-	r = status && to->texts ? spec_annotate(a, c, spec) : -ENOMEM;
+	r = status && to->texts ? 0 : -ENOMEM;
 	if (r == 0) {
 		config_json(&j, status, c);
 		r = text_add(a, "config.dump", &j, to);
 	}
 	if (r == 0) {
-		message_json(&j, NULL, &spec->base, MESSAGE_NAMES_OCI);
+		message_json(&j, NULL, &spec->base, MESSAGE_OCI);
 		r = text_add(a, "spec.dump", &j, to);
 	}
 	if (r == 0) {
-		message_json(&j, NULL, &status->base, MESSAGE_NAMES_PROTO);
+		message_json(&j, NULL, &status->base, MESSAGE_PLAIN);
 		r = text_add(a, "status.dump", &j, to);
 	}
 	return r < 0 ? fault_errno(fault, r, "describe the container") : 0;

@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "msg/message_json.h"
-#include "workers/metadata/container.h"
 #include "workers/metadata/view.h"
 
 #include <stdio.h>
@@ -24,33 +23,6 @@ static char *take_info(struct arena *a, struct json *j) {
 
 /* --- pod sandboxes ---------------------------------------------------------- */
 
-static void namespace(struct json *j, const char *type, const char *path) {
-	json_open(j, NULL, '{');
-	json_text(j, "type", type);
-	json_text(j, "path", path);
-	json_close(j, '}');
-}
-
-/* No specification makes a pod. What tools want of one is where its namespaces are: the keeper holds them. */
-static void pod_spec(struct json *j, const struct sandbox *s, const Bulkhead__SandboxStartReply *t) {
-	const Runtime__V1__LinuxPodSandboxConfig *l = s->record->config->linux;
-	const Runtime__V1__NamespaceOption *o = l && l->security_context ? l->security_context->namespace_options
-									 : NULL;
-	char path[32];
-	json_open(j, "runtimeSpec", '{');
-	json_open(j, "linux", '{');
-	json_open(j, "namespaces", '[');
-	if (*t->netns_path)
-	namespace(j, "network", t->netns_path);
-	if (!o || o->ipc != RUNTIME__V1__NAMESPACE_MODE__NODE) {
-		snprintf(path, sizeof(path), "/proc/%d/ns/ipc", t->keeper_pid);
-		namespace(j, "ipc", path);
-	}
-	json_close(j, ']');
-	json_close(j, '}');
-	json_close(j, '}');
-}
-
 char *info_sandbox(struct arena *a, const struct sandbox *s) {
 	struct json j = { 0 };
 	const Bulkhead__SandboxStartReply *t = s->record->started;
@@ -61,8 +33,9 @@ char *info_sandbox(struct arena *a, const struct sandbox *s) {
 	json_text(&j, "logDirectory", s->record->config->log_directory);
 	json_text(&j, "runtimeHandler", s->record->runtime_handler);
 	message_json(&j, "config", &s->record->config->base, MESSAGE_PLAIN);
-	if (t && sandbox_state(s) == RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY)
-		pod_spec(&j, s, t);
+	Grpc__Spec *spec = view_sandbox_spec(a, s);
+	if (spec)
+		message_json(&j, "runtimeSpec", &spec->base, MESSAGE_OCI);
 	texts(&j, "warnings", t ? t->warnings : NULL, t ? t->n_warnings : 0);
 	json_close(&j, '}');
 	return take_info(a, &j);
@@ -70,24 +43,11 @@ char *info_sandbox(struct arena *a, const struct sandbox *s) {
 
 /* --- containers ------------------------------------------------------------- */
 
-/* As the container was or will be started, with what was found out on the way. A request that makes no specification
- * has made no container either, so that out of memory is the only error. */
-static void container_runtime_spec(struct json *j, struct metadata *m, struct arena *a, struct container *c) {
-	const Bulkhead__TaskCreateReply *t = c->record->task;
-	Grpc__Spec *spec;
-	struct fault fault;
-	if (container_spec(m, c, a, &spec, &fault) < 0)
-		return;
-	if (t && t->user)
-		spec->process->user = t->user;
-	if (t)
-		spec->linux->cgroupspath = t->cgroup_path;
-	message_json(j, "runtimeSpec", &spec->base, MESSAGE_OCI);
-}
-
 char *info_container(struct metadata *m, struct arena *a, struct container *c) {
 	struct json j = { 0 };
 	const Bulkhead__TaskCreateReply *t = c->record->task;
+	Grpc__Spec *spec;
+	struct fault fault;
 	json_open(&j, NULL, '{');
 	json_text(&j, "sandboxID", c->record->sandbox_id);
 	json_number(&j, "pid", c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP && t ? t->pid : 0);
@@ -95,7 +55,8 @@ char *info_container(struct metadata *m, struct arena *a, struct container *c) {
 	json_text(&j, "snapshotKey", c->record->id);
 	json_text(&j, "cgroupPath", t ? t->cgroup_path : "");
 	message_json(&j, "config", &c->record->config->base, MESSAGE_PLAIN);
-	container_runtime_spec(&j, m, a, c);
+	if (view_container_spec(m, a, c, &spec, &fault) == 0)
+		message_json(&j, "runtimeSpec", &spec->base, MESSAGE_OCI);
 	texts(&j, "warnings", t ? t->warnings : NULL, t ? t->n_warnings : 0);
 	json_close(&j, '}');
 	return take_info(a, &j);

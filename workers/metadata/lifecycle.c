@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/sweep.h"
 
 #include <errno.h>
@@ -61,6 +62,7 @@ static void end(struct metadata *m, struct container *c, const Bulkhead__TaskExi
 		c->record->exit->finished_at = clock_real();
 	c->record->phase = BULKHEAD__CONTAINER_PHASE__CONTAINER_ENDED;
 	container_save_logged(m, c);
+	ctask_lent_ended(m, c);
 	sweep_unit_container(m, c->record->id);
 	if (e->oom_killed)
 		events_add(&m->events, EVENT_OOM, c->record->sandbox_id, c->record->id);
@@ -111,6 +113,9 @@ int container_started(struct metadata *m, struct container *c, const Bulkhead__T
 	bool over = c->record->exit != NULL;
 	c->record->phase = over ? BULKHEAD__CONTAINER_PHASE__CONTAINER_ENDED : BULKHEAD__CONTAINER_PHASE__CONTAINER_UP;
 	events_add(&m->events, EVENT_STARTED, c->record->sandbox_id, c->record->id);
+	ctask_lent_started(m, c);
+	if (over)
+		ctask_lent_ended(m, c);
 	if (over)
 		events_add(&m->events, EVENT_STOPPED, c->record->sandbox_id, c->record->id);
 	return container_save(m, c);

@@ -52,6 +52,7 @@ static void reconcile_task(struct metadata *m, struct sandbox *s, const Bulkhead
 	}
 	if (c->record->phase == CONTAINER_MADE && take_over(m, c, t) < 0)
 		return;
+	ctask_reconcile_lent(m, t, s->record->id);
 	if (c->record->phase == CONTAINER_UP && t->state == BULKHEAD__TASK_STATE__TASK_EXITED &&
 	    (!t->exit || exit_is_of(t->exit, c->record->task)))
 		container_ended(m, c, t->exit);

@@ -114,16 +114,19 @@ Runtime__V1__Container *view_container(struct arena *a, const struct container *
 	return v;
 }
 
+char *view_image_name(struct metadata *m, const struct container *c) {
+	struct map_node *n = map_find(&m->model.image_ids, c->record->image_id);
+	const struct image *i = n ? container_of(n, struct image, by_id) : NULL;
+	return i && i->record->n_names ? i->record->names[0] : c->record->config->image->image;
+}
+
 /* The image by the name that it has now, as the reference implementation does. */
 static Runtime__V1__ImageSpec *view_image_spec(struct metadata *m, struct arena *a, const struct container *c) {
 	Runtime__V1__ImageSpec *v = VIEW_NEW(a, Runtime__V1__ImageSpec, RUNTIME__V1__IMAGE_SPEC__INIT);
 	if (!v)
 		return NULL;
-	struct map_node *n = map_find(&m->model.image_ids, c->record->image_id);
-	const struct image *i = n ? container_of(n, struct image, by_id) : NULL;
 	*v = *c->record->config->image;
-	if (i && i->record->n_names)
-		v->image = i->record->names[0];
+	v->image = view_image_name(m, c);
 	return v;
 }
 

@@ -5,7 +5,9 @@
  */
 #include "workers/api/containerd/containerd.h"
 
+#include "base/json.h"
 #include "containerd/containers.pb-c.h"
+#include "msg/message_json.h"
 #include "workers/api/containerd/oci_json.h"
 
 #include <string.h>
@@ -91,6 +93,20 @@ static int extensions_back(struct grpc_translation *t, const Bulkhead__Container
 	return 0;
 }
 
+/* What the CRI has made has no specification that a client sent: it is written
+ * down for this one. */
+static Google__Protobuf__Any *spec_written(struct grpc_translation *t, const Grpc__Spec *spec) {
+	struct json j = { 0 };
+	Google__Protobuf__Any *any = CTD_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
+	message_json(&j, NULL, &spec->base, MESSAGE_OCI);
+	CLEANUP_FREE char *text = buffer_take_text(&j.text);
+	if (!any || !text || !(any->value.data = (uint8_t *)arena_strdup(t->arena, text)))
+		return NULL;
+	any->type_url = (char *)"types.containerd.io/opencontainers/runtime-spec/1/Spec";
+	any->value.len = strlen(text);
+	return any;
+}
+
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
 	const Bulkhead__ContainerBody *b = o->container;
 	C(Container) *c = o->body_case == BULKHEAD__OBJECT__BODY_CONTAINER
@@ -106,7 +122,7 @@ static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
 	c->image = b->image;
 	c->runtime->name = b->runtime->name;
 	c->runtime->options = ctd_any(t, b->runtime->options);
-	c->spec = ctd_any(t, b->spec);
+	c->spec = b->spec || !b->parsed ? ctd_any(t, b->spec) : spec_written(t, b->parsed);
 	c->snapshotter = b->snapshotter;
 	c->snapshot_key = b->snapshot_key;
 	c->sandbox = b->sandbox;

@@ -232,6 +232,9 @@ static int create_check(struct metadata *m, const Bulkhead__CtaskCreateRequest *
 	if (object_key_check(&id, fault) < 0)
 		return -EINVAL;
 	const struct object *o = object_find(&m->objects, id.kind, id.namespace_, id.key);
+	if (!o && ctask_lender(m, id.namespace_, id.key))
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s belongs to the CRI: start it there",
+				 ctask_text(q->key, text));
 	if (!o)
 		return fault_set(fault, FAULT_NOT_FOUND, "container \"%s\" in namespace \"%s\": not found", id.key,
 				 id.namespace_);

@@ -16,6 +16,7 @@
  *   process.c    what is asked of a process and answered by the task worker
  *   list.c       get, list, wait
  *   metrics.c    figures
+ *   lent.c       of the CRI's containers, in k8s.io
  *   reconcile.c  after an absence of the task worker, or of this one
  */
 #pragma once
@@ -30,7 +31,7 @@
 struct ctask {
 	struct list node; /* ctasks.all, oldest first */
 	struct map_node by_name;
-	struct map_node by_pod;
+	struct map_node by_pod; /* unless it is lent */
 	struct arena arena;
 	Bulkhead__CtaskRecord *record;
 	struct op *op;
@@ -81,7 +82,31 @@ void ctask_exec_drop(struct ctask *t, const Bulkhead__CtaskExec *exec);
 /* For an event about a task; the fields of the process's. */
 void ctask_tell(struct metadata *m, const char *topic, const struct ctask *t, const Bulkhead__CtaskExec *exec);
 
+/* --- lent.c --- */
+
+/* The CRI's container of that name; NULL: none, or another namespace. */
+const struct container *ctask_lender(struct metadata *m, const char *namespace, const char *container_id);
+/* It runs, and so it has a task. */
+bool ctask_lends(const struct container *c);
+/* As long as c and stdio. */
+void ctask_lent_record(const struct container *c, Bulkhead__Stdio *stdio, Bulkhead__CtaskRecord *ret_record);
+/* Its task, made when it isn't there yet; NULL: it has none, or out of memory. */
+struct ctask *ctask_lend(struct metadata *m, const Bulkhead__CtaskKey *key);
+/* FAILED_PRECONDITION when the task is the CRI's. */
+int ctask_own(const struct ctask *t, struct fault *fault) NODISCARD;
+/* The container has begun. */
+void ctask_lent_started(struct metadata *m, const struct container *c);
+/* The container has ended: so has everything in it, and nothing is left to delete. */
+void ctask_lent_ended(struct metadata *m, const struct container *c);
+/* Frees what has ended and no operation is at. */
+void ctask_lent_settle(struct metadata *m, struct ctask *t);
+/* What runs in a container of the CRI's beside its first process. */
+void ctask_reconcile_lent(struct metadata *m, const Bulkhead__TaskInfo *info, const char *sandbox_id);
+
 /* --- reconcile.c --- */
+
+/* info NULL: nothing of the container is there. */
+void ctask_reconcile_execs(struct metadata *m, struct ctask *t, const Bulkhead__TaskInfo *info);
 
 /* True when the pod is a task's. */
 bool ctask_reconcile_pod(struct metadata *m, const Bulkhead__SandboxInfo *info);

@@ -84,6 +84,7 @@ static void delete_free(struct op *op) {
 		ctask_free(&op->m->ctasks, d->t);
 	} else {
 		ctask_ended_meanwhile(op->m, d->t);
+		ctask_lent_settle(op->m, d->t);
 	}
 	free(d);
 }
@@ -114,6 +115,8 @@ void ctask_delete(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	if (metadata_gate(m, r, request, ctask_delete))
 		return;
 	int e = ctask_process_of(m, key, &t, &exec, &fault);
+	if (e == 0 && !exec)
+		e = ctask_own(t, &fault);
 	if (e == 0 && t->op) {
 		op_requeue(t->op, r, request, ctask_delete);
 		return;

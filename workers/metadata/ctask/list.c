@@ -24,9 +24,8 @@ static Bulkhead__Typed *spec_of(struct metadata *m, const Bulkhead__CtaskRecord 
 	return o ? o->record->container->spec : NULL;
 }
 
-static void process_fill(const struct ctask *t, const Bulkhead__CtaskExec *exec, Bulkhead__CtaskKey *key,
+static void process_fill(const Bulkhead__CtaskRecord *r, const Bulkhead__CtaskExec *exec, Bulkhead__CtaskKey *key,
 			 Bulkhead__CtaskProcess *ret_process) {
-	const Bulkhead__CtaskRecord *r = t->record;
 	const Bulkhead__TaskExit *exit = exec ? exec->exit : r->exit;
 	*key = (Bulkhead__CtaskKey)BULKHEAD__CTASK_KEY__INIT;
 	*ret_process = (Bulkhead__CtaskProcess)BULKHEAD__CTASK_PROCESS__INIT;
@@ -44,7 +43,7 @@ static void process_fill(const struct ctask *t, const Bulkhead__CtaskExec *exec,
 void ctask_exit_fill(const struct ctask *t, const Bulkhead__CtaskExec *exec, Bulkhead__CtaskKey *key,
 		     Bulkhead__CtaskExit *ret_exit) {
 	Bulkhead__CtaskProcess p;
-	process_fill(t, exec, key, &p);
+	process_fill(t->record, exec, key, &p);
 	*ret_exit = (Bulkhead__CtaskExit)BULKHEAD__CTASK_EXIT__INIT;
 	ret_exit->key = key;
 	ret_exit->pid = p.pid;
@@ -64,43 +63,72 @@ void ctask_get(struct metadata *m, struct msg_request *r, const ProtobufCMessage
 	}
 	Bulkhead__CtaskProcess p;
 	Bulkhead__CtaskKey key;
-	process_fill(t, exec, &key, &p);
+	process_fill(t->record, exec, &key, &p);
 	ctask_get_reply(r, &p, NULL, 0);
 }
 
-static bool is_listed(const struct ctask *t, const Bulkhead__CtaskListRequest *q) {
-	return t->made && strcmp(t->record->namespace_, q->namespace_) == 0 &&
-	       (!*q->container_id || strcmp(t->record->container_id, q->container_id) == 0);
+/* The list as it grows, in an arena. */
+struct listing {
+	struct arena *arena;
+	const Bulkhead__CtaskListRequest *q;
+	Bulkhead__CtaskList a;
+	bool failed;
+};
+
+static bool is_listed(const Bulkhead__CtaskListRequest *q, const Bulkhead__CtaskRecord *r) {
+	return strcmp(r->namespace_, q->namespace_) == 0 &&
+	       (!*q->container_id || strcmp(r->container_id, q->container_id) == 0);
+}
+
+static void list_add(struct listing *l, struct metadata *m, const Bulkhead__CtaskRecord *r) {
+	if (!is_listed(l->q, r))
+		return;
+	Bulkhead__CtaskProcess *p = arena_alloc(l->arena, sizeof(*p));
+	Bulkhead__CtaskKey *key = arena_alloc(l->arena, sizeof(*key));
+	if (!p || !key) {
+		l->failed = true;
+		return;
+	}
+	process_fill(r, NULL, key, p);
+	if (l->q->specs)
+		p->spec = spec_of(m, r);
+	l->a.tasks[l->a.n_tasks++] = p;
+}
+
+/* Those of the CRI's containers, whether somebody has asked for them or not. */
+static void list_lent(struct listing *l, struct metadata *m) {
+	list_for_each (node, &m->model.containers) {
+		const struct container *c = list_entry(node, struct container, node);
+		Bulkhead__CtaskRecord record;
+		Bulkhead__Stdio *stdio = arena_alloc(l->arena, sizeof(*stdio));
+		if (!stdio || !ctask_lends(c))
+			continue;
+		ctask_lent_record(c, stdio, &record);
+		list_add(l, m, &record);
+	}
 }
 
 void ctask_list(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__CtaskListRequest *q = (const Bulkhead__CtaskListRequest *)request;
-	Bulkhead__CtaskList a = BULKHEAD__CTASK_LIST__INIT;
+	struct listing l = { .arena = &r->arena, .q = q, .a = BULKHEAD__CTASK_LIST__INIT };
 	if (metadata_gate_read(m, r, request, ctask_list))
 		return;
-	size_t n = m->ctasks.names.n_nodes;
-	Bulkhead__CtaskProcess *list = arena_alloc(&r->arena, (n + 1) * sizeof(*list));
-	Bulkhead__CtaskKey *keys = arena_alloc(&r->arena, (n + 1) * sizeof(*keys));
-	a.tasks = arena_alloc(&r->arena, (n + 1) * sizeof(*a.tasks));
-	if (!list || !keys || !a.tasks) {
-		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "list tasks: out of memory");
-		return;
-	}
+	size_t n = m->ctasks.names.n_nodes + m->model.container_ids.n_nodes;
+	l.a.tasks = arena_alloc(&r->arena, (n + 1) * sizeof(*l.a.tasks));
 	list_for_each (node, &m->ctasks.all) {
 		const struct ctask *t = list_entry(node, struct ctask, node);
-		if (!is_listed(t, q))
-			continue;
-		process_fill(t, NULL, &keys[a.n_tasks], &list[a.n_tasks]);
-		if (q->specs)
-			list[a.n_tasks].spec = spec_of(m, t->record);
-		a.tasks[a.n_tasks] = &list[a.n_tasks];
-		a.n_tasks++;
+		if (l.a.tasks && t->made && !t->record->lent)
+			list_add(&l, m, t->record);
 	}
-	if (*q->container_id && a.n_tasks == 0)
+	if (l.a.tasks)
+		list_lent(&l, m);
+	if (!l.a.tasks || l.failed)
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "list tasks: out of memory");
+	else if (*q->container_id && l.a.n_tasks == 0)
 		msg_failf(r, FAULT_NOT_FOUND, "task \"%.76s\" in namespace \"%.76s\": not found", q->container_id,
 			  q->namespace_);
 	else
-		ctask_list_reply(r, &a, NULL, 0);
+		ctask_list_reply(r, &l.a, NULL, 0);
 }
 
 /* --- waiting ---------------------------------------------------------------- */
@@ -206,9 +234,11 @@ void ctask_ended(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec,
 	*status = CTASK(STOPPED);
 	if (t->made && ctask_save(m, t) < 0)
 		log_event(LOG_WARN, "the end of a task isn't recorded", "container", t->record->container_id, NULL);
-	if (copy->oom_killed)
-		ctask_tell(m, "/tasks/oom", t, exec);
-	ctask_tell(m, "/tasks/exit", t, exec);
+	if (exec || !t->record->lent) {
+		if (copy->oom_killed)
+			ctask_tell(m, "/tasks/oom", t, exec);
+		ctask_tell(m, "/tasks/exit", t, exec);
+	}
 	waiters_answer(t, exec);
 	if (exec && exec->unnamed)
 		unnamed_drop(m, t, exec);

@@ -26,7 +26,7 @@ static int index_add(struct ctasks *c, struct ctask *t, const char *name) {
 	int r = map_insert(&c->names, &t->by_name, name);
 	if (r < 0)
 		return r;
-	r = map_insert(&c->pods, &t->by_pod, t->record->sandbox_id);
+	r = t->record->lent ? 0 : map_insert(&c->pods, &t->by_pod, t->record->sandbox_id);
 	if (r < 0)
 		map_remove(&c->names, &t->by_name);
 	return r;
@@ -57,7 +57,8 @@ int ctask_add(struct ctasks *c, const Bulkhead__CtaskRecord *record, struct ctas
 void ctask_free(struct ctasks *c, struct ctask *t) {
 	ctask_waits_end(t);
 	map_remove(&c->names, &t->by_name);
-	map_remove(&c->pods, &t->by_pod);
+	if (!t->record->lent)
+		map_remove(&c->pods, &t->by_pod);
 	list_unlink(&t->node);
 	arena_deinit(&t->arena);
 	free(t);
@@ -91,6 +92,8 @@ static void store_key(const struct ctask *t, char ret_key[KEY_MAX]) {
 
 int ctask_save(struct metadata *m, const struct ctask *t) {
 	char key[KEY_MAX];
+	if (t->record->lent && t->record->n_execs == 0)
+		return ctask_unsave(m, t);
 	store_key(t, key);
 	return store_put(m->store, STORE_PODS, key, RECORD_CTASK, &t->record->base);
 }
@@ -125,6 +128,8 @@ int ctask_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **r
 	if (!key || !*key->namespace_)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "a namespace is required");
 	struct ctask *t = ctask_find(&m->ctasks, key->namespace_, key->container_id);
+	if (!t || t->record->lent)
+		t = ctask_lend(m, key);
 	if (!t || !t->made)
 		return missing(key, fault);
 	*ret_task = t;

@@ -72,6 +72,17 @@ static struct ctask *asked(struct metadata *m, struct msg_request *r, const Prot
 	return t;
 }
 
+/* As asked, of a task that isn't the CRI's. */
+static struct ctask *asked_own(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+			       handler_fn handle, const Bulkhead__CtaskKey *key, Bulkhead__ProcessKey *ret_process) {
+	struct ctask *t = asked(m, r, request, handle, key, ret_process);
+	struct fault fault;
+	if (!t || ctask_own(t, &fault) == 0)
+		return t;
+	msg_fail(r, &fault);
+	return NULL;
+}
+
 static struct msg_context within(const struct msg_request *r) {
 	struct msg_context c = r->context;
 	int64_t latest = clock_mono() + PROCESS_TIMEOUT_NS;
@@ -143,7 +154,7 @@ void ctask_update(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	Bulkhead__TaskUpdateRequest u = BULKHEAD__TASK_UPDATE_REQUEST__INIT;
 	Bulkhead__ProcessKey process;
 	struct msg_context context = within(r);
-	if (metadata_gate(m, r, request, ctask_update) || !asked(m, r, request, ctask_update, q->key, &process))
+	if (metadata_gate(m, r, request, ctask_update) || !asked_own(m, r, request, ctask_update, q->key, &process))
 		return;
 	if (!q->resources) {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "update task \"%s\": there are no resources",
@@ -187,7 +198,7 @@ void ctask_freeze(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	char text[CTASK_TEXT_MAX];
 	if (metadata_gate(m, r, request, ctask_freeze))
 		return;
-	const struct ctask *t = asked(m, r, request, ctask_freeze, q->key, &process);
+	const struct ctask *t = asked_own(m, r, request, ctask_freeze, q->key, &process);
 	struct freezing *f = t ? arena_zalloc(&r->arena, sizeof(*f)) : NULL;
 	if (!t)
 		return;

@@ -35,9 +35,8 @@ static void reconcile_exec(struct metadata *m, struct ctask *t, Bulkhead__CtaskE
 		ctask_ended(m, t, exec, info ? info->exit : NULL);
 }
 
-/* info NULL: nothing of the container is there. From the last one: what has no
- * name leaves the list with its end. */
-static void reconcile_execs(struct metadata *m, struct ctask *t, const Bulkhead__TaskInfo *info) {
+/* From the last one: what has no name leaves the list with its end. */
+void ctask_reconcile_execs(struct metadata *m, struct ctask *t, const Bulkhead__TaskInfo *info) {
 	for (size_t i = t->record->n_execs; i-- > 0;) {
 		Bulkhead__CtaskExec *exec = t->record->execs[i];
 		reconcile_exec(m, t, exec, info ? exec_info(info, exec->id) : NULL);
@@ -53,27 +52,38 @@ bool ctask_reconcile_pod(struct metadata *m, const Bulkhead__SandboxInfo *info) 
 		return false;
 	if (!t->op && t->made && !info->unreachable) {
 		const Bulkhead__TaskInfo *first = task_list_task(info, t->record->container_id);
-		reconcile_execs(m, t, first);
+		ctask_reconcile_execs(m, t, first);
 		reconcile_first(m, t, first);
 	}
 	return true;
+}
+
+/* Its container ended, or went, before its record did. */
+static bool is_orphan(struct metadata *m, const struct ctask *t) {
+	const struct container *c = t->record->lent ? ctask_lender(m, t->record->namespace_, t->record->container_id)
+						    : NULL;
+	return t->record->lent && (!c || !ctask_lends(c));
 }
 
 void ctask_reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *l) {
 	list_for_each_safe (n, &m->ctasks.all) {
 		struct ctask *t = list_entry(n, struct ctask, node);
 		if (t->op || !t->made || t->record->task->created_at >= m->reconcile_asked ||
-		    task_list_sandbox(l, t->record->sandbox_id))
+		    (task_list_sandbox(l, t->record->sandbox_id) && !is_orphan(m, t)))
 			continue;
-		reconcile_execs(m, t, NULL);
+		ctask_reconcile_execs(m, t, NULL);
 		ctask_ended(m, t, NULL, NULL);
+		ctask_lent_settle(m, t);
 	}
 }
 
 bool ctask_exited(struct metadata *m, const Bulkhead__TaskExit *e) {
 	struct ctask *t = ctask_find_pod(&m->ctasks, e->sandbox_id);
+	/* In a pod of the CRI's only processes that were added are a task's. */
+	if (!t && *e->exec_id)
+		t = ctask_find(&m->ctasks, NAMESPACE_CRI, e->container_id);
 	if (!t)
-		return false;
+		return *e->exec_id;
 	Bulkhead__CtaskExec *exec = *e->exec_id ? ctask_exec_find(t, e->exec_id) : NULL;
 	if (*e->exec_id && !exec)
 		return true;

@@ -120,6 +120,7 @@ static void start_free(struct op *op) {
 	if (op->fault.code == FAULT_NONE)
 		ctask_tell(op->m, s->exec ? "/tasks/exec-started" : "/tasks/start", s->t, s->exec);
 	ctask_ended_meanwhile(op->m, s->t);
+	ctask_lent_settle(op->m, s->t);
 	free(s);
 }
 
@@ -178,6 +179,8 @@ void ctask_start(struct metadata *m, struct msg_request *r, const ProtobufCMessa
 	if (metadata_gate(m, r, request, ctask_start))
 		return;
 	int e = ctask_process_of(m, key, &t, &exec, &fault);
+	if (e == 0 && !exec)
+		e = ctask_own(t, &fault);
 	if (e == 0 && t->op) {
 		op_requeue(t->op, r, request, ctask_start);
 		return;

@@ -153,5 +153,12 @@ Bulkhead__Object *view_content(struct arena *a, const Bulkhead__ImageRecord *r, 
 			       const Bulkhead__Descriptor *d);
 /* The image that shows under the key; NULL: none. */
 struct image *view_image_named(struct metadata *m, const char *key);
+extern const struct object_view container_view;
+/* For those who make them: an object without labels and body, NULL when out of
+ * memory; room for labels, and each of them, of which one is missing then. */
+Bulkhead__Object *object_view_new(struct arena *a, Bulkhead__ObjectKind kind, const char *namespace, const char *key,
+				  int64_t at);
+void object_labels_begin(struct arena *a, Bulkhead__Object *o, size_t room);
+void object_label_add(struct arena *a, Bulkhead__Object *o, const char *key, const char *value);
 /* NULL: the kind has none. */
 const struct object_view *object_view(Bulkhead__ObjectKind kind);

@@ -21,24 +21,23 @@
 
 /* --- building --------------------------------------------------------------- */
 
-static Bulkhead__Object *object_new(struct arena *a, Bulkhead__ObjectKind kind, const char *namespace, const char *key,
-				    const Bulkhead__ImageRecord *r) {
+Bulkhead__Object *object_view_new(struct arena *a, Bulkhead__ObjectKind kind, const char *namespace, const char *key,
+				  int64_t at) {
 	Bulkhead__Object *o = VIEW_NEW(a, Bulkhead__Object, BULKHEAD__OBJECT__INIT);
 	Bulkhead__ObjectKey *id = VIEW_NEW(a, Bulkhead__ObjectKey, BULKHEAD__OBJECT_KEY__INIT);
 	if (!o || !id)
 		return NULL;
 	*id = object_key_of(kind, namespace, key);
 	o->id = id;
-	o->created_at = o->updated_at = r->pulled_at;
+	o->created_at = o->updated_at = at;
 	return o;
 }
 
-/* room: labels that may follow; out of memory is a label less. */
-static void labels_begin(struct arena *a, Bulkhead__Object *o, size_t room) {
+void object_labels_begin(struct arena *a, Bulkhead__Object *o, size_t room) {
 	o->labels = arena_alloc(a, (room + 1) * sizeof(*o->labels));
 }
 
-static void label_add(struct arena *a, Bulkhead__Object *o, const char *key, const char *value) {
+void object_label_add(struct arena *a, Bulkhead__Object *o, const char *key, const char *value) {
 	Bulkhead__Object__LabelsEntry *l =
 	    VIEW_NEW(a, Bulkhead__Object__LabelsEntry, BULKHEAD__OBJECT__LABELS_ENTRY__INIT);
 	if (!l || !o->labels || !key)
@@ -73,15 +72,15 @@ static const Bulkhead__ImageLabels *own_labels(const struct image *i, const char
 static Bulkhead__Object *image_object(struct arena *a, const struct image *i, const char *key) {
 	const Bulkhead__ImageLabels *own = own_labels(i, key);
 	size_t n = own ? own->n_labels : 0;
-	Bulkhead__Object *o = object_new(a, KIND(IMAGE), NAMESPACE_CRI, key, i->record);
+	Bulkhead__Object *o = object_view_new(a, KIND(IMAGE), NAMESPACE_CRI, key, i->record->pulled_at);
 	if (!o || !(o->image = VIEW_NEW(a, Bulkhead__ImageBody, BULKHEAD__IMAGE_BODY__INIT)))
 		return NULL;
 	o->body_case = BULKHEAD__OBJECT__BODY_IMAGE;
 	o->image->target = i->record->target;
-	labels_begin(a, o, n + 1);
-	label_add(a, o, LABEL_MANAGED, "managed");
+	object_labels_begin(a, o, n + 1);
+	object_label_add(a, o, LABEL_MANAGED, "managed");
 	for (size_t k = 0; k < n; k++)
-		label_add(a, o, own->labels[k]->key, own->labels[k]->value);
+		object_label_add(a, o, own->labels[k]->key, own->labels[k]->value);
 	return o;
 }
 
@@ -140,30 +139,30 @@ static void source_add(struct arena *a, Bulkhead__Object *o, const Bulkhead__Ima
 	size_t path = strcspn(slash + 1, ":@");
 	char *value = arena_printf(a, "%.*s", (int)path, slash + 1);
 	if (value)
-		label_add(a, o, arena_printf(a, LABEL_SOURCE "%.*s", (int)(slash - name), name), value);
+		object_label_add(a, o, arena_printf(a, LABEL_SOURCE "%.*s", (int)(slash - name), name), value);
 }
 
 static void references_add(struct arena *a, Bulkhead__Object *o, const Bulkhead__ImageRecord *r) {
 	const char *digest = o->id->key;
 	if (is(r->config, digest) && r->n_layers > 0)
-		label_add(a, o, LABEL_SNAPSHOT, r->layers[r->n_layers - 1]);
+		object_label_add(a, o, LABEL_SNAPSHOT, r->layers[r->n_layers - 1]);
 	if (is(r->target, digest) && !is(r->manifest, digest))
-		label_add(a, o, LABEL_CONTENT "m.0", r->manifest->digest);
+		object_label_add(a, o, LABEL_CONTENT "m.0", r->manifest->digest);
 	if (!is(r->manifest, digest))
 		return;
-	label_add(a, o, LABEL_CONTENT "config", r->config->digest);
+	object_label_add(a, o, LABEL_CONTENT "config", r->config->digest);
 	for (size_t k = 0; k < r->n_blobs; k++)
-		label_add(a, o, arena_printf(a, LABEL_CONTENT "l.%zu", k), r->blobs[k]->digest);
+		object_label_add(a, o, arena_printf(a, LABEL_CONTENT "l.%zu", k), r->blobs[k]->digest);
 }
 
 Bulkhead__Object *view_content(struct arena *a, const Bulkhead__ImageRecord *r, const char *namespace,
 			       const Bulkhead__Descriptor *d) {
-	Bulkhead__Object *o = object_new(a, KIND(CONTENT), namespace, d->digest, r);
+	Bulkhead__Object *o = object_view_new(a, KIND(CONTENT), namespace, d->digest, r->pulled_at);
 	if (!o || !(o->content = VIEW_NEW(a, Bulkhead__ContentBody, BULKHEAD__CONTENT_BODY__INIT)))
 		return NULL;
 	o->body_case = BULKHEAD__OBJECT__BODY_CONTENT;
 	o->content->size = d->size;
-	labels_begin(a, o, r->n_blobs + 4);
+	object_labels_begin(a, o, r->n_blobs + 4);
 	source_add(a, o, r);
 	if (r->manifest && r->config)
 		references_add(a, o, r);
@@ -220,6 +219,7 @@ static size_t content_list(struct metadata *m, struct arena *a, Bulkhead__Object
 static const struct object_view images = { image_get, image_list }, content = { content_get, content_list };
 
 static const struct object_view *const views[OBJECT_KINDS] = {
+	[KIND(CONTAINER)] = &container_view,
 	[KIND(IMAGE)] = &images,
 	[KIND(CONTENT)] = &content,
 	[KIND(SNAPSHOT)] = &snapshot_view,
