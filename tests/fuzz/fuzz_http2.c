@@ -8,6 +8,7 @@
  * budget back, and output is bounded by its limit and one frame.
  */
 #include "tests/fuzz/fuzz.h"
+#include "workers/api/http2.h"
 #include "workers/api/services.h"
 
 #include "base/log.h"
@@ -46,16 +47,15 @@ static bool take_output(struct http2_session *c) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	struct budget budget = { .limit = BUDGET };
-	struct http2_session *c;
+	void *c;
 	if (!grpc.loop)
 		start();
-	const struct http2_options options = {
-		.events = &grpc_events,
+	const struct protocol_options options = {
 		.owner = &grpc,
 		.wants_output = wants_output,
 		.budget = &budget,
 	};
-	if (size == 0 || http2_session_new(&options, &c) < 0)
+	if (size == 0 || protocol_grpc.open(&options, &c) < 0)
 		return 0;
 	size_t piece = data[0] ? data[0] : SIZE_MAX;
 	bool going = true;

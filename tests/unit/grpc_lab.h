@@ -7,6 +7,7 @@
 #include "tests/unit/fake_metadata.h"
 #include "tests/unit/tap.h"
 #include "workers/api/frame.h"
+#include "workers/api/http2.h"
 #include "workers/api/services.h"
 
 #include "base/clock.h"
@@ -112,15 +113,16 @@ static inline void wants_output(void *ctx) {
 }
 
 static inline void session_open(struct fixture *f) {
-	struct http2_options options = {
-		.events = &grpc_events,
+	void *session;
+	const struct protocol_options options = {
 		.owner = &f->grpc,
 		.wants_output = wants_output,
 		.budget = &f->budget,
 		.peer = f->peer,
 	};
-	if (http2_session_new(&options, &f->server) < 0)
+	if (protocol_grpc.open(&options, &session) < 0)
 		abort();
+	f->server = session;
 	client_new(f);
 }
 

@@ -69,7 +69,7 @@ static int serve(int listener) {
 				       .endpoint = &fake_endpoint,
 				       .services = services,
 				       .next_request = 1 };
-	const struct server_options options = { .loop = f.loop, .events = &grpc_events, .owner = &f.grpc };
+	const struct server_options options = { .loop = f.loop, .protocol = &protocol_grpc, .owner = &f.grpc };
 	if (server_new(&options, &f.server) < 0 || server_listen(f.server, listener) < 0 ||
 	    loop_poll(f.loop, fd, POLLIN, terminated, &f, &signals) < 0)
 		return 2;

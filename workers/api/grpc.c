@@ -1,20 +1,15 @@
 /*
- * Owns one struct grpc_call per stream, from its header fields until the
- * stream is gone.
+ * A call's replies and its end.
  *
- * Happy path: open (resolve the path, read deadline and trace), data (collect
- * the message), end (decode, send to the metadata worker), answered (pack,
- * send, finish), closed. A call is finished exactly once, in grpc_call_finish,
- * which also writes its log line; what comes afterwards is ignored.
- *
- * Failure: any fault finishes the call with its code and sentence. A client
- * that resets its stream or vanishes cancels the internal call.
+ * A call is finished exactly once, in grpc_call_finish, which also writes its
+ * log line; what comes afterwards is ignored. Any fault finishes it, with its
+ * code and sentence. A client that gives up or vanishes cancels the internal
+ * call.
  */
 #include "workers/api/grpc_private.h"
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "workers/api/fields.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -42,7 +37,7 @@ static void log_line(const struct grpc_call *c, const char *path, const char *er
 	enum log_level level = c->code != FAULT_NONE || changes ? LOG_INFO : LOG_DEBUG;
 	if (!log_enabled(level))
 		return;
-	const struct credentials *peer = http2_peer(c->stream);
+	const struct credentials *peer = &c->peer;
 	char request[20], ms[24], method[160], pid[12], uid[12], gid[12];
 	snprintf(request, sizeof(request), "%" PRIx64, c->context.request);
 	snprintf(ms, sizeof(ms), "%.3f", (double)(clock_mono() - c->begun) / (double)NS_PER_MS);
@@ -58,37 +53,12 @@ static void log_line(const struct grpc_call *c, const char *path, const char *er
 		  pid, "uid", uid, "gid", gid, error ? "error" : NULL, error, NULL);
 }
 
-/* No more work is done for the call; its stream may still be sending. */
+/* No more work is done for the call; its reply may still be under way. */
 static void let_go(struct grpc_call *c) {
 	msg_cancel(take_ptr(c->call));
+	c->carrier->release(c);
 	handler_close(c);
 	loop_source_free_p(&c->deadline);
-	frame_deinit(&c->frame);
-	http2_release(c->stream);
-}
-
-static size_t status_fields(struct grpc_call *c, struct http2_field *ret_fields) {
-	size_t n = 0;
-	ret_fields[n++] = (struct http2_field){ "grpc-status", c->code_text };
-	if (c->message)
-		ret_fields[n++] = (struct http2_field){ "grpc-message", c->message };
-	if (c->trailer)
-		ret_fields[n++] = (struct http2_field){ c->trailer, c->trailer_text };
-	return n;
-}
-
-/* The response's first fields; with end the status comes right with them. */
-int grpc_call_respond(struct grpc_call *c, bool end) {
-	struct http2_field fields[HTTP2_FIELDS_MAX] = {
-		{ ":status", "200" },
-		{ "content-type", "application/grpc" },
-		{ "grpc-accept-encoding", "identity" },
-	};
-	size_t n = 3;
-	if (end)
-		n += status_fields(c, fields + n);
-	c->responded = true;
-	return http2_respond(c->stream, fields, n, end);
 }
 
 /* path: of a method that isn't known; fault NULL: success. */
@@ -97,18 +67,9 @@ void grpc_call_finish(struct grpc_call *c, const char *path, const struct fault 
 		return;
 	c->finished = true;
 	c->code = fault ? fault->code : FAULT_NONE;
-	snprintf(c->code_text, sizeof(c->code_text), "%u", (unsigned)c->code & 0xff);
-	if (fault) {
-		c->message = malloc(strlen(fault->text) * 3 + 1);
-		if (c->message)
-			field_encode_message(fault->text, c->message);
-	}
 	let_go(c);
 	log_line(c, path, fault ? fault->text : NULL);
-	if (c->responded)
-		http2_finish(c->stream);
-	else if (grpc_call_respond(c, true) < 0)
-		http2_reset(c->stream, HTTP2_INTERNAL_ERROR);
+	c->carrier->finish(c, fault);
 }
 
 void grpc_fail(struct grpc_call *c, const struct fault *fault) {
@@ -130,39 +91,20 @@ void grpc_call_fail(struct grpc_call *c, struct fault *fault) {
 	fault_prefix(fault, 0, "%s", c->target.method->name);
 	grpc_call_finish(c, NULL, fault);
 }
-/* --- replies --- */
 
-static int send_message(struct grpc_call *c, const ProtobufCMessage *reply, struct fault *fault) {
-	struct buffer data CLEANUP_BUFFER = { 0 };
-	size_t size = protobuf_c_message_get_packed_size(reply);
-	uint8_t *p = size <= UINT32_MAX ? buffer_reserve(&data, FRAME_PREFIX + size) : NULL;
-	if (!p)
-		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "no memory for a reply of %zu bytes", size);
-	frame_prefix(p, size);
-	protobuf_c_message_pack(reply, p + FRAME_PREFIX);
-	data.size = FRAME_PREFIX + size;
-	int r = http2_send(c->stream, &data);
-	if (r == -ENOBUFS)
-		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED,
-				 "a reply of %zu bytes is ready, but too much is unread on this connection", size);
-	if (r < 0)
-		return fault_errno(fault, r, "send a reply of %zu bytes", size);
-	return 0;
-}
+/* --- replies --- */
 
 static int reply_part(struct grpc_call *c, const ProtobufCMessage *reply, bool more) {
 	struct fault fault;
 	int r;
 	if (c->finished)
 		return -ECANCELED;
-	if (more && c->target.method->latest && http2_unsent(c->stream) > LAG_LATEST)
+	if (more && c->target.method->latest && grpc_unsent(c) > LAG_LATEST)
 		return 0;
-	if (!c->target.method->list && http2_unsent(c->stream) > LAG_MAX)
+	if (!c->target.method->list && grpc_unsent(c) > LAG_MAX)
 		r = fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "the client leaves too many replies unread");
-	else if (!c->responded && grpc_call_respond(c, false) < 0)
-		r = fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "no memory for a reply");
 	else
-		r = send_message(c, reply, &fault);
+		r = c->carrier->send(c, reply, more, &fault);
 	if (r < 0)
 		grpc_call_fail(c, &fault);
 	else if (!more)
@@ -179,7 +121,7 @@ int grpc_reply_part(struct grpc_call *c, const ProtobufCMessage *reply) {
 }
 
 size_t grpc_unsent(const struct grpc_call *c) {
-	return http2_unsent(c->stream);
+	return c->carrier->unsent(c);
 }
 
 const struct msg_context *grpc_call_context(const struct grpc_call *c) {
@@ -238,49 +180,20 @@ void grpc_call_answered(void *ctx, const struct msg_answer *answer) {
 	else
 		reply_part(c, answer->reply, answer->more);
 }
-static void *call_open(void *owner, struct http2_stream *s, const struct head *head) {
-	struct grpc_server *server = owner;
-	struct grpc_call *c = calloc(1, sizeof(*c));
-	if (!c)
-		return NULL;
+
+/* --- from its carrier --- */
+
+void grpc_call_init(struct grpc_call *c, struct grpc_server *server, const struct grpc_carrier *carrier,
+		    const struct credentials *peer) {
 	c->server = server;
-	c->stream = s;
+	c->carrier = carrier;
+	c->peer = *peer;
 	c->begun = clock_mono();
 	c->context.request = server->next_request++;
 	arena_init(&c->arena, CALL_ARENA_MAX);
-	request_begin(c, head);
-	return c;
-}
-static void call_data(void *call, const uint8_t *data, size_t size) {
-	struct grpc_call *c = call;
-	if (c->finished)
-		return;
-	if (c->handler && handler_of(c)->client_streams)
-		handler_data(c, data, size);
-	else
-		request_data(c, data, size);
 }
 
-static void call_end(void *call) {
-	struct grpc_call *c = call;
-	if (c->finished)
-		return;
-	if (c->handler && handler_of(c)->client_streams)
-		handler_end(c);
-	else
-		request_end(c);
-}
-
-static size_t call_trailers(void *call, struct http2_field ret_fields[HTTP2_FIELDS_MAX]) {
-	return status_fields(call, ret_fields);
-}
-
-static void call_room(void *call) {
-	handler_room(call);
-}
-
-static void call_closed(void *call) {
-	struct grpc_call *c = call;
+void grpc_call_deinit(struct grpc_call *c) {
 	if (!c->finished) {
 		c->code = FAULT_CANCELLED;
 		let_go(c);
@@ -288,16 +201,5 @@ static void call_closed(void *call) {
 	}
 	if (c->translation.state_free)
 		c->translation.state_free(c->translation.state);
-	free(c->message);
 	arena_deinit(&c->arena);
-	free(c);
 }
-
-const struct http2_events grpc_events = {
-	.open = call_open,
-	.data = call_data,
-	.end = call_end,
-	.trailers = call_trailers,
-	.room = call_room,
-	.closed = call_closed,
-};

@@ -1,7 +1,7 @@
 /*
- * gRPC over HTTP/2 streams: which method a request means, its deadline and
- * trace, its one message; the call to the metadata worker (or an answer made
- * here); replies, trailers, the log line.
+ * Calls: which method a request means, its deadline and trace; the call to the
+ * metadata worker (or an answer made here); replies, the log line. They are the
+ * same whatever carries them: gRPC's streams over HTTP/2, or ttrpc's.
  *
  * Services are tables. A method is a row that names the internal message that
  * carries it; its types are that message's types, unless it has a translator. Or
@@ -11,10 +11,10 @@
  */
 #pragma once
 
-#include "workers/api/http2.h"
 #include "boot/endpoint.h"
 #include "loop/loop.h"
 #include "msg/msg.h"
+#include "workers/api/protocol.h"
 
 #include <protobuf-c/protobuf-c.h>
 
@@ -113,8 +113,9 @@ struct grpc_server {
 	struct health_watch *watches;	     /* health.c */
 };
 
-/* For the sessions; the owner is a struct grpc_server. */
-extern const struct http2_events grpc_events;
+/* What an endpoint's connections speak; their owner is a struct grpc_server. */
+extern const struct protocol protocol_grpc;  /* over HTTP/2 */
+extern const struct protocol protocol_ttrpc; /* unary calls only */
 
 /* For answer functions. */
 int grpc_reply(struct grpc_call *c, const ProtobufCMessage *reply);

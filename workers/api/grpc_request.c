@@ -1,6 +1,6 @@
 /*
- * A request until it is on its way: header fields, whether its client may make
- * it, deadline and trace, its one message, the row that carries it.
+ * A request until it is on its way: whether its client may make it, deadline
+ * and trace, its one message, the row that carries it.
  *
  * The deadline is watched here until the request is complete, by the internal
  * call then; with a handler it is watched here until the end.
@@ -23,29 +23,27 @@ static void deadline_passed(void *ctx) {
 		   (clock_mono() - c->begun) / NS_PER_MS, c->handler ? "" : ", before all of the request came");
 }
 
-static size_t request_limit(const struct grpc_call *c) {
+size_t grpc_call_limit(const struct grpc_call *c) {
 	if (c->target.method->handler)
 		return GRPC_MESSAGE_MAX;
 	return c->row ? MIN(c->row->limit, GRPC_MESSAGE_MAX) : LOCAL_REQUEST_MAX;
 }
 
-/* 405 and 415 come without gRPC's fields: whoever sent this isn't gRPC. */
-static void refuse(struct grpc_call *c, const char *status) {
-	const struct http2_field fields[] = { { ":status", status } };
-	c->finished = true;
-	if (http2_respond(c->stream, fields, 1, true) < 0)
-		http2_reset(c->stream, HTTP2_INTERNAL_ERROR);
+int grpc_call_route(struct grpc_call *c, const char *path, struct fault *fault) {
+	const struct boot_endpoint *e = c->server->endpoint;
+	int r = policy_client(e, &c->peer, fault);
+	if (r == 0)
+		r = grpc_resolve(c->server, path, &c->target, fault);
+	if (r == 0)
+		r = policy_method(e, c->target.method, fault);
+	if (r == 0 && c->target.method->number)
+		c->row = msg_row_find(c->target.method->number);
+	return r;
 }
 
-static int read_timeout(struct grpc_call *c, const struct head *head, struct fault *fault) {
-	const char *text = head_get(head, "grpc-timeout");
-	int64_t ns;
-	if (!text)
-		return 0;
-	if (field_timeout(text, &ns) < 0)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "grpc-timeout \"%.32s\" isn't a time", text);
+int grpc_call_timeout(struct grpc_call *c, int64_t ns, struct fault *fault) {
 	c->context.deadline = c->begun + ns;
-	if (ns == 0)
+	if (ns <= 0)
 		return fault_set(fault, FAULT_DEADLINE_EXCEEDED, "the deadline had passed when the request came");
 	if (c->target.method->answer)
 		return 0;
@@ -53,10 +51,14 @@ static int read_timeout(struct grpc_call *c, const struct head *head, struct fau
 	return r < 0 ? fault_errno(fault, r, "watch the deadline") : 0;
 }
 
-static int read_headers(struct grpc_call *c, const struct head *head, struct fault *fault) {
+int grpc_call_headers(struct grpc_call *c, const char *(*get)(const void *ctx, const char *name), const void *ctx,
+		      struct fault *fault) {
 	const char *const *wanted = c->target.service->headers;
+	const char *traceparent = get(ctx, "traceparent");
+	if (traceparent)
+		field_traceparent(traceparent, c->context.trace);
 	for (size_t i = 0; wanted && wanted[i] && i < GRPC_HEADERS_MAX; i++) {
-		const char *value = head_get(head, wanted[i]);
+		const char *value = get(ctx, wanted[i]);
 		c->headers[i] = value ? arena_strdup(&c->arena, value) : NULL;
 		if (value && !c->headers[i])
 			return fault_errno(fault, ENOMEM, "read the header field %s", wanted[i]);
@@ -64,54 +66,15 @@ static int read_headers(struct grpc_call *c, const struct head *head, struct fau
 	return 0;
 }
 
-void request_begin(struct grpc_call *c, const struct head *head) {
-	struct fault fault;
-	const char *path = head_get(head, ":path"), *traceparent = head_get(head, "traceparent");
-	if (head->verdict == HEAD_TOO_LARGE) {
-		fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "the header list exceeds %d bytes or %d fields",
-			  HEAD_SIZE_MAX, HEAD_FIELDS_MAX);
-		grpc_call_finish(c, NULL, &fault);
-	} else if (strcmp(head_get(head, ":method"), "POST") != 0) {
-		refuse(c, "405");
-	} else if (!field_is_grpc(head_get(head, "content-type"))) {
-		refuse(c, "415");
-	} else if (policy_client(c->server->endpoint, http2_peer(c->stream), &fault) < 0 ||
-		   grpc_resolve(c->server, path, &c->target, &fault) < 0 ||
-		   policy_method(c->server->endpoint, c->target.method, &fault) < 0) {
-		grpc_call_finish(c, path, &fault);
-	} else {
-		c->row = c->target.method->number ? msg_row_find(c->target.method->number) : NULL;
-		c->frame.limit = request_limit(c);
-		if (traceparent)
-			field_traceparent(traceparent, c->context.trace);
-		if (read_timeout(c, head, &fault) < 0 || read_headers(c, head, &fault) < 0 ||
-		    handler_open(c, &fault) < 0)
-			grpc_call_fail(c, &fault);
-	}
-}
-void request_data(struct grpc_call *c, const uint8_t *data, size_t size) {
-	struct fault fault;
-	int r;
-	if (!http2_hold(c->stream, size))
-		r = fault_set(&fault, FAULT_RESOURCE_EXHAUSTED,
-			      "too many bytes of requests and unread replies are held already; try again");
-	else
-		r = frame_feed(&c->frame, data, size, &fault);
-	if (r < 0)
-		grpc_call_fail(c, &fault);
-}
-
-static int decode(struct grpc_call *c, struct arena *arena, ProtobufCMessage **ret_request, struct fault *fault) {
+static int decode(struct grpc_call *c, struct arena *arena, const uint8_t *data, size_t size,
+		  ProtobufCMessage **ret_request, struct fault *fault) {
 	const ProtobufCMessageDescriptor *type = grpc_input(&c->target);
-	int r = frame_finish(&c->frame, fault);
-	if (r < 0)
-		return r;
-	*ret_request = msg_decode(type, arena, c->frame.body.data, c->frame.body.size);
+	*ret_request = msg_decode(type, arena, data, size);
 	if (*ret_request)
 		return 0;
 	return fault_set(fault, FAULT_INVALID_ARGUMENT,
-			 "%zu bytes aren't a valid %s: cut short, a string that isn't UTF-8, or too many parts",
-			 c->frame.body.size, type->name);
+			 "%zu bytes aren't a valid %s: cut short, a string that isn't UTF-8, or too many parts", size,
+			 type->name);
 }
 
 /* The same request as the internal row has it. */
@@ -127,8 +90,7 @@ static int translate(struct grpc_call *c, struct arena *arena, ProtobufCMessage 
 
 /* Decoded it is on its own; what it came in isn't needed any more. */
 static void dispatch(struct grpc_call *c, const ProtobufCMessage *request) {
-	frame_deinit(&c->frame);
-	http2_release(c->stream);
+	c->carrier->release(c);
 	if (c->row) {
 		c->call =
 		    msg_send(c->server->metadata, c->row->number, &c->context, request, NULL, 0, grpc_call_answered, c);
@@ -140,12 +102,12 @@ static void dispatch(struct grpc_call *c, const ProtobufCMessage *request) {
 	}
 }
 
-void request_end(struct grpc_call *c) {
+void grpc_call_request(struct grpc_call *c, const uint8_t *data, size_t size) {
 	struct arena arena;
 	struct fault fault;
 	ProtobufCMessage *request;
-	arena_init(&arena, decoded_limit(c->frame.body.size));
-	if (decode(c, &arena, &request, &fault) < 0 || translate(c, &arena, &request, &fault) < 0)
+	arena_init(&arena, decoded_limit(size));
+	if (decode(c, &arena, data, size, &request, &fault) < 0 || translate(c, &arena, &request, &fault) < 0)
 		grpc_call_fail(c, &fault);
 	else
 		dispatch(c, request);

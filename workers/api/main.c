@@ -51,7 +51,7 @@ static int api_serve(struct worker *w) {
 	api->grpc.services = services;
 	api->grpc.endpoint = worker_endpoint(w, ROLE_API, w->boot->instance);
 	const struct server_options options = {
-		.loop = w->loop, .events = &grpc_events, .owner = &api->grpc, .admits = admits
+		.loop = w->loop, .protocol = &protocol_grpc, .owner = &api->grpc, .admits = admits
 	};
 	return server_new(&options, &api->server);
 }

@@ -29,7 +29,6 @@
 #define STRANGERS_MAX 16 /* of them */
 #define ACCEPT_PAUSE (500 * NS_PER_MS)
 #define SEND_MAX (256u << 10)
-#define BACKLOG_MAX 1024		   /* frames */
 #define PROCESS_BUDGET ((size_t)256 << 20) /* bytes in requests and replies of all clients */
 
 struct server {
@@ -53,7 +52,7 @@ struct server {
 struct client {
 	struct list node, mark;
 	struct server *server;
-	struct http2_session *session;
+	void *session;
 	int fd;
 	struct loop_source *receive, *send;
 	bool sending, paused, dead, stranger;
@@ -61,7 +60,7 @@ struct client {
 
 static void client_free(struct client *c) {
 	struct server *s = c->server;
-	http2_session_free(c->session);
+	s->options.protocol->close(c->session);
 	loop_source_free(c->receive);
 	loop_source_free(c->send);
 	fd_close(c->fd);
@@ -97,15 +96,16 @@ static void stop_check(struct server *s) {
 static void send_done(void *ctx, int result);
 
 static void client_push(struct client *c) {
+	const struct protocol *protocol = c->server->options.protocol;
 	struct buffer out CLEANUP_BUFFER = { 0 };
 	if (c->dead || c->sending)
 		return;
-	if (http2_output(c->session, &out, SEND_MAX) < 0) {
+	if (protocol->output(c->session, &out, SEND_MAX) < 0) {
 		c->dead = true;
 		return;
 	}
 	if (out.size == 0) {
-		c->dead = http2_over(c->session);
+		c->dead = protocol->over(c->session);
 		return;
 	}
 	loop_source_free_p(&c->send);
@@ -116,7 +116,7 @@ static void client_push(struct client *c) {
 
 /* Reading stops while the client lets our frames pile up. */
 static void client_pace(struct client *c) {
-	bool full = c->sending && http2_backlog(c->session) > BACKLOG_MAX;
+	bool full = c->sending && c->server->options.protocol->clogged(c->session);
 	if (full == c->paused || c->dead)
 		return;
 	c->paused = full;
@@ -168,7 +168,7 @@ static void client_wants_output(void *ctx) {
 
 static void client_received(void *ctx, const uint8_t *data, ssize_t n) {
 	struct client *c = ctx;
-	if (n <= 0 || http2_input(c->session, data, (size_t)n) < 0)
+	if (n <= 0 || c->server->options.protocol->input(c->session, data, (size_t)n) < 0)
 		c->dead = true;
 	client_settle(c);
 }
@@ -187,19 +187,19 @@ static int client_new(struct server *s, int fd_taken, const struct credentials *
 	struct client *c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
-	struct http2_options options = {
-		.events = s->options.events,
+	const struct protocol *protocol = s->options.protocol;
+	const struct protocol_options options = {
 		.owner = s->options.owner,
 		.wants_output = client_wants_output,
 		.ctx = c,
 		.budget = &s->budget,
 		.peer = *peer,
 	};
-	int r = http2_session_new(&options, &c->session);
+	int r = protocol->open(&options, &c->session);
 	if (r == 0)
 		r = loop_recv(s->options.loop, fd, client_received, c, &c->receive);
 	if (r < 0) {
-		http2_session_free(c->session);
+		protocol->close(c->session);
 		free(c);
 		return r;
 	}
@@ -210,7 +210,7 @@ static int client_new(struct server *s, int fd_taken, const struct credentials *
 	s->n_clients++;
 	c->stranger = stranger;
 	s->n_strangers += stranger;
-	client_settle(c); /* our SETTINGS don't wait for the client's */
+	client_settle(c); /* HTTP/2's SETTINGS don't wait for the client's */
 	return 0;
 }
 
@@ -319,6 +319,6 @@ void server_stop(struct server *s, int64_t grace_ns, void (*done)(void *ctx), vo
 		return;
 	}
 	list_for_each (it, &s->clients)
-		http2_goaway(list_entry(it, struct client, node)->session);
+		s->options.protocol->stop(list_entry(it, struct client, node)->session);
 	stop_check(s);
 }

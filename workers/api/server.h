@@ -1,16 +1,16 @@
-/* Listening unix sockets and their connections: accepts, feeds an HTTP/2
- * session per connection, sends what it has to say. */
+/* Listening sockets and their connections: accepts, feeds a session of the
+ * endpoint's protocol per connection, sends what it has to say. */
 #pragma once
 
 #include "loop/loop.h"
-#include "workers/api/http2.h"
+#include "workers/api/protocol.h"
 
 struct server;
 
 struct server_options {
 	struct loop *loop;
-	const struct http2_events *events;
-	void *owner; /* of the streams: first argument of events->open */
+	const struct protocol *protocol;
+	void *owner; /* whoever answers what is asked */
 	/* Whether the client is served at all. Others have a few connections
 	 * among them, on which they hear why not. NULL: everybody is. */
 	bool (*admits)(void *owner, const struct credentials *client);
