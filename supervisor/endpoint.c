@@ -15,10 +15,13 @@
 #include <string.h>
 
 static int on_socket(struct config *c, unsigned i, const char *where, const char *value, struct fault *fault) {
-	if (!config_path_clean(value, strlen(value)) || strlen(value) >= BOOT_SOCKET_MAX)
+	uint32_t cid, port;
+	bool vsock = endpoint_vsock(value, &cid, &port) == 0;
+	if ((!vsock && !config_path_clean(value, strlen(value))) || strlen(value) >= BOOT_SOCKET_MAX)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "%s: a socket is an absolute path of at most %d bytes, not \"%s\"", where,
-				 BOOT_SOCKET_MAX - 1, value);
+				 "%s: a socket is an absolute path of at most %d bytes, or vsock://CID:PORT with -1 "
+				 "for any CID, not \"%s\"",
+				 where, BOOT_SOCKET_MAX - 1, value);
 	snprintf(c->boot.endpoints[i].socket, BOOT_SOCKET_MAX, "%s", value);
 	snprintf(c->listeners[i].where, sizeof(c->listeners[i].where), "%s", where);
 	return 0;
@@ -47,6 +50,15 @@ static int on_services(struct config *c, unsigned i, const char *where, const ch
 			return group_unknown(where, word, fault);
 	}
 	c->boot.endpoints[i].services = services;
+	return 0;
+}
+
+static int on_protocol(struct config *c, unsigned i, const char *where, const char *value, struct fault *fault) {
+	int protocol = endpoint_protocol_find(value);
+	if (protocol < 0)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: protocol is grpc or ttrpc, not \"%s\"", where,
+				 value);
+	c->boot.endpoints[i].protocol = (uint32_t)protocol;
 	return 0;
 }
 
@@ -115,7 +127,7 @@ static const struct {
 	{ .name = "socket", .set = on_socket }, { .name = "services", .set = on_services },
 	{ .name = "access", .set = on_access }, { .name = "owner", .set = on_owner },
 	{ .name = "group", .set = on_group },	{ .name = "mode", .set = on_mode },
-	{ .name = "uids", .set = on_uids },
+	{ .name = "uids", .set = on_uids },	{ .name = "protocol", .set = on_protocol },
 };
 
 /* The place of the endpoint of that name, a new one if need be. */
@@ -155,8 +167,8 @@ int endpoint_set(struct config *c, const char *where, const char *key, const cha
 	}
 	return fault_set(
 	    fault, FAULT_INVALID_ARGUMENT,
-	    "%s: unknown key \"endpoint.%s\": an endpoint has a socket, services, access, owner, group, mode "
-	    "and uids",
+	    "%s: unknown key \"endpoint.%s\": an endpoint has a socket, protocol, services, access, owner, group, "
+	    "mode and uids",
 	    where, key);
 }
 
@@ -165,6 +177,15 @@ int endpoint_set(struct config *c, const char *where, const char *key, const cha
 /* Health alone is nobody's reason to have an endpoint. */
 static bool serves(const struct boot_endpoint *e) {
 	return e->services & GROUPS_SERVED & ~GROUP_BIT(HEALTH);
+}
+
+/* Who is at the other end of a vsock connection the kernel doesn't say. */
+static int uids_check(const struct boot_endpoint *e, const char *where, struct fault *fault) {
+	uint32_t cid, port;
+	if (e->n_uids == 0 || endpoint_vsock(e->socket, &cid, &port) < 0)
+		return 0;
+	return fault_set(fault, FAULT_INVALID_ARGUMENT,
+			 "%s: a client over vsock has no uid: leave out endpoint.%s.uids", where, e->name);
 }
 
 static int endpoint_finish(struct config *c, unsigned i, struct fault *fault) {
@@ -186,6 +207,9 @@ static int endpoint_finish(struct config *c, unsigned i, struct fault *fault) {
 			    "a shorter path",
 			    c->boot.run_root, e->name);
 	}
+	int r = uids_check(e, where, fault);
+	if (r < 0)
+		return r;
 	for (unsigned other = 0; other < i; other++)
 		if (strcmp(c->boot.endpoints[other].socket, e->socket) == 0)
 			return fault_set(fault, FAULT_INVALID_ARGUMENT,

@@ -225,6 +225,9 @@ int listener_open(const struct config *c, unsigned n, int *ret_fd, struct fault 
 	const char *path = c->boot.endpoints[n].socket;
 	uid_t uid;
 	gid_t gid;
+	uint32_t cid, port;
+	if (endpoint_vsock(path, &cid, &port) == 0)
+		return vsock_listener_open(cid, port, ret_fd, fault);
 	int r = listener_owner(c, n, &uid, &gid, fault);
 	if (r < 0)
 		return r;

@@ -15,5 +15,7 @@ int folders_lock(const struct config *c, int *ret_lock, int *ret_workers, struct
 /* Binds the n-th endpoint's socket, with its owner and mode, and listens;
  * replaces the socket that a dead daemon left behind. */
 int listener_open(const struct config *c, unsigned n, int *ret_fd, struct fault *fault) NODISCARD;
+/* The same for a socket that isn't a file. */
+int vsock_listener_open(uint32_t cid, uint32_t port, int *ret_fd, struct fault *fault) NODISCARD;
 /* The streaming server's: TCP, from stream_address and stream_port. */
 int stream_listener_open(const struct config *c, int *ret_fd, struct fault *fault) NODISCARD;

@@ -68,7 +68,8 @@ static int listeners_open(struct supervisor *s, struct fault *fault) {
 
 static void listeners_remove(struct supervisor *s) {
 	for (unsigned i = 0; i < s->n_listeners; i++)
-		unlink(s->config.boot.endpoints[i].socket);
+		if (s->config.boot.endpoints[i].socket[0] == '/')
+			unlink(s->config.boot.endpoints[i].socket);
 }
 
 static void slot_add(struct supervisor *s, enum role role, unsigned instance) {

@@ -104,8 +104,10 @@ static int print_row(enum role role, const struct config *c, FILE *to, struct fa
 static void print_endpoint(const struct config *c, unsigned n, FILE *to) {
 	const struct boot_endpoint *e = &c->boot.endpoints[n];
 	const struct listener_config *l = &c->listeners[n];
-	fprintf(to, "endpoint %s\n  socket        %s, %s:%s %04o\n  access        %s\n  services     ", e->name,
-		e->socket, l->owner, l->group, (unsigned)l->mode, link_access_name(e->access));
+	fprintf(to,
+		"endpoint %s\n  socket        %s, %s:%s %04o\n  protocol      %s\n  access        %s\n  services     ",
+		e->name, e->socket, l->owner, l->group, (unsigned)l->mode,
+		endpoint_protocol_name((enum endpoint_protocol)e->protocol), link_access_name(e->access));
 	for (enum service_group g = 0; g < GROUP_COUNT; g++)
 		if (e->services & (1u << g))
 			fprintf(to, " %s%s", service_group_name(g), GROUPS_SERVED & (1u << g) ? "" : " (none yet)");

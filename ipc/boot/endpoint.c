@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/socket.h>
+
+#include <linux/vm_sockets.h>
 
 static const char *const names[GROUP_COUNT] = {
 	[GROUP_CRI] = "cri",
@@ -13,6 +16,12 @@ static const char *const names[GROUP_COUNT] = {
 	[GROUP_SANDBOX_SEED] = "sandbox-seed",
 	[GROUP_HEALTH] = "health",
 	[GROUP_ADMIN] = "admin",
+	[GROUP_AGENT] = "agent",
+};
+
+static const char *const protocols[PROTOCOL_COUNT] = {
+	[PROTOCOL_GRPC] = "grpc",
+	[PROTOCOL_TTRPC] = "ttrpc",
 };
 
 const char *service_group_name(enum service_group group) {
@@ -24,6 +33,46 @@ int service_group_find(const char *name) {
 		if (strcmp(names[g], name) == 0)
 			return g;
 	return -EINVAL;
+}
+
+const char *endpoint_protocol_name(enum endpoint_protocol protocol) {
+	return (unsigned)protocol < PROTOCOL_COUNT ? protocols[protocol] : NULL;
+}
+
+int endpoint_protocol_find(const char *name) {
+	for (int p = 0; p < PROTOCOL_COUNT; p++)
+		if (strcmp(protocols[p], name) == 0)
+			return p;
+	return -EINVAL;
+}
+
+/* Digits that fit, up to the end character. */
+static int number_read(const char **at, char end, uint32_t *ret_number) {
+	uint64_t n = 0;
+	const char *p = *at;
+	while (*p >= '0' && *p <= '9' && n <= UINT32_MAX)
+		n = n * 10 + (uint64_t)(*p++ - '0');
+	if (p == *at || *p != end || n > UINT32_MAX)
+		return -EINVAL;
+	*at = p + 1;
+	*ret_number = (uint32_t)n;
+	return 0;
+}
+
+int endpoint_vsock(const char *socket, uint32_t *ret_cid, uint32_t *ret_port) {
+	static const char scheme[] = "vsock://", any[] = "-1:";
+	if (strncmp(socket, scheme, sizeof(scheme) - 1) != 0)
+		return -EINVAL;
+	const char *at = socket + sizeof(scheme) - 1;
+	uint32_t cid = VMADDR_CID_ANY;
+	if (strncmp(at, any, sizeof(any) - 1) == 0)
+		at += sizeof(any) - 1;
+	else if (number_read(&at, ':', &cid) < 0)
+		return -EINVAL;
+	if (number_read(&at, '\0', ret_port) < 0)
+		return -EINVAL;
+	*ret_cid = cid;
+	return 0;
 }
 
 bool endpoint_admits(const struct boot_endpoint *e, uid_t uid) {

@@ -176,6 +176,15 @@ static void test_endpoints(void) {
 		  "it admits the uids that are named; one that names none admits all");
 	tap_check(load("endpoint.cri.uids = 5\nendpoint.cri.uids =\n", &c) == 0 && c.boot.endpoints[0].n_uids == 0,
 		  "an empty list takes them back");
+	tap_check(load("endpoint.vm.services = agent\nendpoint.vm.protocol = ttrpc\n"
+		       "endpoint.vm.socket = vsock://-1:1024\n",
+		       &c) == 0 &&
+		      c.boot.endpoints[2].protocol == PROTOCOL_TTRPC && c.boot.endpoints[0].protocol == PROTOCOL_GRPC,
+		  "one that speaks ttrpc, on vsock");
+	uint32_t cid, port;
+	tap_check(endpoint_vsock("vsock://-1:1024", &cid, &port) == 0 && cid == UINT32_MAX && port == 1024 &&
+		      endpoint_vsock("vsock://3:4294967295", &cid, &port) == 0 && cid == 3 && port == UINT32_MAX,
+		  "its CID and port");
 	load("", &d);
 	load("endpoint.cri.mode = 0600\n", &c);
 	tap_check(config_reload(&d, &c) != NULL && d.listeners[0].mode == 0660, "a reload changes none of it");
@@ -198,6 +207,17 @@ static void test_endpoint_refusals(void) {
 	tap_check(refused("endpoint.a.uids = 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n", ":1", "more than 16"),
 		  "a seventeenth uid");
 	tap_check(refused("endpoint.a.socket = run/x\n", ":1", "absolute"), "a relative socket");
+	static const char *const vsocks[] = { "vsock://",     "vsock://1",    "vsock://1:",
+					      "vsock://:1",   "vsock://-2:1", "vsock://1:4294967296",
+					      "vsock://1:2x", "vsock://x:2" };
+	for (size_t i = 0; i < ARRAY_SIZE(vsocks); i++) {
+		char line[64];
+		snprintf(line, sizeof(line), "endpoint.a.socket = %s\n", vsocks[i]);
+		tap_check(refused(line, ":1", "vsock://CID:PORT"), "no vsock address: %s", vsocks[i]);
+	}
+	tap_check(refused(ENDPOINT("a", "vsock://-1:7") "endpoint.a.uids = 0\n", ":1", "has no uid"),
+		  "uids of who has none");
+	tap_check(refused("endpoint.a.protocol = http\n", ":1", "grpc or ttrpc"), "an unknown protocol");
 	tap_check(refused("endpoint.a.owner =\n", ":1", "a name"), "an empty owner");
 	tap_check(refused("endpoint.a.colour = red\n", ":1", "endpoint.a.colour"), "an unknown field");
 	tap_check(refused("endpoint.a = red\n", ":1", "unknown key"), "no field");
@@ -228,7 +248,7 @@ static void test_packaged(void) {
 			keys++;
 		}
 	load("", &defaults);
-	tap_check(load(text, &packaged) == 0 && keys == 26, "it names all %u keys", keys);
+	tap_check(load(text, &packaged) == 0 && keys == 27, "it names all %u keys", keys);
 	tap_check(config_reload(&defaults, &packaged) == NULL &&
 		      memcmp(&defaults.boot, &packaged.boot, sizeof(defaults.boot)) == 0 &&
 		      defaults.worker_timeout_s == packaged.worker_timeout_s &&

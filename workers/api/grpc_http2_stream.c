@@ -86,12 +86,12 @@ static void settle(struct http2_call *h) {
 		end(h);
 }
 
-/* What wasn't taken of data waits; then what follows. */
-static void keep(struct http2_call *h, const uint8_t *data, size_t size) {
+/* What of data wasn't taken waits; then what follows. */
+static void keep(struct http2_call *h, const uint8_t *data, size_t size, size_t done) {
 	if (h->call.finished)
 		return;
-	if (size > 0)
-		buffer_add(&h->waiting, data, size);
+	if (done < size)
+		buffer_add(&h->waiting, data + done, size - done);
 	if (h->waiting.failed)
 		grpc_failf(&h->call, FAULT_RESOURCE_EXHAUSTED, "%s: no memory for the request",
 			   h->call.target.method->name);
@@ -101,7 +101,7 @@ static void keep(struct http2_call *h, const uint8_t *data, size_t size) {
 
 void stream_data(struct http2_call *h, const uint8_t *data, size_t size) {
 	size_t done = h->waiting.size > 0 ? 0 : feed(h, data, size);
-	keep(h, data + done, size - done);
+	keep(h, data, size, done);
 }
 
 void stream_end(struct http2_call *h) {
@@ -114,7 +114,7 @@ static void feed_due(void *ctx) {
 	loop_source_free_p(&h->feed_later);
 	struct buffer waiting CLEANUP_BUFFER = buffer_take(&h->waiting);
 	size_t done = feed(h, waiting.data, waiting.size);
-	keep(h, waiting.data + done, waiting.size - done);
+	keep(h, waiting.data, waiting.size, done);
 }
 
 void stream_ready(struct http2_call *h) {

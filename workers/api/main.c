@@ -1,5 +1,5 @@
 /*
- * The API worker: one listening endpoint's gRPC front. It holds no state but
+ * The API worker: one listening endpoint's front, gRPC or ttrpc. It holds no state but
  * open connections and calls, and no privilege at all; what arrives here is
  * translated into messages to the metadata worker and back.
  */
@@ -40,6 +40,11 @@ static int api_prepare(struct worker *w) {
 	return first_request(&api->grpc.next_request);
 }
 
+static const struct protocol *const protocols[PROTOCOL_COUNT] = {
+	[PROTOCOL_GRPC] = &protocol_grpc,
+	[PROTOCOL_TTRPC] = &protocol_ttrpc,
+};
+
 static bool admits(void *owner, const struct credentials *client) {
 	return endpoint_admits(((const struct grpc_server *)owner)->endpoint, client->uid);
 }
@@ -50,9 +55,10 @@ static int api_serve(struct worker *w) {
 	api->grpc.metadata = worker_link(w, ROLE_METADATA, 0);
 	api->grpc.services = services;
 	api->grpc.endpoint = worker_endpoint(w, ROLE_API, w->boot->instance);
-	const struct server_options options = {
-		.loop = w->loop, .protocol = &protocol_grpc, .owner = &api->grpc, .admits = admits
-	};
+	const struct server_options options = { .loop = w->loop,
+						.protocol = protocols[api->grpc.endpoint->protocol],
+						.owner = &api->grpc,
+						.admits = admits };
 	return server_new(&options, &api->server);
 }
 

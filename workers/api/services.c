@@ -20,7 +20,9 @@
 #include "containerd_seed/snapshot.pb-c.h"
 #include "containerd_seed/version.pb-c.h"
 #include "health/health.pb-c.h"
+#include "kata/health.pb-c.h"
 #include "msg/typed.h"
+#include "workers/api/agent/agent.h"
 #include "workers/api/containerd/containerd.h"
 #include "workers/api/containerd_seed/ctd_seed.h"
 #include "workers/api/cri/cri.h"
@@ -235,6 +237,13 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &grpc__health__v1__health__descriptor,
 	    .methods = health_methods,
+	},
+	{
+	    .group = GROUP_AGENT,
+	    .name = "grpc.Health",
+	    .version = "v1",
+	    .api = &grpc__health__descriptor,
+	    .methods = agent_health_methods,
 	},
 	{ 0 },
 };
