@@ -34,7 +34,7 @@ scratch_begin() {
 scratch_end() {
 	status=$?
 	trap - EXIT
-	for pid in ${daemon:-} ${registry:-}; do
+	for pid in ${daemon:-} ${registry:-} ${containerd:-}; do
 		kill -9 "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true
 	done
 	awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/self/mounts | while read -r root; do
@@ -99,7 +99,7 @@ cgroups_make() {
 	done
 }
 
-# $daemon, $BULKHEAD_SOCKET. Arguments: further settings.
+# $daemon, $BULKHEAD_SOCKET, $CONTAINERD_SOCKET. Arguments: further settings.
 daemon_start() {
 	mkdir -p "$scratch/cni" "$scratch/logs"
 	cat >"$scratch/cni/10-demo.conflist" <<-JSON
@@ -110,7 +110,9 @@ daemon_start() {
 		  {"type": "portmap", "capabilities": {"portMappings": true}}]}
 	JSON
 	export BULKHEAD_SOCKET=$scratch/run/bulkhead.sock
+	CONTAINERD_SOCKET=$scratch/run/containerd.sock
 	set -- "run_root=$scratch/run" "state_root=$scratch/state" "endpoint.cri.socket=$BULKHEAD_SOCKET" \
+		"endpoint.containerd.socket=$CONTAINERD_SOCKET" \
 		"cni_conf_dir=$scratch/cni" "cni_cache_dir=$scratch/cni-cache" "cgroup_parent=$cgroup" \
 		"certs_dir=$scratch/certs.d" "cni_bin_dirs=$scratch/cni-bin:/usr/lib/cni" "$@"
 	settings=()
