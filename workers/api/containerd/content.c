@@ -8,7 +8,7 @@
 #define LIST_PART 100 /* blobs in one reply of List */
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	C(Info) *i = CTD_NEW(t->arena, C(Info), C_INIT(INFO));
+	C(Info) *i = o->body_case == BULKHEAD__OBJECT__BODY_CONTENT ? CTD_NEW(t->arena, C(Info), C_INIT(INFO)) : NULL;
 	if (!i)
 		return NULL;
 	i->digest = o->id->key;

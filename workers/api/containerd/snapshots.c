@@ -22,7 +22,7 @@ static int snapshotter_check(const char *name, struct fault *fault) {
 }
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Info) *i = CTD_NEW(t->arena, S(Info), S_INIT(INFO));
+	S(Info) *i = o->body_case == BULKHEAD__OBJECT__BODY_SNAPSHOT ? CTD_NEW(t->arena, S(Info), S_INIT(INFO)) : NULL;
 	if (i) {
 		i->name = o->id->key;
 		i->parent = o->snapshot->parent;
