@@ -29,6 +29,12 @@ static const struct {
 	{ "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" },
 };
 
+/* The container's own multiplexer is a link, and the host's has no place in it:
+ * clients that give all devices of the host give that one, too. */
+static bool is_multiplexer(const Grpc__LinuxDevice *d) {
+	return strcmp(d->path, "/dev/ptmx") == 0 && d->major == 5 && d->minor == 2;
+}
+
 /* Makes the node, or makes sure that the one that is there is the same. */
 static int node_make(int folder, const char *name, mode_t mode, dev_t device) {
 	if (mknodat(folder, name, mode, device) == 0)
@@ -117,7 +123,8 @@ int rootfs_dev(struct rootfs *r, struct fault *fault) {
 		CLEANUP_FD int dev = inside_make(r->root, "/dev", true);
 		e = dev < 0 ? fault_errno(fault, dev, "open \"/dev\"") : standard_nodes(dev, nodes_too, fault);
 		for (size_t i = 0; e == 0 && nodes_too && spec->linux && i < spec->linux->n_devices; i++)
-			e = device_make(r->root, spec->linux->devices[i], fault);
+			if (!is_multiplexer(spec->linux->devices[i]))
+				e = device_make(r->root, spec->linux->devices[i], fault);
 	}
 	umask(old);
 	if (e == 0 && spec->process->terminal) {
