@@ -169,12 +169,20 @@ static void reply_translated(struct grpc_call *c, const ProtobufCMessage *intern
 	arena_deinit(&arena);
 }
 
+static void row_failed(struct grpc_call *c, const struct fault *as) {
+	const struct grpc_translator *translator = c->target.method->translator;
+	struct fault fault = *as;
+	if (translator && translator->failure)
+		translator->failure(&fault);
+	grpc_call_finish(c, NULL, &fault);
+}
+
 void grpc_call_answered(void *ctx, const struct msg_answer *answer) {
 	struct grpc_call *c = ctx;
 	if (!answer->more)
 		c->call = NULL;
 	if (answer->fault)
-		grpc_call_finish(c, NULL, answer->fault);
+		row_failed(c, answer->fault);
 	else if (c->target.method->translator)
 		reply_translated(c, answer->reply, answer->more);
 	else

@@ -46,6 +46,8 @@ struct grpc_translator {
 	/* NULL in *ret_reply: nothing that the client would hear of. */
 	int (*reply)(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		     struct fault *fault);
+	/* Gives the row's failure the code that the dialect has for it. May be NULL. */
+	void (*failure)(struct fault *fault);
 };
 
 /*

@@ -20,6 +20,7 @@
 #include "containerd_seed/snapshot.pb-c.h"
 #include "containerd_seed/version.pb-c.h"
 #include "health/health.pb-c.h"
+#include "kata/agent.pb-c.h"
 #include "kata/health.pb-c.h"
 #include "msg/typed.h"
 #include "workers/api/agent/agent.h"
@@ -237,6 +238,13 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &grpc__health__v1__health__descriptor,
 	    .methods = health_methods,
+	},
+	{
+	    .group = GROUP_AGENT,
+	    .name = "grpc.AgentService",
+	    .version = "v1",
+	    .api = &grpc__agent_service__descriptor,
+	    .methods = agent_service_methods,
 	},
 	{
 	    .group = GROUP_AGENT,

@@ -3,4 +3,4 @@
 
 #include "workers/api/grpc.h"
 
-extern const struct grpc_method agent_health_methods[];
+extern const struct grpc_method agent_health_methods[], agent_service_methods[];

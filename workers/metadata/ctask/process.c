@@ -91,17 +91,41 @@ static struct msg_context within(const struct msg_request *r) {
 	return c;
 }
 
+/* Whoever it was to end has ended. */
+static bool kill_late(struct metadata *m, const Bulkhead__CtaskKillRequest *q) {
+	Bulkhead__CtaskExec *exec;
+	struct ctask *t;
+	struct fault fault;
+	if (!q->late || ctask_process_of(m, q->key, &t, &exec, &fault) < 0 || t->op)
+		return false;
+	return (exec ? exec->status : t->record->status) == CTASK(STOPPED);
+}
+
+/* The same, when the keeper was the first to see it. */
+static void late_relayed(void *ctx, const struct msg_answer *answer) {
+	static const struct msg_answer done = { 0 };
+	relayed(ctx, answer->fault && answer->fault->code == FAULT_NOT_FOUND ? &done : answer);
+}
+
 void ctask_kill(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__CtaskKillRequest *q = (const Bulkhead__CtaskKillRequest *)request;
 	Bulkhead__ProcessKey process;
 	struct msg_context context = within(r);
-	if (metadata_gate(m, r, request, ctask_kill) || !asked(m, r, request, ctask_kill, q->key, &process))
+	msg_done_fn answered = q->late ? late_relayed : relayed;
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	if (metadata_gate(m, r, request, ctask_kill))
+		return;
+	if (kill_late(m, q)) {
+		ctask_kill_reply(r, &done, NULL, 0);
+		return;
+	}
+	if (!asked(m, r, request, ctask_kill, q->key, &process))
 		return;
 	if (*process.exec_id) {
 		Bulkhead__ProcessKillRequest k = BULKHEAD__PROCESS_KILL_REQUEST__INIT;
 		k.process = &process;
 		k.signal = q->signal;
-		process_kill_send(m->task, &context, &k, NULL, 0, relayed, r);
+		process_kill_send(m->task, &context, &k, NULL, 0, answered, r);
 		return;
 	}
 	Bulkhead__TaskKillRequest k = BULKHEAD__TASK_KILL_REQUEST__INIT;
@@ -109,7 +133,7 @@ void ctask_kill(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 	k.container_id = process.container_id;
 	k.signal = q->signal;
 	k.all = q->all;
-	task_kill_send(m->task, &context, &k, NULL, 0, relayed, r);
+	task_kill_send(m->task, &context, &k, NULL, 0, answered, r);
 }
 
 void ctask_resize(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
