@@ -93,7 +93,7 @@ static const struct config defaults = {
 			},
 			{
 				.name = "containerd",
-				.services = GROUP_BIT(CONTAINERD) | GROUP_BIT(CONTAINERD_SEED) | GROUP_BIT(HEALTH),
+				.services = GROUP_BIT(CONTAINERD) | GROUP_BIT(CONTAINERD_SEED) | GROUP_BIT(SANDBOX_SEED) | GROUP_BIT(HEALTH),
 				.access = ACCESS_FULL,
 			},
 		},

@@ -21,6 +21,7 @@
 #include "cri/runtime.pb-c.h"
 #include "internal/admin.pb-c.h"
 #include "internal/common.pb-c.h"
+#include "internal/csandbox.pb-c.h"
 #include "internal/ctask.pb-c.h"
 #include "internal/event.pb-c.h"
 #include "internal/image.pb-c.h"

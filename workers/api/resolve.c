@@ -5,10 +5,14 @@
 
 #include <string.h>
 
+static bool is_served(const struct grpc_server *server, const struct grpc_service *s, const char *name, size_t size) {
+	return (server->endpoint->services & (1u << s->group)) && strncmp(s->name, name, size) == 0 &&
+	       s->name[size] == '\0';
+}
+
 const struct grpc_service *grpc_service_find(const struct grpc_server *server, const char *name, size_t size) {
 	for (const struct grpc_service *s = server->services; s->name; s++)
-		if ((server->endpoint->services & (1u << s->group)) && strncmp(s->name, name, size) == 0 &&
-		    s->name[size] == '\0')
+		if (is_served(server, s, name, size))
 			return s;
 	return NULL;
 }
@@ -18,6 +22,22 @@ static const struct grpc_method *find_method(const struct grpc_service *s, const
 		if (strcmp(m->name, name) == 0)
 			return m;
 	return NULL;
+}
+
+/* Two forms of a service may share its name: then the one that has the method,
+ * or else the one whose description has it. */
+static const struct grpc_service *service_of(const struct grpc_server *server, const char *name, size_t size,
+					     const char *method) {
+	const struct grpc_service *first = grpc_service_find(server, name, size), *described = NULL;
+	for (const struct grpc_service *s = first; s && s->name; s++) {
+		if (!is_served(server, s, name, size))
+			continue;
+		if (find_method(s, method))
+			return s;
+		if (!described && protobuf_c_service_descriptor_get_method_by_name(s->api, method))
+			described = s;
+	}
+	return described ? described : first;
 }
 
 const ProtobufCMessageDescriptor *grpc_input(const struct grpc_target *target) {
@@ -32,7 +52,7 @@ int grpc_resolve(const struct grpc_server *server, const char *path, struct grpc
 				 path);
 	const char *name = slash + 1;
 	int size = (int)(slash - path - 1);
-	const struct grpc_service *s = grpc_service_find(server, path + 1, (size_t)size);
+	const struct grpc_service *s = service_of(server, path + 1, (size_t)size, name);
 	if (!s)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "unknown service %.*s at endpoint \"%s\"", MIN(size, 200),
 				 path + 1, server->endpoint->name);

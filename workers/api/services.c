@@ -10,6 +10,7 @@
 #include "containerd/namespaces.pb-c.h"
 #include "containerd/streaming.pb-c.h"
 #include "containerd/transfer.pb-c.h"
+#include "containerd/sandbox.pb-c.h"
 #include "containerd/snapshots.pb-c.h"
 #include "containerd/tasks.pb-c.h"
 #include "containerd/version.pb-c.h"
@@ -17,6 +18,7 @@
 #include "containerd_seed/content.pb-c.h"
 #include "containerd_seed/execution.pb-c.h"
 #include "containerd_seed/images.pb-c.h"
+#include "containerd_seed/sandbox.pb-c.h"
 #include "containerd_seed/snapshot.pb-c.h"
 #include "containerd_seed/version.pb-c.h"
 #include "health/health.pb-c.h"
@@ -181,6 +183,31 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &containerd__services__events__v1__events__descriptor,
 	    .methods = ctd_events_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.sandbox.v1.Store",
+	    .version = "v1",
+	    .api = &containerd__services__sandbox__v1__store__descriptor,
+	    .methods = ctd_sandbox_store_methods,
+	    .headers = ctd_headers,
+	},
+	{
+	    .group = GROUP_CONTAINERD,
+	    .name = "containerd.services.sandbox.v1.Controller",
+	    .version = "v1",
+	    .api = &containerd__services__sandbox__v1__controller__descriptor,
+	    .methods = ctd_sandbox_controller_methods,
+	    .headers = ctd_headers,
+	},
+	/* The same path: what its first form has beside today's. */
+	{
+	    .group = GROUP_SANDBOX_SEED,
+	    .name = "containerd.services.sandbox.v1.Controller",
+	    .version = "v1",
+	    .api = &containerd__seed__sandbox__controller__descriptor,
+	    .methods = ctd_seed_sandbox_methods,
 	    .headers = ctd_headers,
 	},
 	{

@@ -87,6 +87,14 @@ CRI_HANDLER(server_info);
 /* object/bus.c */
 CRI_HANDLER(bus_follow);
 CRI_HANDLER(bus_publish);
+/* csandbox/ */
+CRI_HANDLER(csandbox_create);
+CRI_HANDLER(csandbox_start);
+CRI_HANDLER(csandbox_stop);
+CRI_HANDLER(csandbox_wait);
+CRI_HANDLER(csandbox_get);
+CRI_HANDLER(csandbox_freeze);
+CRI_HANDLER(csandbox_metrics);
 /* ctask/ */
 CRI_HANDLER(ctask_create);
 CRI_HANDLER(ctask_start);

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "workers/metadata/cri.h"
+#include "workers/metadata/csandbox/csandbox.h"
 #include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/gc.h"
 #include "workers/metadata/lifecycle.h"
@@ -64,6 +65,15 @@ static int load_ctask(struct metadata *m, const struct record *r, struct arena *
 	return e;
 }
 
+static int load_csandbox(struct metadata *m, const struct record *r, struct arena *a) {
+	Bulkhead__CsandboxRecord *q = record_decode(&bulkhead__csandbox_record__descriptor, r, a);
+	struct csandbox *s;
+	int e = q && q->pod ? csandbox_add(&m->csandboxes, q, &s) : -EBADMSG;
+	if (e == 0)
+		s->made = true;
+	return e;
+}
+
 static const struct record_kind {
 	const char *prefix;
 	enum record_type type;
@@ -79,6 +89,8 @@ static const struct record_kind {
 	{ "l/", RECORD_LAYER, STORE_IMAGES, load_layer, "the record is no layer" },
 	{ "o/", RECORD_OBJECT, STORE_IMAGES, load_object, "the record is no object, or a second one of its name" },
 	{ "o/", RECORD_OBJECT, STORE_PODS, load_object, "the record is no object, or a second one of its name" },
+	{ "p/", RECORD_CSANDBOX, STORE_PODS, load_csandbox,
+	  "the record is no sandbox's run time, or a second one of its name" },
 	{ "t/", RECORD_CTASK, STORE_PODS, load_ctask, "the record is no task, or a second one of its container" },
 };
 
@@ -239,6 +251,8 @@ static void sandbox_kept(struct metadata *m, struct msg_request *r, const Protob
 	struct map_node *n = map_find(&m->model.sandbox_ids, k->sandbox_id);
 	if (n)
 		unit_keeper_seen(m, container_of(n, struct sandbox, by_id), k->keeper_pid);
+	else
+		csandbox_kept(m, k);
 	sandbox_kept_reply(r, &done, NULL, 0);
 }
 
@@ -261,6 +275,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	model_init(&m->model);
 	objects_init(&m->objects);
 	ctasks_init(&m->ctasks);
+	csandboxes_init(&m->csandboxes);
 	bus_init(&m->bus);
 	events_init(&m->events);
 	list_init(&m->gate);
@@ -301,6 +316,7 @@ void metadata_deinit(struct metadata *m) {
 	store_close(m->store);
 	model_deinit(&m->model);
 	ctasks_deinit(&m->ctasks);
+	csandboxes_deinit(&m->csandboxes);
 	objects_deinit(&m->objects);
 	map_deinit(&m->layer_jobs);
 	arena_deinit(&m->runtime_arena);
@@ -363,6 +379,13 @@ ROW(lease_change)
 ROW(server_info)
 ROW(bus_follow)
 ROW(bus_publish)
+ROW(csandbox_create)
+ROW(csandbox_start)
+ROW(csandbox_stop)
+ROW(csandbox_wait)
+ROW(csandbox_get)
+ROW(csandbox_freeze)
+ROW(csandbox_metrics)
 ROW(ctask_create)
 ROW(ctask_start)
 ROW(ctask_delete)
@@ -454,6 +477,13 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(server_info),
 	HANDLER(bus_follow),
 	HANDLER(bus_publish),
+	HANDLER(csandbox_create),
+	HANDLER(csandbox_start),
+	HANDLER(csandbox_stop),
+	HANDLER(csandbox_wait),
+	HANDLER(csandbox_get),
+	HANDLER(csandbox_freeze),
+	HANDLER(csandbox_metrics),
 	HANDLER(ctask_create),
 	HANDLER(ctask_start),
 	HANDLER(ctask_delete),

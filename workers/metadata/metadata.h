@@ -10,6 +10,7 @@
 #include "boot/boot.h"
 #include "msg/typed.h"
 #include "workers/metadata/event.h"
+#include "workers/metadata/csandbox/csandboxes.h"
 #include "workers/metadata/ctask/ctasks.h"
 #include "workers/metadata/model.h"
 #include "workers/metadata/object/bus.h"
@@ -36,6 +37,7 @@ struct metadata {
 	struct model model;
 	struct objects objects;
 	struct ctasks ctasks;
+	struct csandboxes csandboxes;
 	struct bus bus;
 	struct events events;
 	struct list ops; /* struct op: all that are under way */

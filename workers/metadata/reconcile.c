@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workers/metadata/csandbox/csandbox.h"
 #include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/sweep.h"
@@ -120,7 +121,7 @@ static void forget_start(struct metadata *m, struct sandbox *s) {
 static void reconcile_sandbox(struct metadata *m, const Bulkhead__SandboxInfo *info) {
 	struct map_node *n = map_find(&m->model.sandbox_ids, info->id);
 	struct sandbox *s = n ? container_of(n, struct sandbox, by_id) : NULL;
-	if (!s && ctask_reconcile_pod(m, info))
+	if (!s && (csandbox_reconcile_pod(m, info) || ctask_reconcile_pod(m, info)))
 		return;
 	if (!s) {
 		log_event(LOG_WARN, "pod without a record is stopped", "sandbox", info->id, NULL);
@@ -173,6 +174,7 @@ static void listed_done(void *ctx, const struct msg_answer *answer) {
 		for (size_t i = 0; i < l->n_sandboxes; i++)
 			reconcile_sandbox(m, l->sandboxes[i]);
 		reconcile_absent(m, l);
+		csandbox_reconcile_absent(m, l);
 		ctask_reconcile_absent(m, l);
 		metadata_open_gate(m);
 	}

@@ -161,6 +161,25 @@ Google__Protobuf__Any *ctd_any(struct grpc_translation *t, const Bulkhead__Typed
 	return to;
 }
 
+Google__Protobuf__Any *ctd_pack(struct grpc_translation *t, const ProtobufCMessage *m) {
+	Google__Protobuf__Any *any = CTD_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
+	size_t size = protobuf_c_message_get_packed_size(m);
+	if (!any || !(any->value.data = arena_alloc(t->arena, size + 1)))
+		return NULL;
+	any->type_url = (char *)(uintptr_t)m->descriptor->name;
+	any->value.len = protobuf_c_message_pack(m, any->value.data);
+	return any;
+}
+
+Containerd__Types__Platform *ctd_platform(struct arena *a) {
+	Containerd__Types__Platform *p = CTD_NEW(a, Containerd__Types__Platform, CONTAINERD__TYPES__PLATFORM__INIT);
+	if (p) {
+		p->os = (char *)"linux";
+		p->architecture = (char *)CTD_ARCHITECTURE;
+	}
+	return p;
+}
+
 Google__Protobuf__Timestamp *ctd_time(struct grpc_translation *t, int64_t ns) {
 	Google__Protobuf__Timestamp *to =
 	    ns ? CTD_NEW(t->arena, Google__Protobuf__Timestamp, GOOGLE__PROTOBUF__TIMESTAMP__INIT) : NULL;

@@ -24,12 +24,23 @@
 extern const struct grpc_method ctd_containers_methods[], ctd_namespaces_methods[], ctd_leases_methods[],
     ctd_snapshots_methods[], ctd_diff_methods[], ctd_images_methods[], ctd_tasks_methods[], ctd_events_methods[],
     ctd_introspection_methods[], ctd_version_methods[], ctd_content_methods[], ctd_transfer_methods[],
-    ctd_streaming_methods[];
+    ctd_streaming_methods[], ctd_sandbox_store_methods[], ctd_sandbox_controller_methods[];
 
 /* The header fields that the calls read. */
 extern const char *const ctd_headers[];
 
 /* --- between the files of this folder (common.c) --- */
+
+#if defined(__x86_64__)
+#define CTD_ARCHITECTURE "amd64"
+#elif defined(__aarch64__)
+#define CTD_ARCHITECTURE "arm64"
+#else
+#define CTD_ARCHITECTURE "unknown"
+#endif
+
+/* This machine's; NULL when out of memory. */
+Containerd__Types__Platform *ctd_platform(struct arena *a);
 
 /* A message in the arena, as its INIT; NULL when out of memory. */
 #define CTD_NEW(a, type, ...)                                \
@@ -76,6 +87,8 @@ int ctd_delete(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char
 
 /* Reply parts; NULL where there was nothing, or when out of memory. */
 Google__Protobuf__Any *ctd_any(struct grpc_translation *t, const Bulkhead__Typed *from);
+/* Of the message's own name. */
+Google__Protobuf__Any *ctd_pack(struct grpc_translation *t, const ProtobufCMessage *m);
 Google__Protobuf__Timestamp *ctd_time(struct grpc_translation *t, int64_t ns);
 Containerd__Types__Descriptor *ctd_descriptor_back(struct grpc_translation *t, const Bulkhead__Descriptor *from);
 /* Of a Bulkhead__MountList. */

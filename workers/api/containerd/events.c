@@ -149,16 +149,6 @@ static const struct topic *topic_find(const char *name) {
 	return NULL;
 }
 
-static Google__Protobuf__Any *pack(struct grpc_translation *t, const ProtobufCMessage *m) {
-	Google__Protobuf__Any *any = CTD_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
-	size_t size = protobuf_c_message_get_packed_size(m);
-	if (!any || !(any->value.data = arena_alloc(t->arena, size + 1)))
-		return NULL;
-	any->type_url = (char *)(uintptr_t)m->descriptor->name;
-	any->value.len = protobuf_c_message_pack(m, any->value.data);
-	return any;
-}
-
 /* --- filters ---------------------------------------------------------------- */
 
 struct event_view {
@@ -217,7 +207,7 @@ static int envelope(struct grpc_translation *t, const ProtobufCMessage *internal
 	v->timestamp = ctd_time(t, e->time);
 	v->namespace_ = e->namespace_;
 	v->topic = e->topic;
-	v->event = topic ? pack(t, view.inside) : ctd_any(t, e->published);
+	v->event = topic ? ctd_pack(t, view.inside) : ctd_any(t, e->published);
 	*ret_reply = &v->base;
 	return v->event ? 0 : ctd_no_memory(fault);
 }

@@ -19,28 +19,33 @@
 
 /* --- plugins ---------------------------------------------------------------- */
 
-#if defined(__x86_64__)
-#define ARCHITECTURE "amd64"
-#elif defined(__aarch64__)
-#define ARCHITECTURE "arm64"
-#else
-#define ARCHITECTURE "unknown"
-#endif
-
 static const struct plugin {
 	const char *type, *id;
 	bool platform; /* it is for this machine's */
 } plugins[] = {
-	{ "io.containerd.content.v1", "content", false }, { "io.containerd.snapshotter.v1", "overlayfs", true },
-	{ "io.containerd.metadata.v1", "bolt", false },	  { "io.containerd.event.v1", "exchange", false },
-	{ "io.containerd.gc.v1", "scheduler", false },	  { "io.containerd.lease.v1", "manager", false },
-	{ "io.containerd.differ.v1", "walking", true },	  { "io.containerd.runtime.v2", "task", true },
-	{ "io.containerd.grpc.v1", "containers", false }, { "io.containerd.grpc.v1", "content", false },
-	{ "io.containerd.grpc.v1", "cri", true },	  { "io.containerd.grpc.v1", "diff", false },
-	{ "io.containerd.grpc.v1", "events", false },	  { "io.containerd.grpc.v1", "healthcheck", false },
-	{ "io.containerd.grpc.v1", "images", false },	  { "io.containerd.grpc.v1", "introspection", false },
-	{ "io.containerd.grpc.v1", "leases", false },	  { "io.containerd.grpc.v1", "namespaces", false },
-	{ "io.containerd.grpc.v1", "snapshots", false },  { "io.containerd.grpc.v1", "tasks", false },
+	{ "io.containerd.content.v1", "content", false },
+	{ "io.containerd.snapshotter.v1", "overlayfs", true },
+	{ "io.containerd.metadata.v1", "bolt", false },
+	{ "io.containerd.event.v1", "exchange", false },
+	{ "io.containerd.gc.v1", "scheduler", false },
+	{ "io.containerd.lease.v1", "manager", false },
+	{ "io.containerd.differ.v1", "walking", true },
+	{ "io.containerd.runtime.v2", "task", true },
+	{ "io.containerd.grpc.v1", "containers", false },
+	{ "io.containerd.grpc.v1", "content", false },
+	{ "io.containerd.grpc.v1", "cri", true },
+	{ "io.containerd.grpc.v1", "diff", false },
+	{ "io.containerd.grpc.v1", "events", false },
+	{ "io.containerd.grpc.v1", "healthcheck", false },
+	{ "io.containerd.grpc.v1", "images", false },
+	{ "io.containerd.grpc.v1", "introspection", false },
+	{ "io.containerd.grpc.v1", "leases", false },
+	{ "io.containerd.grpc.v1", "namespaces", false },
+	{ "io.containerd.grpc.v1", "sandboxes", false },
+	{ "io.containerd.grpc.v1", "sandbox-controllers", false },
+	{ "io.containerd.sandbox.controller.v1", "shim", false },
+	{ "io.containerd.grpc.v1", "snapshots", false },
+	{ "io.containerd.grpc.v1", "tasks", false },
 	{ "io.containerd.grpc.v1", "version", false },
 };
 
@@ -51,7 +56,7 @@ static const char *plugin_field(const void *object, const char *const *path, siz
 	if (n_path == 1 && strcmp(path[0], "id") == 0)
 		return p->id;
 	if (n_path == 1 && strcmp(path[0], "platforms") == 0 && p->platform)
-		return "linux/" ARCHITECTURE;
+		return "linux/" CTD_ARCHITECTURE;
 	return NULL;
 }
 
@@ -63,12 +68,9 @@ static N(Plugin) * plugin_make(struct arena *a, const struct plugin *p) {
 	to->id = (char *)(uintptr_t)p->id;
 	if (!p->platform)
 		return to;
-	Containerd__Types__Platform *platform =
-	    CTD_NEW(a, Containerd__Types__Platform, CONTAINERD__TYPES__PLATFORM__INIT);
+	Containerd__Types__Platform *platform = ctd_platform(a);
 	if (!platform || !(to->platforms = arena_alloc(a, sizeof(*to->platforms))))
 		return NULL;
-	platform->os = (char *)"linux";
-	platform->architecture = (char *)ARCHITECTURE;
 	to->platforms[to->n_platforms++] = platform;
 	return to;
 }

@@ -4,7 +4,7 @@
  * The namespaces of the specification say what the pod is: one that is missing
  * is the host's, one with a path is joined, and any other is the pod's own. A
  * network namespace of its own has no network, as containerd's clients expect:
- * they bring it.
+ * they bring it. What its container's sandbox has made is taken as it is.
  */
 #include "workers/metadata/ctask/ctask.h"
 
@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "workers/metadata/cri.h"
+#include "workers/metadata/csandbox/csandbox.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/object/object.h"
 #include "workers/metadata/sweep.h"
@@ -68,6 +69,10 @@ static int pod_joins(const Grpc__Spec *spec, struct arena *a, Bulkhead__SandboxS
 
 static void pod_start(struct op *op) {
 	struct create_op *c = create_of(op);
+	if (!c->t->record->owns_pod) {
+		op_next(op);
+		return;
+	}
 	const Grpc__Spec *spec = c->container->parsed;
 	Bulkhead__SandboxStartRequest q = BULKHEAD__SANDBOX_START_REQUEST__INIT;
 	q.id = c->t->record->sandbox_id;
@@ -91,7 +96,11 @@ static void pod_start(struct op *op) {
 }
 
 static void pod_undo(struct op *op) {
-	sweep_sandbox(op->m, create_of(op)->t->record->sandbox_id);
+	const Bulkhead__CtaskRecord *r = create_of(op)->t->record;
+	if (r->owns_pod)
+		sweep_sandbox(op->m, r->sandbox_id);
+	else
+		sweep_task(op->m, r->sandbox_id, r->container_id);
 }
 
 /* --- the root --------------------------------------------------------------- */
@@ -220,6 +229,16 @@ static const struct op_class create_class = {
 
 /* --- the request ------------------------------------------------------------ */
 
+/* The one that the container names, if it does: it must run. */
+static int sandbox_check(struct metadata *m, const Bulkhead__ObjectKey *id, const char *sandbox, struct fault *fault) {
+	const struct csandbox *s = *sandbox ? csandbox_find(&m->csandboxes, id->namespace_, sandbox) : NULL;
+	if (!*sandbox || (s && s->made && !s->op && csandbox_is_up(s)))
+		return 0;
+	return fault_set(fault, s && s->made ? FAULT_FAILED_PRECONDITION : FAULT_NOT_FOUND,
+			 "container \"%s\" belongs to sandbox \"%.76s\", which %s", id->key, sandbox,
+			 s && s->made ? "isn't running" : "isn't there");
+}
+
 static int create_check(struct metadata *m, const Bulkhead__CtaskCreateRequest *q, const struct object **ret_container,
 			struct fault *fault) {
 	char text[CTASK_TEXT_MAX];
@@ -250,17 +269,19 @@ static int create_check(struct metadata *m, const Bulkhead__CtaskCreateRequest *
 				 "container \"%s\": a pid namespace at a path (%.200s) can't be joined", id.key,
 				 pid->path);
 	*ret_container = o;
-	return 0;
+	return sandbox_check(m, &id, b->sandbox, fault);
 }
 
-static int task_new(struct metadata *m, const Bulkhead__CtaskCreateRequest *q, struct ctask **ret_task) {
+static int task_new(struct metadata *m, const Bulkhead__CtaskCreateRequest *q, const char *sandbox,
+		    struct ctask **ret_task) {
+	const struct csandbox *in = *sandbox ? csandbox_find(&m->csandboxes, q->key->namespace_, sandbox) : NULL;
 	Bulkhead__CtaskRecord record = BULKHEAD__CTASK_RECORD__INIT;
 	char pod[ID_SIZE];
 	id_random(pod);
 	record.namespace_ = q->key->namespace_;
 	record.container_id = q->key->container_id;
-	record.sandbox_id = pod;
-	record.owns_pod = true;
+	record.sandbox_id = in ? in->record->pod->id : pod;
+	record.owns_pod = !in;
 	record.stdio = q->stdio;
 	return ctask_add(&m->ctasks, &record, ret_task);
 }
@@ -274,7 +295,7 @@ static int create_begin(struct metadata *m, struct msg_request *r, const Bulkhea
 	arena_init(&c->arena, 0);
 	c->request = message_copy(&c->arena, &q->base);
 	c->container = message_copy(&c->arena, &container->record->container->base);
-	int e = c->request && c->container ? task_new(m, q, &c->t) : -ENOMEM;
+	int e = c->request && c->container ? task_new(m, q, c->container->sandbox, &c->t) : -ENOMEM;
 	if (e < 0) {
 		arena_deinit(&c->arena);
 		free(c);

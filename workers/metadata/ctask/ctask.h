@@ -5,9 +5,10 @@
  *   CREATED   the process is there and waits for the word to go
  *   RUNNING   PAUSED  STOPPED: its end is known and kept until the deletion
  *
- * Each lives in a pod of its own, made and removed with it. The record is
- * written once the process is there: a pod without a record is stopped by the
- * reconciliation, so a crash in between leaves nothing.
+ * Each lives in a pod of its own, made and removed with it, unless its container
+ * names a sandbox: then in that one's pod, whose network, ipc and uts namespaces
+ * it has whatever its specification says. The record is written once the process is there: a pod without a record is
+ * stopped by the reconciliation, so a crash in between leaves nothing.
  *
  *   model.c      the tasks in memory and in the store
  *   create.c     pod -> root -> process -> record
@@ -48,7 +49,10 @@ struct ctask {
 int ctask_add(struct ctasks *c, const Bulkhead__CtaskRecord *record, struct ctask **ret_task);
 void ctask_free(struct ctasks *c, struct ctask *t);
 struct ctask *ctask_find(const struct ctasks *c, const char *namespace, const char *container_id);
-struct ctask *ctask_find_pod(const struct ctasks *c, const char *sandbox_id);
+struct ctask *ctask_find_in_pod(const struct ctasks *c, const char *sandbox_id, const char *container_id);
+/* Of a pod: any that has the status; NULL: none. And the containers of all, in the arena. */
+struct ctask *ctask_with_status(const struct ctasks *c, const char *sandbox_id, Bulkhead__CtaskStatus status);
+char **ctask_ids_in(const struct ctasks *c, const char *sandbox_id, struct arena *a, size_t *ret_n);
 Bulkhead__CtaskExec *ctask_exec_find(const struct ctask *t, const char *exec_id);
 int ctask_save(struct metadata *m, const struct ctask *t) NODISCARD;
 int ctask_unsave(struct metadata *m, const struct ctask *t) NODISCARD;
@@ -82,6 +86,9 @@ void ctask_exec_drop(struct ctask *t, const Bulkhead__CtaskExec *exec);
 /* For an event about a task; the fields of the process's. */
 void ctask_tell(struct metadata *m, const char *topic, const struct ctask *t, const Bulkhead__CtaskExec *exec);
 
+/* Frozen or thawed: recorded and told. */
+void ctask_froze(struct metadata *m, struct ctask *t, bool frozen);
+
 /* --- lent.c --- */
 
 /* The CRI's container of that name; NULL: none, or another namespace. */
@@ -108,9 +115,11 @@ void ctask_reconcile_lent(struct metadata *m, const Bulkhead__TaskInfo *info, co
 /* info NULL: nothing of the container is there. */
 void ctask_reconcile_execs(struct metadata *m, struct ctask *t, const Bulkhead__TaskInfo *info);
 
-/* True when the pod is a task's. */
+/* True when the pod is a task's, or several tasks'. */
 bool ctask_reconcile_pod(struct metadata *m, const Bulkhead__SandboxInfo *info);
 /* Those whose pods aren't in the list have ended. */
 void ctask_reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *l);
+/* The pod is gone, and all in it. */
+void ctask_pod_ended(struct metadata *m, const char *sandbox_id);
 /* The row task_exited; false when the pod is no task's. */
 bool ctask_exited(struct metadata *m, const Bulkhead__TaskExit *e);

@@ -1,6 +1,6 @@
 /*
  * ctask_delete: of an added process, or of the task: then its processes are
- * gone, its pod with them, and its record last. What fails is asked for again.
+ * gone, its pod with them if it has one of its own, and its record last. What fails is asked for again.
  */
 #include "workers/metadata/ctask/ctask.h"
 
@@ -43,6 +43,13 @@ static void delete_send(struct op *op) {
 		q.container_id = r->container_id;
 		q.exec_id = d->exec->id;
 		process_delete_send(op->m->task, &context, &q, NULL, 0, removed, op);
+		return;
+	}
+	if (!r->owns_pod) {
+		Bulkhead__TaskKey q = BULKHEAD__TASK_KEY__INIT;
+		q.sandbox_id = r->sandbox_id;
+		q.container_id = r->container_id;
+		task_delete_send(op->m->task, &context, &q, NULL, 0, removed, op);
 		return;
 	}
 	Bulkhead__SandboxStopRequest q = BULKHEAD__SANDBOX_STOP_REQUEST__INIT;

@@ -22,11 +22,15 @@ void ctasks_deinit(struct ctasks *c) {
 	map_deinit(&c->pods);
 }
 
-static int index_add(struct ctasks *c, struct ctask *t, const char *name) {
-	int r = map_insert(&c->names, &t->by_name, name);
+/* A pod may have several. */
+static int index_add(struct ctasks *c, struct ctask *t) {
+	const Bulkhead__CtaskRecord *record = t->record;
+	const char *name = arena_printf(&t->arena, "%s" US "%s", record->namespace_, record->container_id);
+	const char *in_pod = arena_printf(&t->arena, "%s" US "%s", record->sandbox_id, record->container_id);
+	int r = name && in_pod ? map_insert(&c->names, &t->by_name, name) : -ENOMEM;
 	if (r < 0)
 		return r;
-	r = t->record->lent ? 0 : map_insert(&c->pods, &t->by_pod, t->record->sandbox_id);
+	r = record->lent ? 0 : map_insert(&c->pods, &t->by_pod, in_pod);
 	if (r < 0)
 		map_remove(&c->names, &t->by_name);
 	return r;
@@ -41,9 +45,7 @@ int ctask_add(struct ctasks *c, const Bulkhead__CtaskRecord *record, struct ctas
 	arena_init(&t->arena, 0);
 	list_init(&t->waits);
 	t->record = message_copy(&t->arena, &record->base);
-	const char *name = t->record ? arena_printf(&t->arena, "%s" US "%s", record->namespace_, record->container_id)
-				     : NULL;
-	int r = name ? index_add(c, t, name) : -ENOMEM;
+	int r = t->record ? index_add(c, t) : -ENOMEM;
 	if (r < 0) {
 		arena_deinit(&t->arena);
 		free(t);
@@ -64,16 +66,41 @@ void ctask_free(struct ctasks *c, struct ctask *t) {
 	free(t);
 }
 
-struct ctask *ctask_find(const struct ctasks *c, const char *namespace, const char *container_id) {
+static struct map_node *find(const struct map *map, const char *where, const char *container_id) {
 	char name[200];
-	int size = snprintf(name, sizeof(name), "%s" US "%s", namespace, container_id);
-	struct map_node *n = size < (int)sizeof(name) ? map_find(&c->names, name) : NULL;
+	int size = snprintf(name, sizeof(name), "%s" US "%s", where, container_id);
+	return size < (int)sizeof(name) ? map_find(map, name) : NULL;
+}
+
+struct ctask *ctask_find(const struct ctasks *c, const char *namespace, const char *container_id) {
+	struct map_node *n = find(&c->names, namespace, container_id);
 	return n ? container_of(n, struct ctask, by_name) : NULL;
 }
 
-struct ctask *ctask_find_pod(const struct ctasks *c, const char *sandbox_id) {
-	struct map_node *n = map_find(&c->pods, sandbox_id);
+struct ctask *ctask_find_in_pod(const struct ctasks *c, const char *sandbox_id, const char *container_id) {
+	struct map_node *n = find(&c->pods, sandbox_id, container_id);
 	return n ? container_of(n, struct ctask, by_pod) : NULL;
+}
+
+struct ctask *ctask_with_status(const struct ctasks *c, const char *sandbox_id, Bulkhead__CtaskStatus status) {
+	list_for_each (n, &c->all) {
+		struct ctask *t = list_entry(n, struct ctask, node);
+		if (t->made && t->record->status == status && strcmp(t->record->sandbox_id, sandbox_id) == 0)
+			return t;
+	}
+	return NULL;
+}
+
+char **ctask_ids_in(const struct ctasks *c, const char *sandbox_id, struct arena *a, size_t *ret_n) {
+	char **ids = arena_alloc(a, (c->names.n_nodes + 1) * sizeof(*ids));
+	size_t n = 0;
+	list_for_each (node, &c->all) {
+		const struct ctask *t = list_entry(node, struct ctask, node);
+		if (ids && strcmp(t->record->sandbox_id, sandbox_id) == 0)
+			ids[n++] = t->record->container_id;
+	}
+	*ret_n = n;
+	return ids;
 }
 
 Bulkhead__CtaskExec *ctask_exec_find(const struct ctask *t, const char *exec_id) {

@@ -200,17 +200,20 @@ struct freezing {
 	const Bulkhead__CtaskKey *key;
 };
 
+void ctask_froze(struct metadata *m, struct ctask *t, bool frozen) {
+	t->record->status = frozen ? CTASK(PAUSED) : CTASK(RUNNING);
+	if (ctask_save(m, t) < 0)
+		log_event(LOG_WARN, "a task's record is old", "container", t->record->container_id, NULL);
+	ctask_tell(m, frozen ? "/tasks/paused" : "/tasks/resumed", t, NULL);
+}
+
 static void frozen(void *ctx, const struct msg_answer *answer) {
 	struct freezing *f = ctx;
 	struct ctask *t;
 	struct fault fault;
 	/* It may have ended, or have been deleted, meanwhile. */
-	if (!answer->fault && ctask_of(f->m, f->key, &t, &fault) == 0 && t->record->status != CTASK(STOPPED)) {
-		t->record->status = f->frozen ? CTASK(PAUSED) : CTASK(RUNNING);
-		if (ctask_save(f->m, t) < 0)
-			log_event(LOG_WARN, "a task's record is old", "container", t->record->container_id, NULL);
-		ctask_tell(f->m, f->frozen ? "/tasks/paused" : "/tasks/resumed", t, NULL);
-	}
+	if (!answer->fault && ctask_of(f->m, f->key, &t, &fault) == 0 && t->record->status != CTASK(STOPPED))
+		ctask_froze(f->m, t, f->frozen);
 	relayed(f->r, answer);
 }
 

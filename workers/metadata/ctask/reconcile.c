@@ -46,16 +46,37 @@ void ctask_reconcile_execs(struct metadata *m, struct ctask *t, const Bulkhead__
 			sweep_process(m, t->record->sandbox_id, t->record->container_id, info->execs[i]->exec_id);
 }
 
+static void reconcile_task(struct metadata *m, struct ctask *t, const Bulkhead__SandboxInfo *pod) {
+	if (t->op || !t->made || pod->unreachable)
+		return;
+	const Bulkhead__TaskInfo *first = task_list_task(pod, t->record->container_id);
+	/* What was begun after the question was asked isn't in its answer. */
+	if (!first && t->record->task->created_at >= m->reconcile_asked)
+		return;
+	ctask_reconcile_execs(m, t, first);
+	reconcile_first(m, t, first);
+}
+
 bool ctask_reconcile_pod(struct metadata *m, const Bulkhead__SandboxInfo *info) {
-	struct ctask *t = ctask_find_pod(&m->ctasks, info->id);
-	if (!t)
-		return false;
-	if (!t->op && t->made && !info->unreachable) {
-		const Bulkhead__TaskInfo *first = task_list_task(info, t->record->container_id);
-		ctask_reconcile_execs(m, t, first);
-		reconcile_first(m, t, first);
+	bool found = false;
+	list_for_each_safe (n, &m->ctasks.all) {
+		struct ctask *t = list_entry(n, struct ctask, node);
+		if (strcmp(t->record->sandbox_id, info->id) != 0)
+			continue;
+		found = true;
+		reconcile_task(m, t, info);
 	}
-	return true;
+	return found;
+}
+
+void ctask_pod_ended(struct metadata *m, const char *sandbox_id) {
+	list_for_each_safe (n, &m->ctasks.all) {
+		struct ctask *t = list_entry(n, struct ctask, node);
+		if (t->op || !t->made || strcmp(t->record->sandbox_id, sandbox_id) != 0)
+			continue;
+		ctask_reconcile_execs(m, t, NULL);
+		ctask_ended(m, t, NULL, NULL);
+	}
 }
 
 /* Its container ended, or went, before its record did. */
@@ -78,7 +99,7 @@ void ctask_reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *l
 }
 
 bool ctask_exited(struct metadata *m, const Bulkhead__TaskExit *e) {
-	struct ctask *t = ctask_find_pod(&m->ctasks, e->sandbox_id);
+	struct ctask *t = ctask_find_in_pod(&m->ctasks, e->sandbox_id, e->container_id);
 	/* In a pod of the CRI's only processes that were added are a task's. */
 	if (!t && *e->exec_id)
 		t = ctask_find(&m->ctasks, NAMESPACE_CRI, e->container_id);

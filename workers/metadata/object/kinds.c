@@ -4,6 +4,7 @@
  */
 #include "workers/metadata/object/object.h"
 
+#include "workers/metadata/csandbox/csandbox.h"
 #include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/object/snapshot.h"
 
@@ -109,13 +110,24 @@ static int container_take(Bulkhead__Object *to, const Bulkhead__Object *from, co
 static const char *const container_paths[] = { "labels", "extensions", "spec", "image", "snapshotkey", NULL };
 
 static int sandbox_take(Bulkhead__Object *to, const Bulkhead__Object *from, const char *path, struct arena *a) {
-	if (strcmp(path, "spec") == 0)
+	if (strcmp(path, "spec") == 0) {
 		to->sandbox->spec = from->sandbox->spec;
-	else if (strcmp(path, "runtime") == 0)
+		to->sandbox->parsed = from->sandbox->parsed;
+	} else if (strcmp(path, "runtime") == 0) {
 		to->sandbox->runtime = from->sandbox->runtime;
-	else
+	} else {
 		return TAKE_MAP(to->sandbox, from->sandbox, extensions, path, a);
+	}
 	return 0;
+}
+
+static int sandbox_may_delete(struct metadata *m, const struct object *o, struct fault *fault) {
+	const Bulkhead__ObjectKey *id = o->record->id;
+	if (!csandbox_find(&m->csandboxes, id->namespace_, id->key))
+		return 0;
+	return fault_set(fault, FAULT_FAILED_PRECONDITION,
+			 "sandbox \"%s\" in namespace \"%s\" was created or started: shut it down first", id->key,
+			 id->namespace_);
 }
 
 static const char *const sandbox_paths[] = { "labels", "extensions", "spec", "runtime", NULL };
@@ -231,6 +243,7 @@ static const struct object_kind kinds[OBJECT_KINDS] = {
 		.key_is_id = true,
 		.take = sandbox_take,
 		.paths = sandbox_paths,
+		.may_delete = sandbox_may_delete,
 	},
 	[KIND(INGEST)] = {
 		.name = "ingest",

@@ -5,6 +5,7 @@
  */
 #include "workers/metadata/object/object.h"
 
+#include "workers/metadata/csandbox/csandbox.h"
 #include "workers/metadata/metadata.h"
 #include "workers/metadata/object/snapshot.h"
 #include "workers/metadata/view.h"
@@ -223,6 +224,7 @@ static const struct object_view *const views[OBJECT_KINDS] = {
 	[KIND(IMAGE)] = &images,
 	[KIND(CONTENT)] = &content,
 	[KIND(SNAPSHOT)] = &snapshot_view,
+	[KIND(SANDBOX)] = &sandbox_view,
 };
 
 const struct object_view *object_view(Bulkhead__ObjectKind kind) {

@@ -19,6 +19,7 @@ enum record_type {
 	RECORD_EVENT = 5,
 	RECORD_OBJECT = 6,
 	RECORD_CTASK = 7,
+	RECORD_CSANDBOX = 8,
 };
 
 /* Larger than any label set that fits a CRI request of ordinary use, small

@@ -1,0 +1,91 @@
+/*
+ * Sandboxes that containerd's clients run: the run time of a sandbox object,
+ * from its creation to its shutdown. Containers that name one run in its pod.
+ *
+ *   CREATED   what it will be is known, nothing runs
+ *   READY     PAUSED  STOPPED: its end is known and kept until the shutdown
+ *
+ * The record of a start is written once the pod is there: a pod that no record
+ * names is stopped by the reconciliation, so a crash in between leaves nothing.
+ * Each start has a pod id of its own.
+ *
+ *   model.c      the sandboxes in memory and in the store
+ *   backend.c    what a runtime's name makes of one
+ *   start.c      create; start, which creates, too, for the API's first form
+ *   stop.c       stop, and shutdown
+ *   freeze.c     pause and resume: of all tasks in it
+ *   list.c       get, wait, figures, and the ends
+ *   reconcile.c  after an absence of the task worker, or of this one
+ *   view.c       the CRI's pods in its namespace
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/fault.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "internal/csandbox.pb-c.h"
+#include "workers/metadata/metadata.h"
+
+struct csandbox {
+	struct list node; /* csandboxes.all, oldest first */
+	struct map_node by_name;
+	struct arena arena;
+	Bulkhead__CsandboxRecord *record;
+	struct op *op;
+	bool made;	   /* there is a record in the store; before that nobody sees it */
+	int64_t up_at;	   /* clock_real of its start by us; 0: by an earlier process */
+	struct list waits; /* struct csandbox_wait */
+};
+
+#define CSANDBOX(state) BULKHEAD__CSANDBOX_STATE__CSANDBOX_##state
+#define CSANDBOX_TEXT_MAX 256
+
+/* --- model.c --- */
+
+/* A copy of the record. -EEXIST, -EINVAL, -ENOMEM. */
+int csandbox_add(struct csandboxes *c, const Bulkhead__CsandboxRecord *record, struct csandbox **ret_sandbox);
+void csandbox_free(struct csandboxes *c, struct csandbox *s);
+struct csandbox *csandbox_find(const struct csandboxes *c, const char *namespace, const char *id);
+struct csandbox *csandbox_find_pod(const struct csandboxes *c, const char *pod_id);
+/* Whether a pod is there for it, as far as the record says. */
+bool csandbox_is_up(const struct csandbox *s);
+int csandbox_save(struct metadata *m, const struct csandbox *s) NODISCARD;
+int csandbox_unsave(struct metadata *m, const struct csandbox *s) NODISCARD;
+/* "sandbox "web" in namespace "default"". */
+const char *csandbox_text(const Bulkhead__CsandboxKey *key, char ret_text[CSANDBOX_TEXT_MAX]);
+/* Whether the key is whole and names a sandboxer that there is. */
+int csandbox_key_check(const Bulkhead__CsandboxKey *key, struct fault *fault) NODISCARD;
+/* Those that are made; NOT_FOUND with the sentence. */
+int csandbox_of(struct metadata *m, const Bulkhead__CsandboxKey *key, struct csandbox **ret_sandbox,
+		struct fault *fault) NODISCARD;
+
+/* --- backend.c --- */
+
+/* What the pod of an object is started with, in the arena; the id is missing.
+ * INVALID_ARGUMENT: nobody here knows that runtime. */
+int csandbox_pod(struct arena *a, const Bulkhead__Object *o, const char *netns_path,
+		 Bulkhead__SandboxStartRequest *ret_pod, struct fault *fault) NODISCARD;
+
+/* --- list.c --- */
+
+/* In the arena; what it points to is the record's. */
+Bulkhead__Csandbox *csandbox_shown(struct metadata *m, struct arena *a, const struct csandbox *s);
+/* Nothing of it runs any more; nothing happens when that is known already. */
+void csandbox_ended(struct metadata *m, struct csandbox *s, uint32_t exit_status);
+/* Fails all that wait: it is gone. */
+void csandbox_waits_end(struct csandbox *s);
+void csandbox_tell(struct metadata *m, const char *topic, const struct csandbox *s);
+
+/* --- view.c --- */
+
+extern const struct object_view sandbox_view;
+
+/* --- reconcile.c --- */
+
+/* True when the pod is a sandbox's. */
+bool csandbox_reconcile_pod(struct metadata *m, const Bulkhead__SandboxInfo *info);
+/* Those whose pods aren't in the list have ended. */
+void csandbox_reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply *l);
+/* The row sandbox_kept. */
+void csandbox_kept(struct metadata *m, const Bulkhead__SandboxKept *k);
