@@ -34,9 +34,9 @@ enum service_group {
 #define GROUP_BIT(name) (1u << GROUP_##name)
 
 /* Those that this version has services of (tests/unit/test_grpc.c compares). */
-#define GROUPS_SERVED                                                                             \
-	(GROUP_BIT(CRI) | GROUP_BIT(CRI_V1ALPHA2) | GROUP_BIT(CRI_SEED) | GROUP_BIT(CONTAINERD) | \
-	 GROUP_BIT(CONTAINERD_SEED) | GROUP_BIT(SANDBOX_SEED) | GROUP_BIT(HEALTH) | GROUP_BIT(ADMIN) |     \
+#define GROUPS_SERVED                                                                                  \
+	(GROUP_BIT(CRI) | GROUP_BIT(CRI_V1ALPHA2) | GROUP_BIT(CRI_SEED) | GROUP_BIT(CONTAINERD) |      \
+	 GROUP_BIT(CONTAINERD_SEED) | GROUP_BIT(SANDBOX_SEED) | GROUP_BIT(HEALTH) | GROUP_BIT(ADMIN) | \
 	 GROUP_BIT(AGENT))
 
 /* "cri-v1alpha2"; NULL for a number that is none. */

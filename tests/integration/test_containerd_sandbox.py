@@ -319,7 +319,11 @@ def test_seed(client, seed, d, root):
 def kill(d, worker, pid=None):
     before = d.processes()[worker]
     os.kill(pid or before[0], signal.SIGKILL)
-    bh.wait_for(lambda: len(d.processes().get(worker, [])) >= len(before) and d.processes()[worker] != before)
+
+    def replaced():
+        now = d.processes().get(worker, [])
+        return len(now) >= len(before) and now != before
+    bh.wait_for(replaced)
 
 
 def test_crash(client, d, root):

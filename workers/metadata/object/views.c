@@ -220,11 +220,8 @@ static size_t content_list(struct metadata *m, struct arena *a, Bulkhead__Object
 static const struct object_view images = { image_get, image_list }, content = { content_get, content_list };
 
 static const struct object_view *const views[OBJECT_KINDS] = {
-	[KIND(CONTAINER)] = &container_view,
-	[KIND(IMAGE)] = &images,
-	[KIND(CONTENT)] = &content,
-	[KIND(SNAPSHOT)] = &snapshot_view,
-	[KIND(SANDBOX)] = &sandbox_view,
+	[KIND(CONTAINER)] = &container_view, [KIND(IMAGE)] = &images,	      [KIND(CONTENT)] = &content,
+	[KIND(SNAPSHOT)] = &snapshot_view,   [KIND(SANDBOX)] = &sandbox_view,
 };
 
 const struct object_view *object_view(Bulkhead__ObjectKind kind) {
