@@ -1,15 +1,16 @@
-"""kill -9 at each step of a pod's life, of each process that bulkhead is made of.
+"""kill -9 at each step of a pod's life, and of a task's, of each process that bulkhead is made of.
 
-For every step (pull, run, create, start, exec, stop, remove, stop pod, remove pod), every process and two moments
+For every step (of the CRI: pull, run, create, start, exec, stop, remove, stop pod, remove pod; of containerd's API those
+of task_life.py, from Transfer to the container's end), every process and two moments
 (just before the call, and in the middle of it): the process is killed, the call is made again until it succeeds as the
 kubelet would, the life goes on to its end, and then
 
-  - the pod's container has its exit code and its whole log, written before, during and after the outage, and a volume
-    from an image,
+  - the container has its exit code and its whole log, written before, during and after the outage, and a pod's
+    a volume from an image,
   - a witness pod has run on through all of it, and its log has no gap,
   - the daemon is complete again,
-  - mounts, cgroups, links, nft elements, network namespaces, addresses, folders and processes are what they were
-    before the pod.
+  - mounts, cgroups, links, nft elements, network namespaces, addresses, folders, processes and containerd's
+    objects are what they were before.
 
 BULKHEAD_CRASH_STEPS and BULKHEAD_CRASH_VICTIMS (comma-separated) pick some of the cases, BULKHEAD_CRASH_ROUNDS makes
 so many rounds of "in the middle", each with other moments."""
@@ -23,51 +24,27 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
+from patience import Impatient, again
+from task_life import Api, TaskLife
 
-import grpc
-
-STEPS = ["pull", "run", "create", "start", "exec", "stop", "remove", "stop-pod", "remove-pod"]
 VICTIMS = ["supervisor", "api", "metadata", "image", "snapshot", "task", "stream", "keeper", "pod-keeper"]
 # Where in the middle a call is hit, as a part of the time that it usually takes.
 PARTS = [0.15, 0.5, 0.85, 0.3, 0.7, 0.05, 0.6, 0.95, 0.4, 1.1, 0.22]
-# A call is made again for so long. A worker that dies often is restarted with a pause that grows to 5 s.
-PATIENCE = 15.0
 
 VOLUME = "/volume"
 SCRIPT = 'trap "echo bye; exit 3" TERM; echo hello; while :; do sleep 0.05; done'
 BRIEF = "sleep 0.15; echo brief; exit 5"
 TICKER = 'n=0; while :; do echo $n; n=$((n+1)); sleep 0.02; done'
 
-# Asked again, these say the same again.
-HOPELESS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.FAILED_PRECONDITION)
-
 # What no death that we caused explains.
 OWN_FAULT = re.compile(r'worker has ended".*how="(?!killed by SIGKILL)|^\S+ error |AddressSanitizer|runtime error:|'
                        r"LeakSanitizer|Assertion")
 
 
-class Impatient(Exception):
-    pass
-
-
-def again(call):
-    """Makes the call until it succeeds; whoever makes it must be able to repeat it."""
-    end = time.monotonic() + PATIENCE
-    said = []
-    while True:
-        try:
-            return call()
-        except grpc.RpcError as e:
-            text = "%s: %s" % (e.code().name, e.details())
-            if text not in said:
-                said.append(text)
-            if e.code() in HOPELESS or time.monotonic() > end:
-                raise Impatient("\n".join(said))
-            time.sleep(0.02)
-
-
 class Life:
     """One pod from the image to nothing, step by step."""
+
+    STEPS = ["pull", "run", "create", "start", "exec", "stop", "remove", "stop-pod", "remove-pod"]
 
     def __init__(self, world, name):
         self.world, self.client, self.name = world, world.client, name
@@ -165,6 +142,19 @@ class Life:
     def step(self, name):
         getattr(self, "step_" + name.replace("-", "_"))()
 
+    @staticmethod
+    def clean_up(world):
+        """After a life that went wrong: what can still be removed is."""
+        pb, c = world.client.pb, world.client
+        for pod in again(lambda: c.runtime.ListPodSandbox(pb.ListPodSandboxRequest(), timeout=10)).items:
+            if pod.id != world.witness.id:
+                again(lambda: c.runtime.StopPodSandbox(pb.StopPodSandboxRequest(pod_sandbox_id=pod.id), timeout=20))
+                again(lambda: c.runtime.RemovePodSandbox(pb.RemovePodSandboxRequest(pod_sandbox_id=pod.id), timeout=20))
+        Life(world, "none").forget_image()
+
+
+LIVES = (Life, TaskLife)
+
 
 def log_lines(path):
     with open(path, errors="replace") as f:
@@ -181,6 +171,7 @@ class World:
         self.daemon = bh.Daemon(folder)
         self.daemon.start()
         self.client = self.daemon.client()
+        self.api = Api(self.daemon.containerd)
         self.usual = {}
 
     def end(self):
@@ -254,10 +245,14 @@ class World:
         t["keepers"] = ["%d of them" % len(t["keepers"])]
         t["processes"] = sorted("%s %d" % (name, len(pids)) for name, pids in self.daemon.processes().items())
         t["zombies"] = sorted(read(p, "comm").decode().strip() for p in bh.pids() if b" Z " in read(p, "stat"))
+        t["objects"] = self.api.objects()
         # What a pull in progress leaves is told apart from whole blobs, which an image may share.
         state = self.daemon.state
         t["state"] = sorted(os.path.join(d, f)[len(state):] for d, _, files in os.walk(state) for f in files
                             if "/layers/" not in d and not f.endswith(".tdb") and ".tdb" not in f)
+        layers = os.path.join(state, "layers")
+        t["layers"] = sorted(os.path.join(d, n) for d in (layers, layers + "/.writable", layers + "/.staging", layers + "/.view")
+                             if os.path.isdir(d) for n in os.listdir(d) if not n.startswith("."))
         return t
 
     def settled(self, seconds=10):
@@ -322,12 +317,12 @@ def reap():
                 pass
 
 
-def run_case(w, tap, step, victim, middle, number):
+def run_case(w, kind, step, victim, middle, number):
     """One life with one death; a sentence about what went wrong, or None. "skip" when nobody was there to die."""
-    life = Life(w, "crash%d" % number)
+    life = kind(w, "crash%d" % number)
     w.witness_keepers = set(w.daemon.processes().get("pod-keeper", []))
     killed = 0
-    for name in STEPS:
+    for name in kind.STEPS:
         life.before(name)
         if name != step:
             life.step(name)
@@ -357,25 +352,21 @@ def run_case(w, tap, step, victim, middle, number):
 
 
 def clean_up(w):
-    """After a case that went wrong: what can still be removed is, so that the next one starts afresh."""
-    pb, c = w.client.pb, w.client
-    try:
-        for pod in again(lambda: c.runtime.ListPodSandbox(pb.ListPodSandboxRequest(), timeout=10)).items:
-            if pod.id != w.witness.id:
-                again(lambda: c.runtime.StopPodSandbox(pb.StopPodSandboxRequest(pod_sandbox_id=pod.id), timeout=20))
-                again(lambda: c.runtime.RemovePodSandbox(pb.RemovePodSandboxRequest(pod_sandbox_id=pod.id), timeout=20))
-        Life(w, "none").forget_image()
-    except Impatient as e:
-        print("# cleaning up: %s" % e)
+    """After a case that went wrong, so that the next one starts afresh."""
+    for kind in LIVES:
+        try:
+            kind.clean_up(w)
+        except Impatient as e:
+            print("# cleaning up: %s" % e)
     if w.settled(3):
         w.settle_baseline()
 
 
 def measure(w):
     """How long each step usually takes."""
-    for i in range(2):
-        life = Life(w, "usual%d" % i)
-        for name in STEPS:
+    for kind in LIVES * 2:
+        life = kind(w, "usual%d" % len(w.usual))
+        for name in kind.STEPS:
             life.before(name)
             begin = time.monotonic()
             life.step(name)
@@ -397,15 +388,16 @@ def main(w, tap):
     print("# " + ", ".join("%s %.1f ms" % (k, v * 1000) for k, v in w.usual.items()))
     number = 0
     rounds = int(os.environ.get("BULKHEAD_CRASH_ROUNDS", "1"))
+    cases = [(kind, step) for kind in LIVES for step in picked("BULKHEAD_CRASH_STEPS", kind.STEPS)]
     for middle in [False] + [True] * rounds:
-        for step in picked("BULKHEAD_CRASH_STEPS", STEPS):
+        for kind, step in cases:
             for victim in picked("BULKHEAD_CRASH_VICTIMS", VICTIMS):
                 number += 1
                 name = "%s killed %s %s" % (victim, "during" if middle else "before", step)
                 begin = time.monotonic()
                 w.log_begin()
                 try:
-                    wrong = run_case(w, tap, step, victim, middle, number)
+                    wrong = run_case(w, kind, step, victim, middle, number)
                 except Impatient as e:
                     wrong = str(e)
                 if wrong == "skip":
