@@ -3,8 +3,9 @@
  *
  * The image worker opens the blob, the snapshot worker has a jailed child unpack
  * it into the snapshot, and what it turned out to be is recorded for the commit.
- * A snapshot worker that dies meanwhile has changed nothing: its successor is
- * asked again.
+ * A snapshot worker that dies meanwhile has changed nothing, and its successor is
+ * asked again; or it had put all in its place, and couldn't say so any more. The
+ * client is told then, since what is there may as well be somebody else's.
  */
 #include "workers/metadata/cri.h"
 
@@ -52,11 +53,24 @@ static void apply_open(struct op *op) {
 	blob_open_send(op->m->image, &context, &q, NULL, 0, blob_opened, op);
 }
 
+/* A snapshot that isn't empty any more, after an answer that didn't come. */
+static void unpacked_unheard(struct op *op) {
+	struct fault fault;
+	fault_set(&fault, FAULT_ABORTED,
+		  "the snapshot worker ended meanwhile, and there is something in it now: remove the snapshot, prepare "
+		  "it again, and apply again");
+	op_fail_below(op, &fault);
+}
+
 static void unpacked(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
 	struct apply *a = apply_of(op);
 	if (answer->fault && answer->fault->code == FAULT_UNAVAILABLE && ++a->attempts < ATTEMPTS) {
 		op_again(op, 0, AGAIN_NS);
+		return;
+	}
+	if (answer->fault && answer->fault->code == FAULT_FAILED_PRECONDITION && a->attempts > 0) {
+		unpacked_unheard(op);
 		return;
 	}
 	if (answer->fault) {
