@@ -21,3 +21,11 @@ void *arena_alloc(struct arena *a, size_t size);
 void *arena_zalloc(struct arena *a, size_t size);
 char *arena_strdup(struct arena *a, const char *text);
 char *arena_printf(struct arena *a, const char *format, ...) PRINTF(2, 3);
+/* A struct in the arena with its first value; NULL when out of memory. */
+#define ARENA_NEW(a, type, ...)                              \
+	({                                                   \
+		type *new_ = arena_alloc((a), sizeof(type)); \
+		if (new_)                                    \
+			*new_ = (type)__VA_ARGS__;           \
+		new_;                                        \
+	})

@@ -26,10 +26,4 @@ Runtime__V1__ContainerState container_state(const struct container *c);
 Runtime__V1__PodSandboxState sandbox_state(const struct sandbox *s);
 
 /* A message of a type in an arena, initialised: NULL when out of memory. */
-#define VIEW_NEW(a, type, INIT)                               \
-	({                                                    \
-		type *view_ = arena_alloc((a), sizeof(type)); \
-		if (view_)                                    \
-			*view_ = (type)INIT;                  \
-		view_;                                        \
-	})
+#define VIEW_NEW ARENA_NEW

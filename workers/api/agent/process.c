@@ -7,28 +7,15 @@
 
 #include "internal/ctask.pb-c.h"
 #include "kata/agent.pb-c.h"
-#include "msg/typed.h"
+#include "workers/api/task_request.h"
 
 #include <signal.h>
 #include <string.h>
 
 #define AGENT_NAMESPACE "kata"
 
-/* A message in the arena, as its INIT; NULL when out of memory. */
-#define NEW(a, type, ...)                                    \
-	({                                                   \
-		type *new_ = arena_alloc((a), sizeof(type)); \
-		if (new_)                                    \
-			*new_ = (type)__VA_ARGS__;           \
-		new_;                                        \
-	})
-
-static int no_memory(struct fault *fault) {
-	return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "out of memory");
-}
-
 static Bulkhead__CtaskKey *key(struct grpc_translation *t, char *container_id, char *exec_id) {
-	Bulkhead__CtaskKey *k = NEW(t->arena, Bulkhead__CtaskKey, BULKHEAD__CTASK_KEY__INIT);
+	Bulkhead__CtaskKey *k = ARENA_NEW(t->arena, Bulkhead__CtaskKey, BULKHEAD__CTASK_KEY__INIT);
 	if (k) {
 		k->namespace_ = (char *)AGENT_NAMESPACE;
 		k->container_id = container_id;
@@ -37,84 +24,54 @@ static Bulkhead__CtaskKey *key(struct grpc_translation *t, char *container_id, c
 	return k;
 }
 
-static int key_request(struct grpc_translation *t, char *container_id, char *exec_id, ProtobufCMessage **ret_internal,
-		       struct fault *fault) {
-	Bulkhead__CtaskKey *k = key(t, container_id, exec_id);
-	if (!k)
-		return no_memory(fault);
-	*ret_internal = &k->base;
-	return 0;
-}
-
 /* --- requests --- */
 
 static int start(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		 struct fault *fault) {
-	return key_request(t, ((const Grpc__StartContainerRequest *)request)->container_id, (char *)"", ret_internal,
-			   fault);
+	return task_key_request(key(t, ((const Grpc__StartContainerRequest *)request)->container_id, (char *)""),
+				ret_internal, fault);
 }
 
 static int wait(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
 	const Grpc__WaitProcessRequest *q = (const Grpc__WaitProcessRequest *)request;
-	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
 static int close_stdin(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		       struct fault *fault) {
 	const Grpc__CloseStdinRequest *q = (const Grpc__CloseStdinRequest *)request;
-	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
 /* SIGKILL without an exec_id is for all of the container's processes. */
 static int signal_process(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 			  struct fault *fault) {
 	const Grpc__SignalProcessRequest *q = (const Grpc__SignalProcessRequest *)request;
-	Bulkhead__CtaskKillRequest *k = NEW(t->arena, Bulkhead__CtaskKillRequest, BULKHEAD__CTASK_KILL_REQUEST__INIT);
-	if (!k || !(k->key = key(t, q->container_id, q->exec_id)))
-		return no_memory(fault);
-	if (q->signal < 1 || q->signal > 64)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "container \"%.76s\": there is no signal %u",
-				 q->container_id, q->signal);
-	k->signal = q->signal;
-	k->all = *q->exec_id == '\0' && q->signal == SIGKILL;
-	k->late = true;
-	*ret_internal = &k->base;
-	return 0;
+	bool all = *q->exec_id == '\0' && q->signal == SIGKILL;
+	return task_kill_request(t->arena, key(t, q->container_id, q->exec_id), q->signal, all, true, ret_internal,
+				 fault);
 }
 
 static int resize(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const Grpc__TtyWinResizeRequest *q = (const Grpc__TtyWinResizeRequest *)request;
-	Bulkhead__CtaskResizeRequest *z =
-	    NEW(t->arena, Bulkhead__CtaskResizeRequest, BULKHEAD__CTASK_RESIZE_REQUEST__INIT);
-	if (!z || !(z->key = key(t, q->container_id, q->exec_id)))
-		return no_memory(fault);
-	z->width = q->column;
-	z->height = q->row;
-	*ret_internal = &z->base;
-	return 0;
-}
-
-static int freeze(struct grpc_translation *t, char *container_id, bool frozen, ProtobufCMessage **ret_internal,
-		  struct fault *fault) {
-	Bulkhead__CtaskFreezeRequest *z =
-	    NEW(t->arena, Bulkhead__CtaskFreezeRequest, BULKHEAD__CTASK_FREEZE_REQUEST__INIT);
-	if (!z || !(z->key = key(t, container_id, (char *)"")))
-		return no_memory(fault);
-	z->frozen = frozen;
-	*ret_internal = &z->base;
-	return 0;
+	return task_resize_request(t->arena, key(t, q->container_id, q->exec_id), q->column, q->row, ret_internal,
+				   fault);
 }
 
 static int pause_request(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 			 struct fault *fault) {
-	return freeze(t, ((const Grpc__PauseContainerRequest *)request)->container_id, true, ret_internal, fault);
+	return task_freeze_request(t->arena,
+				   key(t, ((const Grpc__PauseContainerRequest *)request)->container_id, (char *)""),
+				   true, ret_internal, fault);
 }
 
 static int resume(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
-	return freeze(t, ((const Grpc__ResumeContainerRequest *)request)->container_id, false, ret_internal, fault);
+	return task_freeze_request(t->arena,
+				   key(t, ((const Grpc__ResumeContainerRequest *)request)->container_id, (char *)""),
+				   false, ret_internal, fault);
 }
 
 /* No resources: the container stays as it is. */
@@ -122,32 +79,33 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	const Grpc__UpdateContainerRequest *q = (const Grpc__UpdateContainerRequest *)request;
 	Bulkhead__CtaskUpdateRequest *u =
-	    NEW(t->arena, Bulkhead__CtaskUpdateRequest, BULKHEAD__CTASK_UPDATE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CtaskUpdateRequest, BULKHEAD__CTASK_UPDATE_REQUEST__INIT);
 	if (!u || !(u->key = key(t, q->container_id, (char *)"")))
-		return no_memory(fault);
+		return task_no_memory(fault);
 	u->resources = q->resources;
 	if (!u->resources)
-		u->resources = NEW(t->arena, Grpc__LinuxResources, GRPC__LINUX_RESOURCES__INIT);
+		u->resources = ARENA_NEW(t->arena, Grpc__LinuxResources, GRPC__LINUX_RESOURCES__INIT);
 	*ret_internal = &u->base;
-	return u->resources ? 0 : no_memory(fault);
+	return u->resources ? 0 : task_no_memory(fault);
 }
 
 /* --- replies --- */
 
 static int empty(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		 struct fault *fault) {
-	Google__Protobuf__Empty *e = NEW(t->arena, Google__Protobuf__Empty, GOOGLE__PROTOBUF__EMPTY__INIT);
+	Google__Protobuf__Empty *e = ARENA_NEW(t->arena, Google__Protobuf__Empty, GOOGLE__PROTOBUF__EMPTY__INIT);
 	if (!e)
-		return no_memory(fault);
+		return task_no_memory(fault);
 	*ret_reply = &e->base;
 	return 0;
 }
 
 static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	Grpc__WaitProcessResponse *a = NEW(t->arena, Grpc__WaitProcessResponse, GRPC__WAIT_PROCESS_RESPONSE__INIT);
+	Grpc__WaitProcessResponse *a =
+	    ARENA_NEW(t->arena, Grpc__WaitProcessResponse, GRPC__WAIT_PROCESS_RESPONSE__INIT);
 	if (!a)
-		return no_memory(fault);
+		return task_no_memory(fault);
 	a->status = (int32_t)((const Bulkhead__CtaskExit *)internal)->exit_status;
 	*ret_reply = &a->base;
 	return 0;

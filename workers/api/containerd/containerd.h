@@ -12,6 +12,7 @@
 
 #include "workers/api/containerd/filter.h"
 #include "workers/api/grpc.h"
+#include "workers/api/task_request.h"
 
 #include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/field_mask.pb-c.h"
@@ -42,14 +43,7 @@ extern const char *const ctd_headers[];
 /* This machine's; NULL when out of memory. */
 Containerd__Types__Platform *ctd_platform(struct arena *a);
 
-/* A message in the arena, as its INIT; NULL when out of memory. */
-#define CTD_NEW(a, type, ...)                                \
-	({                                                   \
-		type *new_ = arena_alloc((a), sizeof(type)); \
-		if (new_)                                    \
-			*new_ = (type)__VA_ARGS__;           \
-		new_;                                        \
-	})
+#define CTD_NEW ARENA_NEW
 int ctd_no_memory(struct fault *fault);
 
 /* The namespace of the call; empty when it names none. Of a dialect that has

@@ -10,6 +10,7 @@
 #include "containerd/tasks.pb-c.h"
 #include "workers/api/containerd/metrics.h"
 #include "workers/api/containerd/oci_json.h"
+#include "workers/api/task_request.h"
 
 #include <string.h>
 
@@ -30,27 +31,6 @@ static Bulkhead__CtaskKey *key(struct grpc_translation *t, const char *container
 	return k;
 }
 
-/* Rows whose request is the key alone. */
-static int key_request(struct grpc_translation *t, const char *container_id, const char *exec_id,
-		       ProtobufCMessage **ret_internal, struct fault *fault) {
-	Bulkhead__CtaskKey *k = key(t, container_id, exec_id);
-	if (!k)
-		return ctd_no_memory(fault);
-	*ret_internal = &k->base;
-	return 0;
-}
-
-static Bulkhead__Stdio *stdio(struct grpc_translation *t, char *in, char *out, char *err, bool terminal) {
-	Bulkhead__Stdio *s = CTD_NEW(t->arena, Bulkhead__Stdio, BULKHEAD__STDIO__INIT);
-	if (s) {
-		s->stdin = in;
-		s->stdout = out;
-		s->stderr = err;
-		s->terminal = terminal;
-	}
-	return s;
-}
-
 /* --- life ------------------------------------------------------------------- */
 
 static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
@@ -59,7 +39,7 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	Bulkhead__CtaskCreateRequest *i =
 	    CTD_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
 	if (!i || !(i->key = key(t, q->container_id, "")) || !(i->rootfs = ctd_mounts(t, q->rootfs, q->n_rootfs)) ||
-	    !(i->stdio = stdio(t, q->stdin, q->stdout, q->stderr, q->terminal)))
+	    !(i->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
 		return ctd_no_memory(fault);
 	if (q->checkpoint)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "task \"%.76s\": no task is made from a checkpoint here",
@@ -85,7 +65,7 @@ static int create_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 static int start(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		 struct fault *fault) {
 	const T(StartRequest) *q = (const T(StartRequest) *)request;
-	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
 static int start_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
@@ -100,7 +80,7 @@ static int start_reply(struct grpc_translation *t, const ProtobufCMessage *inter
 
 static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
-	return key_request(t, ((const T(DeleteTaskRequest) *)request)->container_id, "", ret_internal, fault);
+	return task_key_request(key(t, ((const T(DeleteTaskRequest) *)request)->container_id, ""), ret_internal, fault);
 }
 
 static int drop_process(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
@@ -109,7 +89,7 @@ static int drop_process(struct grpc_translation *t, const ProtobufCMessage *requ
 	if (!*q->exec_id)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "delete a process of task \"%.76s\": its id is missing",
 				 q->container_id);
-	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
 static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
@@ -129,7 +109,7 @@ static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 static int wait(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
 	const T(WaitRequest) *q = (const T(WaitRequest) *)request;
-	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
 static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
@@ -168,7 +148,7 @@ static P(Process) * process(struct grpc_translation *t, const Bulkhead__CtaskPro
 static int get(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 	       struct fault *fault) {
 	const T(GetRequest) *q = (const T(GetRequest) *)request;
-	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
 static int get_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
@@ -207,7 +187,7 @@ static int list_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 
 static int pids(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
-	return key_request(t, ((const T(ListPidsRequest) *)request)->container_id, "", ret_internal, fault);
+	return task_key_request(key(t, ((const T(ListPidsRequest) *)request)->container_id, ""), ret_internal, fault);
 }
 
 /* Which exec a pid is of, in the form of runc's shim. */
@@ -246,17 +226,8 @@ static int pids_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 static int kill(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
 	const T(KillRequest) *q = (const T(KillRequest) *)request;
-	Bulkhead__CtaskKillRequest *k =
-	    CTD_NEW(t->arena, Bulkhead__CtaskKillRequest, BULKHEAD__CTASK_KILL_REQUEST__INIT);
-	if (!k || !(k->key = key(t, q->container_id, q->exec_id)))
-		return ctd_no_memory(fault);
-	if (q->signal < 1 || q->signal > 64)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "kill task \"%.76s\": there is no signal %u",
-				 q->container_id, q->signal);
-	k->signal = q->signal;
-	k->all = q->all;
-	*ret_internal = &k->base;
-	return 0;
+	return task_kill_request(t->arena, key(t, q->container_id, q->exec_id), q->signal, q->all, false, ret_internal,
+				 fault);
 }
 
 static int exec(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
@@ -265,7 +236,7 @@ static int exec(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	Bulkhead__CtaskExecRequest *x =
 	    CTD_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
 	if (!x || !(x->key = key(t, q->container_id, q->exec_id)) ||
-	    !(x->stdio = stdio(t, q->stdin, q->stdout, q->stderr, q->terminal)))
+	    !(x->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
 		return ctd_no_memory(fault);
 	*ret_internal = &x->base;
 	if (!q->spec)
@@ -282,14 +253,8 @@ static int exec(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int resize(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const T(ResizePtyRequest) *q = (const T(ResizePtyRequest) *)request;
-	Bulkhead__CtaskResizeRequest *z =
-	    CTD_NEW(t->arena, Bulkhead__CtaskResizeRequest, BULKHEAD__CTASK_RESIZE_REQUEST__INIT);
-	if (!z || !(z->key = key(t, q->container_id, q->exec_id)))
-		return ctd_no_memory(fault);
-	z->width = q->width;
-	z->height = q->height;
-	*ret_internal = &z->base;
-	return 0;
+	return task_resize_request(t->arena, key(t, q->container_id, q->exec_id), q->width, q->height, ret_internal,
+				   fault);
 }
 
 static int close_io(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
@@ -298,30 +263,21 @@ static int close_io(struct grpc_translation *t, const ProtobufCMessage *request,
 	if (!q->stdin)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
 				 "close streams of task \"%.76s\": only stdin can be closed", q->container_id);
-	return key_request(t, q->container_id, q->exec_id, ret_internal, fault);
+	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
 /* --- the whole container ---------------------------------------------------- */
 
-static int freeze(struct grpc_translation *t, const char *container_id, bool frozen, ProtobufCMessage **ret_internal,
-		  struct fault *fault) {
-	Bulkhead__CtaskFreezeRequest *z =
-	    CTD_NEW(t->arena, Bulkhead__CtaskFreezeRequest, BULKHEAD__CTASK_FREEZE_REQUEST__INIT);
-	if (!z || !(z->key = key(t, container_id, "")))
-		return ctd_no_memory(fault);
-	z->frozen = frozen;
-	*ret_internal = &z->base;
-	return 0;
-}
-
 static int pause(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		 struct fault *fault) {
-	return freeze(t, ((const T(PauseTaskRequest) *)request)->container_id, true, ret_internal, fault);
+	return task_freeze_request(t->arena, key(t, ((const T(PauseTaskRequest) *)request)->container_id, ""), true,
+				   ret_internal, fault);
 }
 
 static int resume(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
-	return freeze(t, ((const T(ResumeTaskRequest) *)request)->container_id, false, ret_internal, fault);
+	return task_freeze_request(t->arena, key(t, ((const T(ResumeTaskRequest) *)request)->container_id, ""), false,
+				   ret_internal, fault);
 }
 
 static int update(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,

@@ -6,6 +6,7 @@
 
 #include "containerd_seed/execution.pb-c.h"
 #include "workers/api/containerd/oci_json.h"
+#include "workers/api/task_request.h"
 
 #include <string.h>
 
@@ -28,27 +29,6 @@ static Bulkhead__CtaskKey *key(struct grpc_translation *t, char *container_id, u
 	return k;
 }
 
-/* Rows whose request is the key alone. */
-static int key_request(struct grpc_translation *t, char *container_id, uint32_t pid, ProtobufCMessage **ret_internal,
-		       struct fault *fault) {
-	Bulkhead__CtaskKey *k = key(t, container_id, pid);
-	if (!k)
-		return ctd_no_memory(fault);
-	*ret_internal = &k->base;
-	return 0;
-}
-
-static Bulkhead__Stdio *stdio(struct grpc_translation *t, char *in, char *out, char *err, bool terminal) {
-	Bulkhead__Stdio *s = CTD_NEW(t->arena, Bulkhead__Stdio, BULKHEAD__STDIO__INIT);
-	if (s) {
-		s->stdin = in;
-		s->stdout = out;
-		s->stderr = err;
-		s->terminal = terminal;
-	}
-	return s;
-}
-
 /* --- life ------------------------------------------------------------------- */
 
 static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
@@ -57,7 +37,7 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	Bulkhead__CtaskCreateRequest *i =
 	    CTD_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
 	if (!i || !(i->key = key(t, q->container_id, 0)) || !(i->rootfs = ctd_seed_mounts(t, q->rootfs, q->n_rootfs)) ||
-	    !(i->stdio = stdio(t, q->stdin, q->stdout, q->stderr, q->terminal)))
+	    !(i->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
 		return ctd_no_memory(fault);
 	if (q->checkpoint)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "task \"%.76s\": no task is made from a checkpoint here",
@@ -82,12 +62,12 @@ static int create_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 
 static int start(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		 struct fault *fault) {
-	return key_request(t, ((const X(StartRequest) *)request)->container_id, 0, ret_internal, fault);
+	return task_key_request(key(t, ((const X(StartRequest) *)request)->container_id, 0), ret_internal, fault);
 }
 
 static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
-	return key_request(t, ((const X(DeleteRequest) *)request)->container_id, 0, ret_internal, fault);
+	return task_key_request(key(t, ((const X(DeleteRequest) *)request)->container_id, 0), ret_internal, fault);
 }
 
 static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
@@ -169,7 +149,7 @@ static int info_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 
 static int processes(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		     struct fault *fault) {
-	return key_request(t, ((const X(ProcessesRequest) *)request)->container_id, 0, ret_internal, fault);
+	return task_key_request(key(t, ((const X(ProcessesRequest) *)request)->container_id, 0), ret_internal, fault);
 }
 
 /* Of processes that a container has made itself nothing but the pid is known,
@@ -250,17 +230,9 @@ static int event(struct grpc_translation *t, const ProtobufCMessage *internal, P
 static int kill(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
 	const X(KillRequest) *q = (const X(KillRequest) *)request;
-	Bulkhead__CtaskKillRequest *k =
-	    CTD_NEW(t->arena, Bulkhead__CtaskKillRequest, BULKHEAD__CTASK_KILL_REQUEST__INIT);
-	if (!k || !(k->key = key(t, q->container_id, q->pid_or_all_case == KILL(PID) ? q->pid : 0)))
-		return ctd_no_memory(fault);
-	if (q->signal < 1 || q->signal > 64)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "kill task \"%.76s\": there is no signal %u",
-				 q->container_id, q->signal);
-	k->signal = q->signal;
-	k->all = q->pid_or_all_case == KILL(ALL) && q->all;
-	*ret_internal = &k->base;
-	return 0;
+	bool one = q->pid_or_all_case == KILL(PID), all = q->pid_or_all_case == KILL(ALL) && q->all;
+	return task_kill_request(t->arena, key(t, q->container_id, one ? q->pid : 0), q->signal, all, false,
+				 ret_internal, fault);
 }
 
 static int exec(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
@@ -269,7 +241,7 @@ static int exec(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	Bulkhead__CtaskExecRequest *x =
 	    CTD_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
 	if (!x || !(x->key = key(t, q->container_id, 0)) ||
-	    !(x->stdio = stdio(t, q->stdin, q->stdout, q->stderr, q->terminal)))
+	    !(x->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
 		return ctd_no_memory(fault);
 	*ret_internal = &x->base;
 	if (!q->spec)
@@ -296,43 +268,27 @@ static int exec_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 static int pty(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 	       struct fault *fault) {
 	const X(PtyRequest) *q = (const X(PtyRequest) *)request;
-	Bulkhead__CtaskResizeRequest *z =
-	    CTD_NEW(t->arena, Bulkhead__CtaskResizeRequest, BULKHEAD__CTASK_RESIZE_REQUEST__INIT);
-	if (!z || !(z->key = key(t, q->container_id, q->pid)))
-		return ctd_no_memory(fault);
-	z->width = q->width;
-	z->height = q->height;
-	*ret_internal = &z->base;
-	return 0;
+	return task_resize_request(t->arena, key(t, q->container_id, q->pid), q->width, q->height, ret_internal, fault);
 }
 
 static int close_stdin(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		       struct fault *fault) {
 	const X(CloseStdinRequest) *q = (const X(CloseStdinRequest) *)request;
-	return key_request(t, q->container_id, q->pid, ret_internal, fault);
+	return task_key_request(key(t, q->container_id, q->pid), ret_internal, fault);
 }
 
 /* --- the whole container ---------------------------------------------------- */
 
-static int freeze(struct grpc_translation *t, char *container_id, bool frozen, ProtobufCMessage **ret_internal,
-		  struct fault *fault) {
-	Bulkhead__CtaskFreezeRequest *z =
-	    CTD_NEW(t->arena, Bulkhead__CtaskFreezeRequest, BULKHEAD__CTASK_FREEZE_REQUEST__INIT);
-	if (!z || !(z->key = key(t, container_id, 0)))
-		return ctd_no_memory(fault);
-	z->frozen = frozen;
-	*ret_internal = &z->base;
-	return 0;
-}
-
 static int pause(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		 struct fault *fault) {
-	return freeze(t, ((const X(PauseRequest) *)request)->container_id, true, ret_internal, fault);
+	return task_freeze_request(t->arena, key(t, ((const X(PauseRequest) *)request)->container_id, 0), true,
+				   ret_internal, fault);
 }
 
 static int resume(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
-	return freeze(t, ((const X(ResumeRequest) *)request)->container_id, false, ret_internal, fault);
+	return task_freeze_request(t->arena, key(t, ((const X(ResumeRequest) *)request)->container_id, 0), false,
+				   ret_internal, fault);
 }
 
 static const struct grpc_translator on_create = { create, create_reply }, on_start = { start, ctd_empty },

@@ -33,13 +33,7 @@ extern const struct grpc_translator seed_list_images, seed_image_status, seed_pu
 
 /* A v1 message in the translation's arena; on failure NULL, and the function
  * returns through SEED_CHECK. */
-#define SEED_NEW(t, type, ...)                                      \
-	({                                                          \
-		type *new_ = arena_alloc((t)->arena, sizeof(type)); \
-		if (new_)                                           \
-			*new_ = (type)__VA_ARGS__;                  \
-		new_;                                               \
-	})
+#define SEED_NEW(t, type, ...) ARENA_NEW((t)->arena, type, __VA_ARGS__)
 int seed_no_memory(struct fault *fault);
 
 /* v1 has no unset strings, the draft no empty ones in replies. */
