@@ -8,8 +8,8 @@
  * pax header's; a cleaned path has no "..", no leading and no double slash.
  */
 #include "tests/fuzz/fuzz.h"
-#include "workers/snapshot/tar/header.h"
-#include "workers/snapshot/tar/tar.h"
+#include "tar/header.h"
+#include "tar/tar.h"
 #include "workers/snapshot/unpack/path.h"
 
 #include <stdio.h>

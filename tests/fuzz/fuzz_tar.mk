@@ -1,1 +1,1 @@
-OBJ_fuzz_tar := $(patsubst %,$(O)/workers/snapshot/%.o,tar/tar tar/entry tar/header tar/pax tar/sparse unpack/path)
+OBJ_fuzz_tar := $(patsubst %,$(O)/workers/snapshot/%.o,unpack/path)

@@ -1,5 +1,5 @@
 """containerd's transfer service with its streams, by a client made from proto/: images pulled by the daemon into
-namespaces, with progress and credentials; other names."""
+namespaces, with progress and credentials; other names; archives exported and imported."""
 
 import json
 import os
@@ -205,6 +205,162 @@ def test_export(d, name, folder):
     tap.check(code(e) == "INVALID_ARGUMENT", "an export that names no image", e)
 
 
+def send_archive(c, path, data=None, unpack=True, progress="", **store):
+    """The archive of that path as an import; the error, or None."""
+    import platform
+    import threading
+    if data is None:
+        with open(path, "rb") as f:
+            data = f.read()
+    s = c.stream("import")
+
+    def send():
+        at, window = 0, 0
+        while at < len(data):
+            if window == 0:
+                u = s.read(c.tt.WindowUpdate)
+                if u is None:
+                    return
+                window += u.update
+            n = min(window, 32768, len(data) - at)
+            s.write(c.tt.Data(data=data[at:at + n]))
+            at, window = at + n, window - n
+        s.close()
+    t = threading.Thread(target=send, daemon=True)
+    t.start()
+    arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    here = c.types.Platform(os="linux", architecture=arch)
+    if unpack:
+        store["unpacks"] = [c.tt.UnpackConfiguration(platform=here)]
+    store.setdefault("platforms", [here])
+    e = c.run(c.tt.ImageImportStream(stream="import"), c.tt.ImageStore(**store), progress_stream=progress)
+    t.join(10)
+    return e
+
+
+def prefix(c, name, **how):
+    return [c.tt.ImageReference(name=name, is_prefix=True, **how)]
+
+
+def remove(c, *names):
+    for n in names:
+        c.images.Delete(c.i.DeleteImageRequest(name=n, sync=True), metadata=c.meta)
+
+
+def blobs_left(d):
+    return os.listdir(os.path.join(d.state, "content", "blobs", "sha256"))
+
+
+def archives(source, folder):
+    """skopeo's two kinds of the image at source."""
+    oci, docker = os.path.join(folder, "oci.tar"), os.path.join(folder, "docker.tar")
+    for to in ("oci-archive:" + oci + ":one", "docker-archive:" + docker + ":example.org/docker:1"):
+        subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", source, to], check=True)
+    return oci, docker
+
+
+def test_import(d, source, folder):
+    c = Client(d)
+    oci, docker = archives(source, folder)
+    p = c.stream("progress")
+    e = send_archive(c, oci, progress="progress", extra_references=prefix(c, "example.org/in"), labels={"a": "b"})
+    i = c.image("example.org/in:one")
+    tap.check(e is None and i and dict(i.labels) == {"a": "b"}, "an OCI archive under the client's prefix", (e, i))
+    told = [(x.event, x.name) for x in p.all(c.tt.Progress)]
+    tap.check(told[:1] == [("Importing", "")] and ("saved", "example.org/in:one") in told, "and its progress", told)
+    blobs = c.blobs()
+    manifest = blobs.get(i.target.digest) if i else None
+    tap.check(len(blobs) == 3 and manifest and manifest.labels["containerd.io/gc.ref.content.config"] in blobs and
+              manifest.labels["containerd.io/gc.ref.content.l.0"] in blobs, "its content leads from each to the next",
+              blobs)
+    ctr = ["ctr", "-a", d.containerd]
+    leases = subprocess.run(ctr + ["leases", "ls", "-q"], stdout=subprocess.PIPE).stdout.decode()
+    snapshots = subprocess.run(ctr + ["snapshots", "ls"], stdout=subprocess.PIPE).stdout.decode()
+    tap.check(leases == "" and snapshots.count("Committed") == 1, "it is unpacked, and no lease is left", (leases, snapshots))
+    e = send_archive(c, oci, extra_references=prefix(c, "example.org/in", add_digest=True))
+    named = c.image("example.org/in@" + i.target.digest)
+    tap.check(e is None and named and named.target == i.target, "the same again, by its digest, too", e)
+    e = send_archive(Client(d, "other"), oci, unpack=False, name="example.org/only:1")
+    tap.check(e is None and Client(d, "other").image("example.org/only:1"), "under one name, elsewhere", e)
+    remove(Client(d, "other"), "example.org/only:1")
+    remove(c, "example.org/in:one", "example.org/in@" + i.target.digest)
+    tap.check(not c.blobs() and not blobs_left(d), "without its names nothing is left", (c.blobs(), blobs_left(d)))
+    e = send_archive(c, docker)
+    i = c.image("example.org/docker:1")
+    tap.check(e is None and i and i.target.media_type == "application/vnd.docker.distribution.manifest.v2+json",
+              "a docker archive, with a manifest made for it", (e, i))
+    p = subprocess.run(ctr + ["images", "check", "-q"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    tap.check(p.stdout.decode().split() == ["example.org/docker:1"], "which is complete", p.stdout.decode())
+    remove(c, "example.org/docker:1")
+    cri, k = d.client(), Client(d, "k8s.io")
+    e = send_archive(k, docker)
+    names = [n for i in cri.images.ListImages(cri.pb.ListImagesRequest()).images for n in i.repo_tags]
+    tap.check(e is None and names == ["example.org/docker:1"], "into k8s.io it is the CRI's image", (e, names))
+    cri.images.RemoveImage(cri.pb.RemoveImageRequest(image=cri.pb.ImageSpec(image="example.org/docker:1")))
+    cri.close()
+
+
+def repacked(path, change):
+    """The archive of that path with the files that change gives: from name and bytes, None to leave one out."""
+    import io
+    import tarfile
+    out = io.BytesIO()
+    with tarfile.open(path) as old, tarfile.open(fileobj=out, mode="w") as new:
+        for m in old.getmembers():
+            data = change(m.name, old.extractfile(m).read()) if m.isreg() else b""
+            if data is not None:
+                m.size = len(data)
+                new.addfile(m, io.BytesIO(data))
+    return out.getvalue()
+
+
+def test_import_refused(d, source, folder):
+    import gzip
+    import tarfile
+    c = Client(d)
+    oci, docker = archives(source, os.path.join(folder, "again"))
+    with open(oci, "rb") as f:
+        whole = f.read()
+    with tarfile.open(oci) as tar:
+        biggest = max((m for m in tar.getmembers() if m.isreg()), key=lambda m: m.size).name
+    names = {"extra_references": prefix(c, "example.org/in")}
+    elsewhere = json.dumps({"manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json",
+                                           "digest": "sha256:" + "0" * 64}]}).encode()
+    for what, want, sentence, data, store in (
+        ("one that is cut short in a blob", "DATA_LOSS", "cut short", whole[:len(whole) // 3], names),
+        ("one with a wrong blob", "", "", repacked(oci, lambda n, x: x[:-1] + b"?" if n == biggest else x), names),
+        ("one without a layer", "NOT_FOUND", "needs blob",
+         repacked(oci, lambda n, x: None if n == biggest else x), names),
+        ("one without an index", "INVALID_ARGUMENT", "neither",
+         repacked(oci, lambda n, x: None if n == "index.json" else x), names),
+        ("one whose index is no JSON", "INVALID_ARGUMENT", "index.json",
+         repacked(oci, lambda n, x: b"{" if n == "index.json" else x), names),
+        ("one whose index is too long", "INVALID_ARGUMENT", "index.json",
+         repacked(oci, lambda n, x: x + b" " * 300000 if n == "index.json" else x), names),
+        ("one whose index names what isn't there", "NOT_FOUND", "no blob",
+         repacked(oci, lambda n, x: elsewhere if n == "index.json" else x), names),
+        ("docker's without its configuration", "NOT_FOUND", "manifest.json names",
+         repacked(docker, lambda n, x: None if n.endswith(".json") and n != "manifest.json" else x), names),
+        ("no archive", "INVALID_ARGUMENT", "no tar archive", b"x" * 4096, names),
+        ("nothing", "INVALID_ARGUMENT", "neither", bytes(1024), names),
+        ("a compressed one", "UNIMPLEMENTED", "compressed", gzip.compress(whole), names),
+        ("images without names", "INVALID_ARGUMENT", "no image of the archive has a name", whole, {}),
+        ("all platforms", "UNIMPLEMENTED", "one platform", b"", {"platforms": []}),
+    ):
+        e = send_archive(c, None, data, **store)
+        tap.check(e is not None and (code(e) == want if want else code(e) != "OK") and sentence in e.details(),
+                  "import of %s: %s" % (what, want), e)
+        if not bh.wait_for(lambda: not c.blobs() and not blobs_left(d), 10, 0.2):
+            tap.check(False, "after %s nothing is left" % what, (c.blobs(), blobs_left(d)))
+    leases = subprocess.run(["ctr", "-a", d.containerd, "leases", "ls", "-q"], stdout=subprocess.PIPE).stdout.decode()
+    active = subprocess.run(["ctr", "-a", d.containerd, "content", "active"], stdout=subprocess.PIPE).stdout.decode()
+    tap.check(not c.blobs() and not blobs_left(d) and not leases and len(active.splitlines()) <= 1,
+              "after those nothing is left", (blobs_left(d), leases, active))
+    e = c.run(c.tt.ImageImportStream(stream="none"), c.tt.ImageStore(
+        name="x", platforms=[c.types.Platform(os="linux", architecture="amd64")]))
+    tap.check(code(e) == "NOT_FOUND" and "no stream" in e.details(), "an import from nothing", e)
+
+
 def test_blob_lost(d, name):
     """A layer that outlives its blob doesn't make the next pull an incomplete one."""
     c = Client(d)
@@ -297,6 +453,9 @@ def main():
             test_pull(d, registry.host + "/first:1")
             test_blob_lost(d, registry.host + "/first:1")
             test_export(d, registry.host + "/first:1", folder)
+            os.makedirs(os.path.join(folder, "again"))
+            test_import(d, source, folder)
+            test_import_refused(d, source, folder)
             test_cri(d, registry.host + "/first:1")
             test_refused(d, registry.host + "/first:1")
             test_auth(d, guarded.host + "/guarded:1", "user", "secret")

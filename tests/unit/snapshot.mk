@@ -1,11 +1,9 @@
 # The snapshot worker's modules.
 SNAP := $(O)/workers/snapshot
-SNAP_TAR := $(SNAP)/tar/tar.o $(SNAP)/tar/entry.o $(SNAP)/tar/header.o $(SNAP)/tar/pax.o $(SNAP)/tar/sparse.o
-SNAP_UNPACK := $(SNAP_TAR) $(patsubst %,$(SNAP)/%.o,decode/decode decode/gzip decode/zstd decode/digest unpack/unpack \
+SNAP_UNPACK := $(patsubst %,$(SNAP)/%.o,decode/decode decode/gzip decode/zstd decode/digest unpack/unpack \
 	unpack/extract unpack/folders unpack/attributes unpack/path unpack/report tree/remove jail)
 OBJ_test_unpack := $(SNAP_UNPACK)
 LIBS_test_unpack := $(LIBS_snapshot)
-OBJ_test_tar_write := $(SNAP_TAR) $(SNAP)/tar/write.o
 OBJ_test_jail := $(SNAP)/jail.o $(SNAP)/child.o
 OBJ_test_snapshot := $(filter-out $(SNAP)/main.o,$(patsubst %.c,$(O)/%.o,$(wildcard workers/snapshot/*.c workers/snapshot/*/*.c)))
 OBJ_test_snapshot += $(patsubst %,$(O)/%.o,supervisor/account supervisor/privileges supervisor/filter supervisor/config \

@@ -2,8 +2,8 @@
  * records and contents at and around every limit of a header. */
 #include "tests/unit/tap.h"
 
-#include "workers/snapshot/tar/tar.h"
-#include "workers/snapshot/tar/write.h"
+#include "tar/tar.h"
+#include "tar/write.h"
 
 #include <errno.h>
 #include <fcntl.h>

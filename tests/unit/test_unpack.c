@@ -6,7 +6,7 @@
 #include "base/fd.h"
 #include "tap.h"
 #include "tree_text.h"
-#include "workers/snapshot/tar/header.h"
+#include "tar/header.h"
 #include "workers/snapshot/unpack/report.h"
 #include "workers/snapshot/unpack/unpack.h"
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "workers/metadata/gc.h"
 #include "workers/metadata/image.h"
+#include "workers/metadata/object/object.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -89,6 +90,28 @@ static int check_resolved(const struct pull *p, const Bulkhead__ImageResolveRepl
 	return 0;
 }
 
+/* A client makes images of what its namespace has, and learns nothing of what others have. */
+static int check_content(struct pull *p, const Bulkhead__Descriptor *d, struct fault *fault) {
+	Bulkhead__ObjectKey id =
+	    object_key_of(BULKHEAD__OBJECT_KIND__OBJECT_CONTENT, p->into->image->id->namespace_, d->digest);
+	if (object_look(p->op.m, &p->resolved_arena, &id))
+		return 0;
+	return fault_set(fault, FAULT_NOT_FOUND, "it needs blob %s, which namespace \"%.64s\" doesn't have", d->digest,
+			 id.namespace_);
+}
+
+static int check_local(struct pull *p, const Bulkhead__ImageResolveReply *a, struct fault *fault) {
+	const Bulkhead__Descriptor *documents[] = { a->target, a->manifest, a->config };
+	int r = 0;
+	if (!p->into || !p->local)
+		return 0;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(documents); i++)
+		r = check_content(p, documents[i], fault);
+	for (size_t i = 0; r == 0 && i < a->n_layers; i++)
+		r = check_content(p, a->layers[i]->blob, fault);
+	return r;
+}
+
 /* ChainID of the OCI image specification: the first is the diffID itself. */
 static void chain_ids(struct pull *p) {
 	char text[2 * DIGEST_SIZE];
@@ -115,7 +138,7 @@ static void resolve_done(void *ctx, const struct msg_answer *answer) {
 		return;
 	}
 	const Bulkhead__ImageResolveReply *a = image_resolve_answer(answer);
-	if (check_resolved(p, a, &fault) < 0) {
+	if (check_resolved(p, a, &fault) < 0 || check_local(p, a, &fault) < 0) {
 		op_fail_with(op, &fault);
 		return;
 	}
@@ -366,7 +389,7 @@ static void pull_record(struct op *op) {
 	struct object *plain =
 	    object_find(&op->m->objects, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, NAMESPACE_CRI, p->name);
 	/* A client's, which the CRI couldn't run: the name is of something else now. */
-	if (plain && !p->local && object_drop(&op->m->objects, plain) < 0) {
+	if (plain && (!p->local || p->into) && object_drop(&op->m->objects, plain) < 0) {
 		op_fail_store(op, -ENOMEM);
 		return;
 	}

@@ -23,12 +23,29 @@ static int ensure(struct metadata *m, Bulkhead__Object *o) {
 	return x ? object_hold(&m->objects, o->held_by, o->id) : object_add(&m->objects, o, &x);
 }
 
+/* What was written without labels leads to the rest of its image from now on; the client's own stay. */
+static int labels_add(struct pull *p, struct object *x, const Bulkhead__Object *o) {
+	Bulkhead__Object changed = *x->record;
+	changed.labels =
+	    arena_alloc(&p->resolved_arena, (x->record->n_labels + o->n_labels + 1) * sizeof(*changed.labels));
+	if (!changed.labels)
+		return -ENOMEM;
+	for (size_t i = 0; i < x->record->n_labels; i++)
+		changed.labels[i] = x->record->labels[i];
+	for (size_t i = 0; i < o->n_labels; i++)
+		if (!object_label(x->record, o->labels[i]->key))
+			changed.labels[changed.n_labels++] = o->labels[i];
+	return changed.n_labels > x->record->n_labels ? object_replace(&p->op.m->objects, x, &changed) : 0;
+}
+
 static int content_ensure(struct pull *p, const Bulkhead__ImageRecord *r, const Bulkhead__Descriptor *d) {
 	Bulkhead__Object *o = view_content(&p->resolved_arena, r, into(p)->namespace_, d);
 	if (!o)
 		return -ENOMEM;
 	o->held_by = p->into->image->held_by;
-	return ensure(p->op.m, o);
+	struct object *x = object_find(&p->op.m->objects, o->id->kind, o->id->namespace_, o->id->key);
+	int e = x ? labels_add(p, x, o) : 0;
+	return e == 0 ? ensure(p->op.m, o) : e;
 }
 
 /* The n-th layer as a snapshot, named by its chain id. */

@@ -165,6 +165,7 @@ static void pull_join(struct metadata *m, struct msg_request *r, const struct re
 		return;
 	}
 	p->into = into ? message_copy(&p->arena, &into->base) : NULL;
+	p->local = p->into ? p->into->local : NULL;
 	p->objects = p->into && !for_cri(into, name);
 	op_join(&p->op, r);
 	watch(p, r);

@@ -10,7 +10,7 @@
 #pragma once
 
 #include "base/fault.h"
-#include "workers/snapshot/tar/write.h"
+#include "tar/write.h"
 
 /* Without the two blocks at the end. */
 int diff_write(struct tar_writer *w, int upper, struct fault *fault) NODISCARD;

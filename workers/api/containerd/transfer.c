@@ -7,8 +7,10 @@
  *                              platform, and the documents that lead to it
  *   ImageStore -> ImageStore   another name
  *   ImageStore -> ImageExportStream  an archive (export.h)
+ *   ImageImportStream -> ImageStore  the images of an archive (import.h)
  */
 #include "workers/api/containerd/export.h"
+#include "workers/api/containerd/import.h"
 
 #include "containerd/transfer.pb-c.h"
 #include "containerd/transfer_types.pb-c.h"
@@ -29,8 +31,10 @@ struct transfer {
 	const T(OCIRegistry) * registry;
 	const T(ImageStore) * from, *to;
 	const T(ImageExportStream) * archive;
+	const T(ImageImportStream) * stream;
 	Bulkhead__Object *object; /* of a tag */
 	struct ctd_export *export;
+	struct ctd_import *import;
 };
 
 static void *transfer_open(struct grpc_call *c) {
@@ -44,6 +48,7 @@ static void transfer_closed(void *handler) {
 	struct transfer *x = handler;
 	msg_cancel(x->asked);
 	ctd_export_free(x->export);
+	ctd_import_free(x->import);
 	ctd_stream_leave(x->progress);
 	ctd_stream_leave(x->auth);
 	free(x);
@@ -73,14 +78,14 @@ static const struct ctd_stream_user progress_user = { .gone = progress_gone };
 
 static void tell(struct transfer *x, const char *event, const char *name, uint64_t done, uint64_t total) {
 	T(Progress) p = T_INIT(PROGRESS);
-	char *parents[] = { x->registry->reference };
+	char *parents[] = { x->registry ? x->registry->reference : (char *)"" };
 	if (!x->progress || ctd_stream_unsent(x->progress) > PROGRESS_MAX)
 		return;
 	p.event = (char *)(uintptr_t)event;
 	p.name = (char *)(uintptr_t)name;
 	p.progress = (int64_t)done;
 	p.total = (int64_t)total;
-	if (strcmp(name, x->registry->reference) != 0) {
+	if (x->registry && strcmp(name, x->registry->reference) != 0) {
 		p.n_parents = 1;
 		p.parents = parents;
 	}
@@ -119,9 +124,19 @@ static void pulled(void *ctx, const struct msg_answer *answer) {
 }
 
 /* What the daemon doesn't do for a client is refused, not left out. */
+static int store_check(const T(ImageStore) * to, struct fault *fault) {
+	if (to->n_platforms != 1)
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "Transfer: an image is brought for one platform, not for all or several");
+	for (size_t i = 0; i < to->n_unpacks; i++)
+		if (*to->unpacks[i]->snapshotter && strcmp(to->unpacks[i]->snapshotter, "overlayfs") != 0)
+			return fault_set(fault, FAULT_NOT_FOUND, "Transfer: there is no snapshotter \"%.64s\"",
+					 to->unpacks[i]->snapshotter);
+	return 0;
+}
+
 static int pull_check(const struct transfer *x, struct fault *fault) {
 	const T(RegistryResolver) *r = x->registry->resolver;
-	const T(ImageStore) *to = x->to;
 	if (r && *r->host_dir)
 		return fault_set(
 		    fault, FAULT_INVALID_ARGUMENT,
@@ -129,14 +144,7 @@ static int pull_check(const struct transfer *x, struct fault *fault) {
 		    r->host_dir);
 	if (r && r->n_headers > 0)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "Transfer: header fields for the registry aren't taken");
-	if (to->n_platforms != 1)
-		return fault_set(fault, FAULT_UNIMPLEMENTED,
-				 "Transfer: a pull brings an image for one platform, not for all or several");
-	for (size_t i = 0; i < to->n_unpacks; i++)
-		if (*to->unpacks[i]->snapshotter && strcmp(to->unpacks[i]->snapshotter, "overlayfs") != 0)
-			return fault_set(fault, FAULT_NOT_FOUND, "Transfer: there is no snapshotter \"%.64s\"",
-					 to->unpacks[i]->snapshotter);
-	return 0;
+	return store_check(x->to, fault);
 }
 
 static void pull(struct transfer *x, Bulkhead__Credentials *credentials) {
@@ -302,6 +310,31 @@ static void export_begin(struct transfer *x) {
 		grpc_fail(x->call, &fault);
 }
 
+/* --- out of an archive ------------------------------------------------------ */
+
+static void import_told(void *ctx, const char *event, const char *name) {
+	tell(ctx, event, name, 0, 0);
+}
+
+static void imported(void *ctx, const struct fault *fault) {
+	struct transfer *x = ctx;
+	if (fault)
+		grpc_fail(x->call, fault);
+	else
+		finish(x);
+}
+
+static void import_begin(struct transfer *x) {
+	static const struct ctd_import_user user = { .told = import_told, .done = imported };
+	struct fault fault;
+	if (x->stream->force_compress)
+		fault_set(&fault, FAULT_UNIMPLEMENTED, "import: layers stay as they are, and aren't compressed");
+	else if (store_check(x->to, &fault) == 0)
+		x->import = ctd_import_begin(x->call, x->stream, x->to, &user, x, &fault);
+	if (!x->import)
+		grpc_fail(x->call, &fault);
+}
+
 /* --- what goes where -------------------------------------------------------- */
 
 static void transfer_message(void *handler, const ProtobufCMessage *request) {
@@ -312,6 +345,7 @@ static void transfer_message(void *handler, const ProtobufCMessage *request) {
 	x->registry = ctd_any_open(q->source, &containerd__types__transfer__ociregistry__descriptor, a);
 	x->from = ctd_any_open(q->source, &containerd__types__transfer__image_store__descriptor, a);
 	x->archive = ctd_any_open(q->destination, &containerd__types__transfer__image_export_stream__descriptor, a);
+	x->stream = ctd_any_open(q->source, &containerd__types__transfer__image_import_stream__descriptor, a);
 	x->to = ctd_any_open(q->destination, &containerd__types__transfer__image_store__descriptor, a);
 	if (q->options && *q->options->progress_stream)
 		x->progress = ctd_stream_use(x->call, q->options->progress_stream, &progress_user, x);
@@ -321,6 +355,8 @@ static void transfer_message(void *handler, const ProtobufCMessage *request) {
 		tag_begin(x);
 	else if (x->from && x->archive)
 		export_begin(x);
+	else if (x->stream && x->to)
+		import_begin(x);
 	else
 		grpc_failf(x->call, FAULT_UNIMPLEMENTED, "Transfer: there is no way from \"%.100s\" to \"%.100s\"",
 			   q->source ? q->source->type_url : "", q->destination ? q->destination->type_url : "");

@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "workers/snapshot/tar/stream.h"
+#include "tar/stream.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,7 +2,7 @@
  * the kernel needs: a chown clears set-id bits and capabilities. */
 #pragma once
 
-#include "workers/snapshot/tar/tar.h"
+#include "tar/tar.h"
 
 /* Of an open regular file or folder. Without times: the caller sets them.
  * *skipped counts attributes that the file system refused. */

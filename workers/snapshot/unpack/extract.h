@@ -11,7 +11,7 @@
 #pragma once
 
 #include "base/buffer.h"
-#include "workers/snapshot/tar/tar.h"
+#include "tar/tar.h"
 
 struct extract_limits {
 	uint64_t entries;

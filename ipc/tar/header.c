@@ -1,4 +1,4 @@
-#include "workers/snapshot/tar/header.h"
+#include "tar/header.h"
 
 #include <string.h>
 

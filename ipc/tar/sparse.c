@@ -1,6 +1,6 @@
-#include "workers/snapshot/tar/sparse.h"
+#include "tar/sparse.h"
 
-#include "workers/snapshot/tar/tar.h"
+#include "tar/tar.h"
 
 #include <errno.h>
 

@@ -1,8 +1,8 @@
 /* pax extended header records: "LENGTH KEY=VALUE\n". */
 #pragma once
 
-#include "workers/snapshot/tar/sparse.h"
-#include "workers/snapshot/tar/tar.h"
+#include "tar/sparse.h"
+#include "tar/tar.h"
 
 /* What the records of one entry say. Strings point into the records' text. */
 struct tar_pax {

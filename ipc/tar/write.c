@@ -1,7 +1,7 @@
-#include "workers/snapshot/tar/write.h"
+#include "tar/write.h"
 
 #include "base/clock.h"
-#include "workers/snapshot/tar/header.h"
+#include "tar/header.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* One entry out of its header, its pax records and, for sparse files, the map
  * that begins its payload. */
-#include "workers/snapshot/tar/internal.h"
+#include "tar/internal.h"
 
 #include <string.h>
 

@@ -2,9 +2,9 @@
  * them (entry.c). */
 #pragma once
 
-#include "workers/snapshot/tar/header.h"
-#include "workers/snapshot/tar/pax.h"
-#include "workers/snapshot/tar/tar.h"
+#include "tar/header.h"
+#include "tar/pax.h"
+#include "tar/tar.h"
 
 struct tar {
 	struct stream *stream;

@@ -4,7 +4,7 @@
  * collected before the entry is handed out (entry.c). The stored payload is
  * counted down in stored; a sparse map spreads it over the file.
  */
-#include "workers/snapshot/tar/internal.h"
+#include "tar/internal.h"
 
 #include <errno.h>
 #include <string.h>

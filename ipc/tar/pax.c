@@ -3,7 +3,7 @@
  * length in front. Keys of no interest are skipped; values of interest that
  * make no sense end the archive.
  */
-#include "workers/snapshot/tar/pax.h"
+#include "tar/pax.h"
 
 #include <string.h>
 

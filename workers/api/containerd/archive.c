@@ -1,0 +1,414 @@
+/*
+ *   bytes of the stream -> entries (tar/push.h) -> a file's into its blob
+ *   (blob.h), or into the memory of a document -> the stream's end -> images ->
+ *   the manifests made for docker's -> done
+ *
+ * The client's window opens as its bytes are taken, so nothing piles up.
+ */
+#include "workers/api/containerd/archive.h"
+
+#include "base/id.h"
+#include "tar/push.h"
+#include "workers/api/containerd/blob.h"
+
+#include "containerd/transfer_types.pb-c.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define T(name) Containerd__Types__Transfer__##name
+#define T_INIT(name) CONTAINERD__TYPES__TRANSFER__##name##__INIT
+#define WINDOW (128 * 1024)
+#define FILES_MAX 4096
+#define PATH_LENGTH_MAX 1024
+#define BLOBS "blobs/sha256/"
+#define LAYER "application/vnd.docker.image.rootfs.diff.tar"
+
+struct file {
+	const char *path;
+	const char *link; /* another's path; NULL: it is a blob */
+	struct archive_blob blob;
+};
+
+struct ctd_archive {
+	struct grpc_call *call;
+	const char *lease;
+	void (*done)(void *ctx, const struct fault *fault);
+	void *ctx;
+	struct ctd_stream *stream; /* NULL: the client has ended it */
+	struct buffer in;
+	size_t window; /* what the client may send yet */
+	bool over, pumping;
+
+	struct arena arena;
+	struct tar_push tar;
+	struct file *files; /* FILES_MAX */
+	size_t n_files;
+	unsigned n_blobs;
+	struct ctd_blob *blob;	 /* of the last file, or of a manifest made here */
+	struct buffer *document; /* where the entry's bytes go instead; or NULL */
+	struct buffer index, docker;
+	struct archive_images images;
+	bool read; /* all entries are; images are known */
+	size_t image_at;
+};
+
+void ctd_archive_free(struct ctd_archive *x) {
+	if (!x)
+		return;
+	ctd_stream_leave(x->stream);
+	ctd_blob_free(x->blob);
+	tar_push_deinit(&x->tar);
+	archive_images_deinit(&x->images);
+	buffer_deinit(&x->in);
+	buffer_deinit(&x->index);
+	buffer_deinit(&x->docker);
+	arena_deinit(&x->arena);
+	free(x);
+}
+
+const struct archive_images *ctd_archive_images(const struct ctd_archive *x) {
+	return &x->images;
+}
+
+/* The last look at it from here. */
+static int end(struct ctd_archive *x, const struct fault *fault) {
+	x->over = true;
+	x->done(x->ctx, fault);
+	return -ECANCELED;
+}
+
+static int fail(struct ctd_archive *x, struct fault *fault) {
+	fault_prefix(fault, 0, "import");
+	return end(x, fault);
+}
+
+static int no_memory(struct ctd_archive *x) {
+	struct fault fault;
+	fault_errno(&fault, ENOMEM, "read the archive");
+	return fail(x, &fault);
+}
+
+static void pump(struct ctd_archive *x);
+
+static void moved(void *ctx, const struct fault *fault) {
+	struct ctd_archive *x = ctx;
+	struct fault f;
+	if (!fault) {
+		pump(x);
+		return;
+	}
+	f = *fault;
+	fail(x, &f);
+}
+
+/* --- files ------------------------------------------------------------------ */
+
+/* "a/../b" and "./b" as "b", in place. */
+static void normalise(char *path) {
+	char *out = path;
+	for (char *p = path, *next; *p; p = next) {
+		size_t n = strcspn(p, "/");
+		next = p + n + (p[n] == '/');
+		if (n == 0 || (n == 1 && p[0] == '.'))
+			continue;
+		if (n == 2 && memcmp(p, "..", 2) == 0) {
+			while (out > path && *--out != '/')
+				;
+			continue;
+		}
+		if (out > path)
+			*out++ = '/';
+		memmove(out, p, n);
+		out += n;
+	}
+	*out = '\0';
+}
+
+static const struct file *file_of(const struct ctd_archive *x, const char *path) {
+	for (size_t i = 0; i < x->n_files; i++)
+		if (strcmp(x->files[i].path, path) == 0)
+			return &x->files[i];
+	return NULL;
+}
+
+static const struct archive_blob *find(void *ctx, const char *path) {
+	const struct ctd_archive *x = ctx;
+	const struct file *f = file_of(x, path);
+	/* docker's links lead to files, never on. */
+	if (f && f->link)
+		f = file_of(x, f->link);
+	return f && f->blob.digest ? &f->blob : NULL;
+}
+
+/* NULL: the transfer has failed. */
+static struct file *add_file(struct ctd_archive *x, const char *path) {
+	struct fault fault;
+	char *copy = x->n_files < FILES_MAX ? arena_strdup(&x->arena, path) : NULL;
+	if (!copy) {
+		fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "there are more than %d files in the archive", FILES_MAX);
+		fail(x, &fault);
+		return NULL;
+	}
+	x->files[x->n_files] = (struct file){ .path = copy };
+	return &x->files[x->n_files++];
+}
+
+static int add_link(struct ctd_archive *x, const char *path, const struct tar_entry *e) {
+	const char *slash = e->type == TAR_SYMLINK ? strrchr(path, '/') : NULL;
+	struct file *f = add_file(x, path);
+	if (!f)
+		return -ECANCELED;
+	char *to = arena_printf(&x->arena, "%.*s/%s", slash ? (int)(slash - path) : 0, path, e->link);
+	if (!to)
+		return no_memory(x);
+	normalise(to);
+	f->link = to;
+	return 1;
+}
+
+static int blob_begin(struct ctd_archive *x, const char *expected, uint64_t size) {
+	char ref[128];
+	snprintf(ref, sizeof(ref), "%s-%u", x->lease, x->n_blobs++);
+	struct ctd_blob_order order = { .ref = ref, .lease = x->lease, .expected = expected, .size = size };
+	x->blob = ctd_blob_new(x->call, &order, moved, x);
+	return x->blob ? 1 : no_memory(x);
+}
+
+/* What a layout names its blobs by is what they have to be. */
+static int add_blob(struct ctd_archive *x, const char *path, uint64_t size) {
+	char digest[PATH_LENGTH_MAX + 16] = "";
+	if (strncmp(path, BLOBS, strlen(BLOBS)) == 0)
+		snprintf(digest, sizeof(digest), "sha256:%s", path + strlen(BLOBS));
+	struct file *f = size > 0 ? add_file(x, path) : NULL;
+	if (!f)
+		return size > 0 ? -ECANCELED : 1;
+	f->blob.size = size;
+	f->blob.media_type = LAYER;
+	return blob_begin(x, digest_valid(digest) ? digest : "", size);
+}
+
+static int entry(struct ctd_archive *x, const struct tar_entry *e) {
+	char path[PATH_LENGTH_MAX + 1];
+	struct fault fault;
+	if (snprintf(path, sizeof(path), "%s", e->path) > PATH_LENGTH_MAX) {
+		fault_set(&fault, FAULT_INVALID_ARGUMENT, "a name in the archive is longer than %d bytes",
+			  PATH_LENGTH_MAX);
+		return fail(x, &fault);
+	}
+	normalise(path);
+	if (e->type == TAR_SYMLINK || e->type == TAR_LINK)
+		return add_link(x, path, e);
+	if (e->type != TAR_FILE)
+		return 1;
+	x->document = strcmp(path, "index.json") == 0	   ? &x->index
+		      : strcmp(path, "manifest.json") == 0 ? &x->docker
+							   : NULL;
+	if (!x->document)
+		return strcmp(path, "oci-layout") == 0 ? 1 : add_blob(x, path, e->size);
+	if (e->size <= ARCHIVE_DOCUMENT_MAX && x->document->size == 0)
+		return 1;
+	fault_set(&fault, FAULT_INVALID_ARGUMENT, "%s is longer than %d bytes, or there twice", path,
+		  ARCHIVE_DOCUMENT_MAX);
+	return fail(x, &fault);
+}
+
+/* --- bytes ------------------------------------------------------------------ */
+
+/* Docker's names don't say how a layer is compressed. */
+static void sniff(struct file *f, const struct buffer *in) {
+	static const uint8_t gzip[] = { 0x1f, 0x8b }, zstd[] = { 0x28, 0xb5, 0x2f, 0xfd };
+	if (in->size >= sizeof(gzip) && memcmp(in->data, gzip, sizeof(gzip)) == 0)
+		f->blob.media_type = LAYER ".gzip";
+	else if (in->size >= sizeof(zstd) && memcmp(in->data, zstd, sizeof(zstd)) == 0)
+		f->blob.media_type = LAYER ".zstd";
+}
+
+/* Bytes of the entry: 1, or 0 when its blob takes none now. */
+static int take(struct ctd_archive *x) {
+	size_t n = (size_t)MIN((uint64_t)x->in.size, x->tar.stored);
+	if (x->blob && x->tar.stored == x->files[x->n_files - 1].blob.size) {
+		/* Four bytes, unless it has no more. */
+		if (n < 4 && n < x->tar.stored)
+			return 0;
+		sniff(&x->files[x->n_files - 1], &x->in);
+	}
+	if (x->blob)
+		n = ctd_blob_push(x->blob, x->in.data, n);
+	else if (x->document)
+		buffer_add(x->document, x->in.data, n);
+	buffer_consume(&x->in, n);
+	tar_push_took(&x->tar, n);
+	return n > 0;
+}
+
+/* A client that hands over what is compressed is told so. */
+static int not_compressed(struct ctd_archive *x) {
+	struct file f = { .blob.media_type = LAYER };
+	struct fault fault;
+	sniff(&f, &x->in);
+	if (x->tar.position > 0 || strcmp(f.blob.media_type, LAYER) == 0)
+		return 0;
+	fault_set(&fault, FAULT_UNIMPLEMENTED, "the archive as a whole is compressed; decompress it first");
+	return fail(x, &fault);
+}
+
+static int next_entry(struct ctd_archive *x) {
+	struct tar_entry e;
+	struct fault fault;
+	x->document = NULL;
+	int r = not_compressed(x);
+	if (r < 0)
+		return r;
+	r = tar_push(&x->tar, &x->in, &e, &fault);
+	if (r < 0)
+		return fail(x, &fault);
+	return r > 0 ? entry(x, &e) : 0;
+}
+
+/* --- the archive's end ------------------------------------------------------ */
+
+static int read_images(struct ctd_archive *x) {
+	struct fault fault;
+	int r;
+	x->read = true;
+	if (x->tar.stored > 0 || !tar_push_whole(&x->tar) || (x->in.size > 0 && !x->tar.ended))
+		r = fault_set(&fault, FAULT_DATA_LOSS, "import: the archive is cut short at byte %llu",
+			      (unsigned long long)x->tar.position);
+	else if (x->index.size > 0)
+		r = archive_index_read(&x->arena, &x->index, find, x, &x->images, &fault);
+	else if (x->docker.size > 0)
+		r = archive_docker_read(&x->arena, &x->docker, find, x, &x->images, &fault);
+	else
+		r = fault_set(&fault, FAULT_INVALID_ARGUMENT,
+			      "import: the archive has neither an index.json nor a manifest.json");
+	if (r == 0 && x->images.n == 0)
+		r = fault_set(&fault, FAULT_INVALID_ARGUMENT, "import: the archive has no image");
+	return r < 0 ? end(x, &fault) : 1;
+}
+
+/* The manifests that were made here, one by one; then it is done. */
+static int next_manifest(struct ctd_archive *x) {
+	while (x->image_at < x->images.n && x->images.v[x->image_at].document.size == 0)
+		x->image_at++;
+	if (x->image_at == x->images.n)
+		return end(x, NULL);
+	const struct archive_image *i = &x->images.v[x->image_at];
+	return blob_begin(x, i->target.digest, i->document.size);
+}
+
+static int manifest_step(struct ctd_archive *x) {
+	struct buffer *b = &x->images.v[x->image_at].document;
+	size_t n = ctd_blob_push(x->blob, b->data, b->size);
+	buffer_consume(b, n);
+	return n > 0;
+}
+
+/* --- steps ------------------------------------------------------------------ */
+
+static int blob_end(struct ctd_archive *x) {
+	const char *digest = arena_strdup(&x->arena, ctd_blob_done(x->blob));
+	if (!digest)
+		return no_memory(x);
+	ctd_blob_free(take_ptr(x->blob));
+	if (!x->read)
+		x->files[x->n_files - 1].blob.digest = digest;
+	return 1;
+}
+
+/* 1: there may be more to do; 0: not now; negative: it is over. */
+static int step(struct ctd_archive *x) {
+	if (x->blob && ctd_blob_done(x->blob))
+		return blob_end(x);
+	if (x->read)
+		return x->blob ? manifest_step(x) : next_manifest(x);
+	if (x->tar.stored > 0 && x->in.size > 0) {
+		int r = take(x);
+		if (r > 0 || x->stream)
+			return r;
+	} else if (!x->blob && !x->tar.ended && x->in.size > 0) {
+		int r = next_entry(x);
+		if (r != 0 || x->stream)
+			return r;
+	}
+	if (x->tar.ended)
+		buffer_consume(&x->in, x->in.size);
+	/* A blob that waits for bytes which won't come any more ends here, too. */
+	bool starved = x->tar.stored > x->in.size;
+	return !x->stream && (!x->blob || starved) ? read_images(x) : 0;
+}
+
+static void open_window(struct ctd_archive *x) {
+	T(WindowUpdate) u = T_INIT(WINDOW_UPDATE);
+	if (!x->stream || x->in.size + x->window > WINDOW / 2)
+		return;
+	u.update = WINDOW - (int)(x->in.size + x->window);
+	x->window += (size_t)u.update;
+	ctd_stream_send(x->stream, &u.base);
+}
+
+static void pump(struct ctd_archive *x) {
+	int r = 1;
+	if (x->over)
+		return;
+	while (r > 0)
+		r = step(x);
+	if (r == 0)
+		open_window(x);
+}
+
+static void message(void *ctx, const Google__Protobuf__Any *m) {
+	struct ctd_archive *x = ctx;
+	struct fault fault;
+	struct arena a;
+	if (x->over)
+		return;
+	arena_init(&a, 0);
+	const T(Data) *d = ctd_any_open(m, &containerd__types__transfer__data__descriptor, &a);
+	bool fits = d && d->data.len <= x->window;
+	if (fits) {
+		x->window -= d->data.len;
+		buffer_add(&x->in, d->data.data, d->data.len);
+	}
+	arena_deinit(&a);
+	if (!fits) {
+		fault_set(&fault, FAULT_INVALID_ARGUMENT, "a message of the stream is no Data, or exceeds the window");
+		fail(x, &fault);
+	} else if (x->in.failed) {
+		no_memory(x);
+	} else {
+		pump(x);
+	}
+}
+
+static void gone(void *ctx) {
+	struct ctd_archive *x = ctx;
+	x->stream = NULL;
+	pump(x);
+}
+
+static const struct ctd_stream_user archive_user = { .message = message, .gone = gone };
+
+struct ctd_archive *ctd_archive_begin(struct grpc_call *call, const char *stream, const char *lease,
+				      void (*done)(void *ctx, const struct fault *fault), void *ctx,
+				      struct fault *fault) {
+	struct ctd_archive *x = calloc(1, sizeof(*x));
+	if (x) {
+		*x = (struct ctd_archive){ .call = call, .lease = lease, .done = done, .ctx = ctx };
+		arena_init(&x->arena, 0);
+		x->files = arena_alloc(&x->arena, FILES_MAX * sizeof(*x->files));
+	}
+	if (!x || !x->files) {
+		ctd_archive_free(x);
+		fault_errno(fault, ENOMEM, "import");
+		return NULL;
+	}
+	x->stream = ctd_stream_use(call, stream, &archive_user, x);
+	if (!x->stream) {
+		ctd_archive_free(x);
+		fault_set(fault, FAULT_NOT_FOUND, "import: there is no stream \"%.100s\"", stream);
+		return NULL;
+	}
+	open_window(x);
+	return x;
+}

@@ -1,0 +1,261 @@
+/*
+ *   lease -> the archive into the content store (archive.h) -> names -> each
+ *   name's image, made of that content as a pull makes it of a registry's -> the
+ *   lease goes
+ *
+ * The lease expires by itself, should this process end before.
+ */
+#include "workers/api/containerd/import.h"
+
+#include "base/id.h"
+#include "workers/api/containerd/archive.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define T(name) Containerd__Types__Transfer__##name
+#define LEASE_SECONDS (24 * 60 * 60)
+#define NAMES_MAX 1024
+
+struct named {
+	char *name;
+	const struct archive_image *image;
+};
+
+struct ctd_import {
+	struct grpc_call *call;
+	const T(ImageImportStream) * from;
+	const T(ImageStore) * to;
+	const struct ctd_import_user *user;
+	void *ctx;
+
+	struct arena arena;
+	char lease[ID_SIZE + 8];
+	bool leased;
+	struct ctd_archive *archive;
+	struct msg_call *asked;
+	struct named *names; /* NAMES_MAX */
+	size_t n_names, at;
+	bool failed;
+	struct fault fault;
+};
+
+static struct link *metadata_of(const struct ctd_import *x) {
+	return grpc_call_server(x->call)->metadata;
+}
+
+static Bulkhead__ObjectKey key_of(const struct ctd_import *x, Bulkhead__ObjectKind kind, char *key) {
+	const struct grpc_translation t = { .call = x->call };
+	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
+	id.kind = kind;
+	id.namespace_ = ctd_namespace(&t);
+	id.key = key;
+	return id;
+}
+
+/* --- the lease -------------------------------------------------------------- */
+
+static struct msg_call *lease_drop(struct ctd_import *x, const struct msg_context *context,
+				   void (*done)(void *ctx, const struct msg_answer *answer)) {
+	Bulkhead__ObjectDeleteRequest q = BULKHEAD__OBJECT_DELETE_REQUEST__INIT;
+	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_LEASE, x->lease);
+	q.id = &id;
+	q.wait = done != NULL;
+	x->leased = false;
+	return object_delete_send(metadata_of(x), context, &q, NULL, 0, done, x);
+}
+
+void ctd_import_free(struct ctd_import *x) {
+	if (!x)
+		return;
+	msg_cancel(x->asked);
+	ctd_archive_free(x->archive);
+	if (x->leased)
+		lease_drop(x, NULL, NULL);
+	arena_deinit(&x->arena);
+	free(x);
+}
+
+static void undone(void *ctx, const struct msg_answer *answer) {
+	struct ctd_import *x = ctx;
+	x->asked = NULL;
+	x->user->done(x->ctx, x->failed ? &x->fault : NULL);
+}
+
+static void finish(struct ctd_import *x, const struct fault *fault) {
+	x->failed = fault != NULL;
+	if (fault)
+		x->fault = *fault;
+	ctd_archive_free(take_ptr(x->archive));
+	x->asked = lease_drop(x, grpc_call_context(x->call), undone);
+}
+
+/* --- names ------------------------------------------------------------------ */
+
+static bool begins(const char *name, const char *prefix) {
+	return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+/* A name of the archive's own counts unless the client asks for others. */
+static char *own_name(const struct ctd_import *x, const struct archive_image *i) {
+	bool asked = false;
+	for (size_t k = 0; k < x->to->n_extra_references; k++) {
+		const T(ImageReference) *r = x->to->extra_references[k];
+		if (r->is_prefix && (r->allow_overwrite || begins(i->name, r->name)))
+			return (char *)(uintptr_t)i->name;
+		asked |= r->is_prefix;
+	}
+	return asked ? NULL : (char *)(uintptr_t)i->name;
+}
+
+static char *name_of(struct ctd_import *x, const struct archive_image *i) {
+	if (i->name)
+		return own_name(x, i);
+	for (size_t k = 0; i->ref && k < x->to->n_extra_references; k++)
+		if (x->to->extra_references[k]->is_prefix)
+			return arena_printf(&x->arena, "%s:%s", x->to->extra_references[k]->name, i->ref);
+	return *x->to->name && ctd_archive_images(x->archive)->n == 1 ? x->to->name : NULL;
+}
+
+/* "name@digest", where the client wants that, too. */
+static void add_digests(struct ctd_import *x, const struct archive_image *i, bool named) {
+	for (size_t k = 0; k < x->to->n_extra_references && x->n_names < NAMES_MAX; k++) {
+		const T(ImageReference) *r = x->to->extra_references[k];
+		if (!r->is_prefix || !r->add_digest || (named && r->skip_named_digest))
+			continue;
+		char *name = arena_printf(&x->arena, "%s@%s", r->name, i->target.digest);
+		if (name)
+			x->names[x->n_names++] = (struct named){ .name = name, .image = i };
+	}
+}
+
+static int names_take(struct ctd_import *x, struct fault *fault) {
+	const struct archive_images *images = ctd_archive_images(x->archive);
+	x->names = arena_alloc(&x->arena, NAMES_MAX * sizeof(*x->names));
+	for (size_t k = 0; x->names && k < images->n && x->n_names < NAMES_MAX; k++) {
+		char *name = name_of(x, &images->v[k]);
+		if (name)
+			x->names[x->n_names++] = (struct named){ .name = name, .image = &images->v[k] };
+		add_digests(x, &images->v[k], name != NULL);
+	}
+	if (!x->names)
+		return fault_errno(fault, ENOMEM, "import");
+	if (x->n_names == NAMES_MAX)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "import: the images have %d names or more", NAMES_MAX);
+	return x->n_names ? 0
+			  : fault_set(fault, FAULT_INVALID_ARGUMENT,
+				      "import: no image of the archive has a name; give a prefix for names");
+}
+
+/* --- images ----------------------------------------------------------------- */
+
+static void image_next(struct ctd_import *x);
+
+static void image_made(void *ctx, const struct msg_answer *answer) {
+	struct ctd_import *x = ctx;
+	if (!answer->more)
+		x->asked = NULL;
+	if (answer->fault) {
+		struct fault f = *answer->fault;
+		fault_prefix(&f, 0, "import");
+		finish(x, &f);
+		return;
+	}
+	if (answer->more)
+		return;
+	x->user->told(x->ctx, "saved", x->names[x->at++].name);
+	image_next(x);
+}
+
+static void image_next(struct ctd_import *x) {
+	const struct grpc_translation t = { .call = x->call };
+	Bulkhead__ImagePullRequest q = BULKHEAD__IMAGE_PULL_REQUEST__INIT;
+	Bulkhead__Object image = BULKHEAD__OBJECT__INIT;
+	Bulkhead__Platform platform = BULKHEAD__PLATFORM__INIT;
+	if (x->at == x->n_names) {
+		x->user->told(x->ctx, "Completed import", "");
+		finish(x, NULL);
+		return;
+	}
+	const struct named *n = &x->names[x->at];
+	Bulkhead__Descriptor target = n->image->target;
+	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, n->name);
+	image.id = &id;
+	image.labels = (void *)x->to->labels;
+	image.n_labels = x->to->n_labels;
+	image.held_by = ctd_lease(&t);
+	platform.os = x->to->platforms[0]->os;
+	platform.architecture = x->to->platforms[0]->architecture;
+	platform.variant = x->to->platforms[0]->variant;
+	q.image = &image;
+	q.reference = n->name;
+	q.unpack = x->to->n_unpacks > 0;
+	q.platform = &platform;
+	q.local = &target;
+	x->asked = image_pull_send(metadata_of(x), grpc_call_context(x->call), &q, NULL, 0, image_made, x);
+}
+
+static void archive_done(void *ctx, const struct fault *fault) {
+	struct ctd_import *x = ctx;
+	struct fault f;
+	if (!fault && names_take(x, &f) < 0)
+		fault = &f;
+	if (fault)
+		finish(x, fault);
+	else
+		image_next(x);
+}
+
+/* --- the beginning ---------------------------------------------------------- */
+
+static void leased(void *ctx, const struct msg_answer *answer) {
+	struct ctd_import *x = ctx;
+	struct fault fault;
+	x->asked = NULL;
+	if (answer->fault) {
+		x->user->done(x->ctx, answer->fault);
+		return;
+	}
+	x->leased = true;
+	x->user->told(x->ctx, "Importing", "");
+	x->archive = ctd_archive_begin(x->call, x->from->stream, x->lease, archive_done, x, &fault);
+	if (!x->archive)
+		finish(x, &fault);
+}
+
+static void lease_make(struct ctd_import *x) {
+	Bulkhead__Object o = BULKHEAD__OBJECT__INIT;
+	Bulkhead__LeaseBody body = BULKHEAD__LEASE_BODY__INIT;
+	Bulkhead__Object__LabelsEntry label = BULKHEAD__OBJECT__LABELS_ENTRY__INIT, *labels[] = { &label };
+	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_LEASE, x->lease);
+	char until[64];
+	time_t at = time(NULL) + LEASE_SECONDS;
+	struct tm tm;
+	gmtime_r(&at, &tm);
+	strftime(until, sizeof(until), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	label.key = (char *)"containerd.io/gc.expire";
+	label.value = until;
+	o.id = &id;
+	o.labels = labels;
+	o.n_labels = 1;
+	o.body_case = BULKHEAD__OBJECT__BODY_LEASE;
+	o.lease = &body;
+	x->asked = object_create_send(metadata_of(x), grpc_call_context(x->call), &o, NULL, 0, leased, x);
+}
+
+struct ctd_import *ctd_import_begin(struct grpc_call *call, const T(ImageImportStream) * from, const T(ImageStore) * to,
+				    const struct ctd_import_user *user, void *ctx, struct fault *fault) {
+	struct ctd_import *x = calloc(1, sizeof(*x));
+	char id[ID_SIZE];
+	if (!x) {
+		fault_errno(fault, ENOMEM, "import");
+		return NULL;
+	}
+	*x = (struct ctd_import){ .call = call, .from = from, .to = to, .user = user, .ctx = ctx };
+	arena_init(&x->arena, 0);
+	id_random(id);
+	snprintf(x->lease, sizeof(x->lease), "import-%s", id);
+	lease_make(x);
+	return x;
+}
