@@ -5,6 +5,7 @@
  * kernel keeps with the pidfd once their reaper has reaped them.
  */
 #include "workers/keeper/backend.h"
+#include "workers/keeper/checkpoint.h"
 #include "workers/keeper/exec.h"
 #include "workers/keeper/vault.h"
 
@@ -204,6 +205,7 @@ static int record_restore(struct container *c, const Bulkhead__ContainerSaved *s
 	c->takes_stdin = s->stdin;
 	c->stdin_once = s->stdin_once;
 	c->stop_signal = s->stop_signal;
+	c->restores = c->restored = s->restores;
 	c->n_execs = s->execs;
 	c->frozen = t->frozen;
 	c->pid = t->pid;
@@ -408,6 +410,7 @@ void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__Ke
 	int e = adopt(k, &a, m, r, &fault);
 	if (e == 0) {
 		k->pod.up = true;
+		checkpoint_sweep(&k->config);
 		vault_renew(k);
 		state_save(k);
 	}

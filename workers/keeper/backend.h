@@ -33,6 +33,13 @@ struct backend {
 /* container_start.c and exec.c */
 int native_create(struct container *c, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m,
 		  struct fault *fault);
+/* restore.c: native, by criu. */
+int restore_create(struct container *c, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m,
+		   struct fault *fault);
+/* Its process is known: be its parent, and let its maker end. */
+int restore_take(struct container *c);
+/* Its maker has ended, or it has. */
+void restore_over(struct container *c);
 int native_exec(struct exec *e, struct exec_plan *plan, struct fault *fault);
 
 /* backend.c: that of the pod. */

@@ -366,7 +366,7 @@ static _Noreturn void run(struct become *b, char **args, char **env) {
 	become_failed(b->status, &fault);
 }
 
-static void ready(struct become *b, const struct user_ids *u) {
+void become_ready(const struct become *b, const struct user_ids *u) {
 	struct status s = { .kind = STATUS_READY };
 	s.user = *u;
 	status_send(b->status, &s, sizeof(s));
@@ -415,6 +415,6 @@ void become_program(struct become *b) {
 	if (r < 0)
 		become_failed(b->status, &fault);
 	memcpy(args, b->args, b->n_args * sizeof(*args));
-	ready(b, &user);
+	become_ready(b, &user);
 	run(b, args, env);
 }

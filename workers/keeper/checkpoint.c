@@ -51,12 +51,13 @@ static void files_remove(int folder) {
 	closedir(d);
 }
 
-static void folder_remove(const struct keeper_config *config, const char *id, int folder) {
+void checkpoint_folder_remove(const struct keeper_config *config, const char *id, int folder) {
 	char path[PATH_MAX];
 	CLEANUP_FD int images = openat(folder, CRIU_IMAGES, FOLDER_FLAGS);
 	if (images >= 0)
 		files_remove(images);
 	unlinkat(folder, CRIU_IMAGES, AT_REMOVEDIR);
+	unlinkat(folder, CRIU_ROOT, AT_REMOVEDIR);
 	files_remove(folder);
 	snprintf(path, sizeof(path), "%s/%s", config->checkpoints, id);
 	rmdir(path);
@@ -69,13 +70,13 @@ void checkpoint_sweep(const struct keeper_config *config) {
 	for (struct dirent *e; (e = readdir(d));) {
 		CLEANUP_FD int folder = id_valid(e->d_name) ? openat(dirfd(d), e->d_name, FOLDER_FLAGS) : -1;
 		if (folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) == 0)
-			folder_remove(config, e->d_name, folder);
+			checkpoint_folder_remove(config, e->d_name, folder);
 	}
 	closedir(d);
 }
 
 /* A sweep may take it away before it is locked: then another is made. */
-static int folder_make(const struct keeper_config *config, const char *id, int *ret_folder) {
+static int folder_make(const struct keeper_config *config, const char *id, const char *content, int *ret_folder) {
 	char path[PATH_MAX];
 	struct stat st;
 	snprintf(path, sizeof(path), "%s/%s", config->checkpoints, id);
@@ -87,7 +88,7 @@ static int folder_make(const struct keeper_config *config, const char *id, int *
 		CLEANUP_FD int folder = open(path, FOLDER_FLAGS);
 		if (folder < 0 || flock(folder, LOCK_EX | LOCK_NB) < 0 || fstat(folder, &st) < 0 || st.st_nlink == 0)
 			continue;
-		if (mkdirat(folder, CRIU_IMAGES, 0700) < 0)
+		if (mkdirat(folder, content, 0700) < 0)
 			return -errno;
 		*ret_folder = take_fd(&folder);
 		return 0;
@@ -101,7 +102,7 @@ static void checkpoint_free(struct checkpoint *c) {
 	loop_source_free(c->exit_source);
 	loop_source_free(c->timer);
 	if (c->folder >= 0)
-		folder_remove(&c->container->keeper->config, c->container->id, c->folder);
+		checkpoint_folder_remove(&c->container->keeper->config, c->container->id, c->folder);
 	fd_close(c->parent);
 	fd_close(c->archive);
 	fd_close(c->folder);
@@ -251,11 +252,7 @@ static int check(const struct container *c, const Bulkhead__CheckpointRequest *m
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "containers with a terminal can't be checkpointed");
 	if (m->location[0] != '/' || !strrchr(m->location, '/')[1])
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%s\" is no absolute path of a file", m->location);
-	if (access(k->config.criu, X_OK) < 0)
-		return fault_set(fault, FAULT_FAILED_PRECONDITION,
-				 "%s: %s: install criu, or say where it is (criu in bulkhead's configuration)",
-				 k->config.criu, strerrordesc_np(errno));
-	return 0;
+	return criu_check(k->config.criu, fault);
 }
 
 static int archive_make(struct checkpoint *c, struct fault *fault) {
@@ -276,13 +273,12 @@ static int archive_make(struct checkpoint *c, struct fault *fault) {
 	return 0;
 }
 
-static int folder_begin(struct checkpoint *c, struct fault *fault) {
-	const struct keeper_config *config = &c->container->keeper->config;
+int checkpoint_folder(const struct keeper_config *config, const char *id, const char *content, int *ret_folder,
+		      struct fault *fault) {
 	checkpoint_sweep(config);
-	int r = folder_make(config, c->container->id, &c->folder);
+	int r = folder_make(config, id, content, ret_folder);
 	if (r == -EEXIST)
-		return fault_set(fault, FAULT_ABORTED, "another checkpoint of container \"%s\" is under way",
-				 c->container->id);
+		return fault_set(fault, FAULT_ABORTED, "another checkpoint of container \"%s\" is under way", id);
 	return r < 0 ? fault_errno(fault, r, "make a folder in \"%s\"", config->checkpoints) : 0;
 }
 
@@ -324,7 +320,7 @@ static int begin(struct checkpoint *c, const Bulkhead__CheckpointRequest *m, int
 		return fault_errno(fault, ENOMEM, "checkpoint");
 	int r = archive_make(c, fault);
 	if (r == 0)
-		r = folder_begin(c, fault);
+		r = checkpoint_folder(&c->container->keeper->config, c->container->id, CRIU_IMAGES, &c->folder, fault);
 	if (r == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 		r = fault_errno(fault, errno, "make a gate");
 	if (r < 0)
@@ -334,8 +330,20 @@ static int begin(struct checkpoint *c, const Bulkhead__CheckpointRequest *m, int
 	return criu_start(c, timeout, c->gate, fault);
 }
 
+/* Both ends of a pipe have its number, so these are the container's, too. */
+static uint64_t pipe_number(int fd) {
+	struct stat st;
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) ? st.st_ino : 0;
+}
+
+static void pipes_tell(const struct container *c, Bulkhead__CheckpointPipes *pipes) {
+	pipes->stdin = pipe_number(c->stdin_fd);
+	pipes->stdout = pipe_number(log_fd(c->log, LOG_STDOUT));
+	pipes->stderr = pipe_number(log_fd(c->log, LOG_STDERR));
+}
+
 void on_keeper_checkpoint(struct keeper *k, struct msg_request *r, const Bulkhead__CheckpointRequest *m) {
-	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	Bulkhead__CheckpointPipes done = BULKHEAD__CHECKPOINT_PIPES__INIT;
 	struct fault fault = { 0 };
 	CLEANUP_FD int gate = -1;
 	struct container *container = container_of_request(k, r, m->container_id);
@@ -360,6 +368,7 @@ void on_keeper_checkpoint(struct keeper *k, struct msg_request *r, const Bulkhea
 		msg_fail(r, &fault);
 		return;
 	}
+	pipes_tell(container, &done);
 	keeper_checkpoint_reply(r, &done, (const int[]){ c->archive, c->folder, gate, log }, 4);
 }
 

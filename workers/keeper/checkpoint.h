@@ -13,9 +13,15 @@
  */
 #pragma once
 
+#include "base/fault.h"
+
 struct checkpoint;
 struct keeper_config;
 
 /* Gives it up at once; NULL does nothing. */
 void checkpoint_drop(struct checkpoint *c);
 void checkpoint_sweep(const struct keeper_config *config);
+/* A locked folder for criu, named as the container, with a folder in it. */
+int checkpoint_folder(const struct keeper_config *config, const char *id, const char *content, int *ret_folder,
+		      struct fault *fault);
+void checkpoint_folder_remove(const struct keeper_config *config, const char *id, int folder);

@@ -1,3 +1,5 @@
+#include "workers/keeper/backend.h"
+#include "workers/keeper/checkpoint.h"
 #include "workers/keeper/container.h"
 
 #include "base/fd.h"
@@ -29,7 +31,7 @@ int container_new(struct keeper *k, const char *id, struct container **ret_conta
 		return -ENOMEM;
 	}
 	c->keeper = k;
-	c->pidfd = c->status = c->stdin_fd = -1;
+	c->pidfd = c->status = c->stdin_fd = c->maker = -1;
 	list_init(&c->waits);
 	list_init(&c->execs);
 	list_init(&c->attachments);
@@ -50,6 +52,12 @@ void container_free(struct container *c) {
 	loop_source_free(c->status_source);
 	stdio_free(c->stdio);
 	log_free(c->log);
+	restore_over(c);
+	/* What was criu's when its maker died. */
+	if (c->restored)
+		checkpoint_sweep(&c->keeper->config);
+	loop_source_free(c->maker_source);
+	fd_close(c->maker);
 	fd_close(c->pidfd);
 	fd_close(c->status);
 	fd_close(c->stdin_fd);

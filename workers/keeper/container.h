@@ -52,6 +52,9 @@ struct container {
 	bool terminal;
 	bool frozen;
 	struct cgroup cgroup;
+	bool restored, restores; /* and: a maker is at work, see restore.c */
+	int maker;		 /* pidfd of who has handed the process over; -1 */
+	struct loop_source *maker_source;
 	pid_t holder; /* see hold.c; 0: none */
 	Bulkhead__NamespaceMode pid_mode;
 	uint32_t stop_signal;

@@ -207,6 +207,7 @@ void container_ended(struct container *c, uint32_t code) {
 	c->finished_at = clock_real();
 	c->exit_code = code;
 	container_status_drain(c);
+	restore_over(c);
 	if (c->state == CONTAINER_CREATING) {
 		creation_failed(c, code);
 		return;

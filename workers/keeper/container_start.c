@@ -307,6 +307,14 @@ static void go(struct container *c) {
 
 static void exit_ready(void *ctx, uint32_t events);
 
+static void maker_ended(void *ctx, uint32_t events) {
+	struct container *c = ctx;
+	waitid(P_PIDFD, (id_t)c->maker, &(siginfo_t){ 0 }, WEXITED | WNOHANG);
+	loop_source_free_p(&c->maker_source);
+	fd_replace(&c->maker, -1);
+	restore_over(c);
+}
+
 /* From here on the process that the sender has made is the container's, and the
  * sender only the one who tells of it. */
 static int process_taken(struct container *c, pid_t pid, int *pidfd) {
@@ -315,7 +323,12 @@ static int process_taken(struct container *c, pid_t pid, int *pidfd) {
 	if (*pidfd < 0)
 		return -EBADMSG;
 	loop_source_free_p(&c->exit_source);
-	fd_replace(&c->pidfd, take_fd(pidfd));
+	/* Where a runtime is at work others reap its maker, too. */
+	fd_replace(&c->maker, take_fd(&c->pidfd));
+	int r = loop_poll(c->keeper->loop, c->maker, POLLIN, maker_ended, c, &c->maker_source);
+	if (r < 0)
+		return r;
+	c->pidfd = take_fd(pidfd);
 	c->pid = pid;
 	/* With all the groups that the runtime has made. */
 	cgroup_adopt(c->keeper->config.cgroups, c->cgroup.path, &c->cgroup);
@@ -354,6 +367,19 @@ static void terminal_arrived(struct container *c, int fd) {
 		abort_with(c, &fault);
 }
 
+/* A restore's maker has said that all is there: its end, which follows, says
+ * that it goes on. */
+static void restored(struct container *c, const struct status *s, int *pidfd) {
+	struct fault fault;
+	int e = process_taken(c, s->pid, pidfd);
+	if (e == 0)
+		e = restore_take(c);
+	if (e == 0)
+		return;
+	fault_errno(&fault, e, "watch container \"%s\"", c->id);
+	abort_with(c, &fault);
+}
+
 static void status_handle(struct container *c, const struct status *s, int fd) {
 	struct fault fault = { .code = (enum fault_code)s->code };
 	switch (s->kind) {
@@ -366,6 +392,9 @@ static void status_handle(struct container *c, const struct status *s, int fd) {
 	case STATUS_READY:
 		if (c->state == CONTAINER_CREATING)
 			prepared(c, s, &fd);
+		break;
+	case STATUS_PROCESS:
+		restored(c, s, &fd);
 		break;
 	case STATUS_FAULT:
 		snprintf(fault.text, sizeof(fault.text), "%s", s->text);
@@ -386,7 +415,7 @@ void container_status_drain(struct container *c) {
 			status_handle(c, &s, fd);
 			continue;
 		}
-		if (c->state == CONTAINER_STARTING && !c->failed) {
+		if (c->state == CONTAINER_STARTING && !c->failed && (!c->restores || c->maker >= 0)) {
 			started(c);
 			return;
 		}
@@ -501,7 +530,7 @@ void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead
 	if (e == 0 && m->task->stdio)
 		e = stdio_new(k, c->id, m->task->stdio, NULL, &c->stdio, &fault);
 	if (e == 0)
-		e = backend_of(k)->create(c, r, m, &fault);
+		e = m->task->restore ? restore_create(c, r, m, &fault) : backend_of(k)->create(c, r, m, &fault);
 	if (e < 0) {
 		target_fault(k, m->task, &fault);
 		container_free(c);

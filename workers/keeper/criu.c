@@ -11,10 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 
 #define LOG "dump.log"
+#define RESTORE_LOG "restore.log"
+#define PID_FILE "pid"
 #define OUTPUT "output"
 #define LOG_TAIL (16 * 1024)
 #define LOG_LINES 3
@@ -76,21 +80,27 @@ static char *mountinfo_read(pid_t pid) {
 	return fd >= 0 && fd_read_all(fd, MOUNTINFO_MAX, &text, NULL) == 0 ? text : NULL;
 }
 
-/* In the child: nothing is freed. */
-static bool externals_add(const struct criu_dump *d, const char **args, size_t *n) {
-	char *host = mountinfo_read(getpid()), *own = mountinfo_read(d->pid), *save = NULL;
+/* Those among the mounts of a process that are at root or below it. In the
+ * child: nothing is freed. */
+static bool externals_add(pid_t host_pid, pid_t pid, const char *root, int shm_fd, const char **args, size_t *n) {
+	char *host = mountinfo_read(host_pid), *own = mountinfo_read(pid), *save = NULL;
 	char shm[32] = "";
 	struct stat st;
+	size_t skip = strlen(root);
 	if (!host || !own)
 		return false;
-	if (d->shm >= 0 && fstat(d->shm, &st) == 0)
+	if (shm_fd >= 0 && fstat(shm_fd, &st) == 0)
 		snprintf(shm, sizeof(shm), "%u:%u", major(st.st_dev), minor(st.st_dev));
 	for (char *line = strtok_r(own, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		struct mount_line l;
 		char *text;
-		if (!line_parse(line, &l) || !is_external(&l, host, shm))
+		if (!line_parse(line, &l) || strncmp(l.point, root, skip) != 0 || l.point[skip] != '/')
 			continue;
-		if (*n + 3 > ARGUMENTS_MAX || asprintf(&text, "mnt[%s]:%s", l.point, l.point) < 0)
+		const char *outside = l.point;
+		l.point += skip;
+		if (!is_external(&l, host, shm))
+			continue;
+		if (*n + 3 > ARGUMENTS_MAX || asprintf(&text, "mnt[%s]:%s", l.point, outside) < 0)
 			return false;
 		args[(*n)++] = "--external";
 		args[(*n)++] = text;
@@ -148,7 +158,7 @@ void criu_dump(void *dump) {
 	for (; n < ARRAY_SIZE(fixed); n++)
 		args[n] = fixed[n];
 	become_close_others(keep, ARRAY_SIZE(keep));
-	if (output_take(d->folder) < 0 || !externals_add(d, args, &n))
+	if (output_take(d->folder) < 0 || !externals_add(getpid(), d->pid, "", d->shm, args, &n))
 		_exit(126);
 	environment_set(d);
 	for (size_t i = 0; i < 2; i++)
@@ -156,6 +166,88 @@ void criu_dump(void *dump) {
 	execv(d->program, (char *const *)(uintptr_t)args);
 	dprintf(2, "execute %s: %s\n", d->program, strerrordesc_np(errno));
 	_exit(127);
+}
+
+/* --- the other way --- */
+
+int criu_check(const char *program, struct fault *fault) {
+	if (access(program, X_OK) == 0)
+		return 0;
+	return fault_set(fault, FAULT_FAILED_PRECONDITION,
+			 "%s: %s: install criu, or say where it is (criu in bulkhead's configuration)", program,
+			 strerrordesc_np(errno));
+}
+
+/* Each stream has a descriptor of its own: criu closes what it has been given. */
+static bool streams_add(const struct criu_restore *c, const char **args, size_t *n) {
+	for (size_t i = 0; i < 3; i++) {
+		char *text;
+		int fd = c->stdio[i] >= 0 && c->numbers[i] ? fcntl(c->stdio[i], F_DUPFD, 3) : -1;
+		if (fd < 0)
+			continue;
+		if (asprintf(&text, "fd[%d]:pipe:[%llu]", fd, (unsigned long long)c->numbers[i]) < 0)
+			return false;
+		args[(*n)++] = "--inherit-fd";
+		args[(*n)++] = text;
+	}
+	return true;
+}
+
+static _Noreturn void restore_execute(const struct criu_restore *c) {
+	static const char *args[ARGUMENTS_MAX];
+	char images[48], pid_file[4096];
+	size_t n = 0;
+	snprintf(images, sizeof(images), "/proc/self/fd/%d", c->images);
+	snprintf(pid_file, sizeof(pid_file), "%s/" PID_FILE, c->folder);
+	const char *const fixed[] = {
+		c->program,	"restore",    "--images-dir",
+		images,		"--work-dir", c->folder,
+		"--log-file",	RESTORE_LOG,  "-v4",
+		"--root",	c->root,      "--restore-detached",
+		"--pidfile",	pid_file,     "--manage-cgroups=ignore",
+		"--file-locks",
+	};
+	for (; n < ARRAY_SIZE(fixed); n++)
+		args[n] = fixed[n];
+	/* Whoever ends the maker ends what it was doing. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (!streams_add(c, args, &n) || !externals_add(c->host, getpid(), c->root, c->shm, args, &n) ||
+	    output_take(c->folder) < 0)
+		_exit(126);
+	clearenv();
+	setenv("PATH", CRIU_PATH, 1);
+	fcntl(c->images, F_SETFD, 0);
+	fcntl(c->held, F_SETFD, 0);
+	execv(c->program, (char *const *)(uintptr_t)args);
+	dprintf(2, "execute %s: %s\n", c->program, strerrordesc_np(errno));
+	_exit(127);
+}
+
+static int pid_read(int folder, pid_t *ret_pid, int *ret_pidfd, struct fault *fault) {
+	CLEANUP_FREE char *text = NULL;
+	CLEANUP_FD int fd = openat(folder, PID_FILE, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	int r = fd < 0 ? -errno : fd_read_all(fd, 32, &text, NULL);
+	pid_t pid = r < 0 ? 0 : atoi(text);
+	int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	if (pidfd < 0)
+		return fault_set(fault, FAULT_UNKNOWN, "criu has restored it, and it is gone");
+	*ret_pid = pid;
+	*ret_pidfd = pidfd;
+	return 0;
+}
+
+int criu_restore(const struct criu_restore *c, pid_t *ret_pid, int *ret_pidfd, struct fault *fault) {
+	siginfo_t end = { 0 };
+	pid_t pid = fork();
+	if (pid == 0)
+		restore_execute(c);
+	if (pid < 0)
+		return fault_errno(fault, errno, "execute criu");
+	while (waitid(P_PID, (id_t)pid, &end, WEXITED) < 0 && errno == EINTR)
+		;
+	if (end.si_code != CLD_EXITED || end.si_status != 0)
+		return criu_failure(c->held, &end, fault);
+	return pid_read(c->held, ret_pid, ret_pidfd, fault);
 }
 
 /* --- why it failed --- */
@@ -196,7 +288,7 @@ static bool errors_find(char *text, char *ret, size_t size) {
 }
 
 int criu_failure(int folder, const siginfo_t *end, struct fault *fault) {
-	static const char *const logs[] = { LOG, OUTPUT };
+	static const char *const logs[] = { LOG, RESTORE_LOG, OUTPUT };
 	char text[FAULT_TEXT_MAX / 2];
 	if (end->si_code != CLD_EXITED)
 		return fault_set(fault, FAULT_UNKNOWN, "criu was ended by signal %d", end->si_status);

@@ -32,9 +32,26 @@ struct criu_dump {
 };
 
 #define CRIU_IMAGES "checkpoint"
+#define CRIU_ROOT "root"
+
+struct criu_restore {
+	const char *program;
+	const char *folder; /* for its log and the number of the first process */
+	const char *root;   /* where the container's root is mounted, with all that comes from outside */
+	int images, held;
+	int shm;
+	pid_t host;	     /* whose mounts are the host's */
+	int stdio[3];	     /* -1: none */
+	uint64_t numbers[3]; /* of the pipes that the streams were; 0: none */
+};
+
+int criu_check(const char *program, struct fault *fault);
 
 /* The body of a child. */
 void criu_dump(void *dump);
+/* In a mount namespace with the root. Waits for criu; the processes that it has
+ * made are left to the next subreaper. */
+int criu_restore(const struct criu_restore *c, pid_t *ret_pid, int *ret_pidfd, struct fault *fault);
 /* Why it has failed, from its log in the folder. */
 int criu_failure(int folder, const siginfo_t *end, struct fault *fault);
 

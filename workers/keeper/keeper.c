@@ -53,6 +53,7 @@ HANDLER_DEFINE(struct keeper, keeper_process_resize)
 HANDLER_DEFINE(struct keeper, keeper_process_close_stdin)
 HANDLER_DEFINE(struct keeper, container_freeze)
 HANDLER_DEFINE(struct keeper, container_pids)
+HANDLER_DEFINE(struct keeper, keeper_file_open)
 HANDLER_DEFINE(struct keeper, keeper_checkpoint)
 HANDLER_DEFINE(struct keeper, keeper_checkpoint_end)
 
@@ -85,6 +86,7 @@ static const struct link_handler handlers[] = {
 	HANDLER(keeper_process_close_stdin),
 	HANDLER(container_freeze),
 	HANDLER(container_pids),
+	HANDLER(keeper_file_open),
 	HANDLER(keeper_checkpoint),
 	HANDLER(keeper_checkpoint_end),
 	{ 0 },

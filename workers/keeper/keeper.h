@@ -166,6 +166,7 @@ void on_keeper_userns(struct keeper *k, struct msg_request *r, const Bulkhead__E
 void on_keeper_checkpoint(struct keeper *k, struct msg_request *r, const Bulkhead__CheckpointRequest *m);
 void on_keeper_checkpoint_end(struct keeper *k, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m);
 void on_keeper_read(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperReadRequest *m);
+void on_keeper_file_open(struct keeper *k, struct msg_request *r, const Bulkhead__FileOpenRequest *m);
 
 /* --- state.c, vault.c, adopt.c --- */
 

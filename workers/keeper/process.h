@@ -89,6 +89,8 @@ void become_send_terminal(int status, int terminal);
 /* The first steps, while /proc is still the host's: session, signals, oom
  * score, the security module's label. */
 int become_prepare(const struct become *b, struct fault *fault);
+/* Says so; comes back when it is to go on. */
+void become_ready(const struct become *b, const struct user_ids *user);
 /* The last steps, inside the root; doesn't come back. */
 _Noreturn void become_program(struct become *b);
 /* Closes everything above 2 but these n descriptors (-1 is ignored). */

@@ -2,7 +2,7 @@
  * Files of the host for the task worker, which sees none: seccomp profiles lie
  * wherever the client says. Nothing is parsed here. A file must be a regular
  * one and small; the last part of its path must not be a symbolic link, and
- * opening it doesn't wait.
+ * opening it doesn't wait. A large one is handed over to be read elsewhere.
  */
 #include "workers/keeper/keeper.h"
 
@@ -19,16 +19,25 @@
 #define TOTAL_MAX (12 * 1024 * 1024)
 #define FILES_MAX 256
 
-static int file_read(struct arena *a, const char *path, Bulkhead__HostFile **ret_file, struct fault *fault) {
-	CLEANUP_FREE char *data = NULL;
+static int file_open(const char *path, int *ret_fd, struct fault *fault) {
 	struct stat st;
-	size_t size;
 	CLEANUP_FD int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return fault_errno(fault, errno, "read \"%.300s\"", path);
 	if (!S_ISREG(st.st_mode))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.300s\" is not a regular file", path);
-	int r = fd_read_all(fd, FILE_SIZE_MAX, &data, &size);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static int file_read(struct arena *a, const char *path, Bulkhead__HostFile **ret_file, struct fault *fault) {
+	CLEANUP_FREE char *data = NULL;
+	size_t size;
+	CLEANUP_FD int fd = -1;
+	int r = file_open(path, &fd, fault);
+	if (r < 0)
+		return r;
+	r = fd_read_all(fd, FILE_SIZE_MAX, &data, &size);
 	if (r < 0)
 		return fault_errno(fault, r, "read \"%.300s\"", path);
 	Bulkhead__HostFile *f = arena_alloc(a, sizeof(*f));
@@ -90,4 +99,17 @@ void on_keeper_read(struct keeper *k, struct msg_request *r, const Bulkhead__Kee
 		if (m->folders[i][0] == '/')
 			folder_read(&r->arena, m->folders[i], m->suffix, &reply, &total);
 	keeper_read_reply(r, &reply, NULL, 0);
+}
+
+void on_keeper_file_open(struct keeper *k, struct msg_request *r, const Bulkhead__FileOpenRequest *m) {
+	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
+	struct fault fault = { 0 };
+	CLEANUP_FD int fd = -1;
+	int e = m->path[0] == '/'
+		    ? file_open(m->path, &fd, &fault)
+		    : fault_set(&fault, FAULT_INVALID_ARGUMENT, "\"%.300s\" is no absolute path", m->path);
+	if (e < 0)
+		msg_fail(r, &fault);
+	else
+		keeper_file_open_reply(r, &reply, &fd, 1);
 }

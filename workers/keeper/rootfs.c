@@ -307,7 +307,7 @@ static int root_attach(struct rootfs *r, struct fault *fault) {
 	int e = r->root < 0 ? rootfs_bare_make(r, fault) : 0;
 	if (e < 0)
 		return e;
-	if (syscall(SYS_move_mount, r->root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+	if (syscall(SYS_move_mount, r->root, "", AT_FDCWD, r->place ? r->place : "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return fault_errno(fault, errno, "attach the container's root");
 	return rootfs_bare_rest(r, fault);
 }
@@ -410,7 +410,7 @@ int rootfs_enter(struct rootfs *r, struct fault *fault) {
 		e = jobs_run(r, fault);
 	if (e == 0)
 		e = rootfs_hide(r, fault);
-	if (e == 0)
+	if (e == 0 && !r->place)
 		e = root_pivot(r, fault);
 	if (e == 0)
 		e = root_propagation(r, fault);

@@ -27,6 +27,7 @@ struct rootfs {
 	Grpc__Mount *const *mounts; /* on one another; none: the specification's path */
 	size_t n_mounts;
 	bool bare;	    /* nothing is mounted that the specification doesn't say */
+	const char *place;  /* where the root is attached and stays; NULL: it becomes "/" */
 	const int *volumes; /* detached mounts for those of type "image" */
 	size_t n_volumes;
 	int shm;	     /* the pod's shared memory, a detached mount; -1: the host's */
@@ -49,7 +50,8 @@ int rootfs_prepare(struct rootfs *r, struct fault *fault);
 #define ROOTFS_MOUNTS_MAX 1024
 #define ROOTFS_FDS_MAX (ROOTFS_MOUNTS_MAX + 1 + ROOTFS_POD_FILES)
 size_t rootfs_fds(const struct rootfs *r, int *ret_fds);
-/* Prepares unless that has been done, and changes to the new root. */
+/* Prepares unless that has been done, and changes to the new root, if it has no
+ * other place. */
 int rootfs_enter(struct rootfs *r, struct fault *fault);
 
 /* --- between rootfs.c and its neighbours --- */

@@ -187,6 +187,7 @@ static Bulkhead__ContainerSaved *container_saved(const struct container *c, stru
 	s->stop_signal = c->stop_signal;
 	s->starting = c->state == CONTAINER_STARTING || c->state == CONTAINER_CREATING;
 	s->execs = c->n_execs;
+	s->restores = c->restores;
 	if (c->stdio) {
 		s->stdio = (Bulkhead__Stdio *)stdio_message(c->stdio);
 		s->stdin_closed = stdio_input_closed(c->stdio);

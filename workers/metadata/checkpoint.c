@@ -12,10 +12,16 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "workers/metadata/check.h"
+#include "workers/metadata/container.h"
 #include "workers/metadata/dump.h"
+#include "workers/metadata/made.h"
+#include "workers/metadata/privileges.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #define TIMEOUT_DEFAULT 120 /* seconds */
@@ -30,6 +36,11 @@ struct checkpoint {
 	struct msg_context context;
 	char *sandbox_id, *container_id;
 	Bulkhead__ArchiveWriteRequest archive;
+	/* What a restore will need to know. */
+	Bulkhead__CheckpointRecord made;
+	Bulkhead__CheckpointPipes pipes;
+	char digest[DIGEST_SIZE], privileges[DIGEST_SIZE];
+	struct store_waiter stored;
 	bool failed;
 	struct fault fault;
 };
@@ -45,6 +56,28 @@ static void reply(struct checkpoint *c) {
 	msg_fail(c->request, &c->fault);
 }
 
+static void made_stored(void *ctx, int result) {
+	struct checkpoint *c = ctx;
+	if (result < 0)
+		log_event(LOG_WARN, "a checkpoint can't be restored: its record isn't stored", "container",
+			  c->container_id, "why", strerrordesc_np(-result), NULL);
+	reply(c);
+}
+
+/* The archive is there; without its record it is only a file. */
+static void remember(struct checkpoint *c) {
+	c->made.created_at = clock_real();
+	int r = made_add(c->m, &c->made);
+	if (r < 0) {
+		made_stored(c, r);
+		return;
+	}
+	c->call = NULL;
+	c->stored.fn = made_stored;
+	c->stored.ctx = c;
+	store_wait(c->m->store, STORE_IMAGES, &c->stored);
+}
+
 /* When the writer fails criu does, too, and the other way round: ABORTED is how
  * the writer says that the reason is elsewhere. */
 static void ended(void *ctx, const struct msg_answer *answer) {
@@ -53,7 +86,10 @@ static void ended(void *ctx, const struct msg_answer *answer) {
 		c->fault = *answer->fault;
 		c->failed = true;
 	}
-	reply(c);
+	if (c->failed)
+		reply(c);
+	else
+		remember(c);
 }
 
 static void end(struct checkpoint *c, msg_done_fn done) {
@@ -69,7 +105,8 @@ static void written(void *ctx, const struct msg_answer *answer) {
 	if (answer->fault) {
 		c->fault = *answer->fault;
 		c->failed = true;
-	}
+	} else
+		snprintf(c->digest, sizeof(c->digest), "%s", archive_write_answer(answer)->digest);
 	end(c, ended);
 }
 
@@ -81,15 +118,23 @@ static void begun(void *ctx, const struct msg_answer *answer) {
 		reply(c);
 		return;
 	}
+	const Bulkhead__CheckpointPipes *pipes = checkpoint_begin_answer(answer);
+	c->pipes.stdin = pipes->stdin;
+	c->pipes.stdout = pipes->stdout;
+	c->pipes.stderr = pipes->stderr;
 	c->call = archive_write_send(c->m->snapshot, &c->context, &c->archive, answer->fds, 4, written, c);
 }
 
 /* Nobody waits for an answer; the keeper is told, and won't give it a name. */
 static void cancelled(struct msg_request *r, void *ctx) {
 	struct checkpoint *c = ctx;
-	msg_cancel(c->call);
-	c->failed = true;
-	end(c, NULL);
+	if (c->stored.fn)
+		store_unwait(&c->stored);
+	else {
+		msg_cancel(c->call);
+		c->failed = true;
+		end(c, NULL);
+	}
 	msg_failf(r, FAULT_CANCELLED, "the caller gave up");
 }
 
@@ -124,8 +169,24 @@ static int checkpoint_new(struct metadata *m, struct msg_request *r, struct cont
 	if (!c->sandbox_id || !c->container_id)
 		return fault_errno(fault, ENOMEM, "checkpoint container");
 	c->archive.key = c->container_id;
+	c->pipes = (Bulkhead__CheckpointPipes)BULKHEAD__CHECKPOINT_PIPES__INIT;
+	c->made = (Bulkhead__CheckpointRecord)BULKHEAD__CHECKPOINT_RECORD__INIT;
+	c->made.digest = c->digest;
+	c->made.privileges = c->privileges;
+	c->made.pipes = &c->pipes;
+	const Bulkhead__ContainerRecord *record = message_copy(&r->arena, &container->record->base);
+	if (record) {
+		c->made.image_id = record->image_id;
+		c->made.n_layers = record->n_layers;
+		c->made.layers = record->layers;
+	}
+	Grpc__Spec *spec;
+	int e = record ? container_spec(m, container, &r->arena, &spec, fault)
+		       : fault_errno(fault, ENOMEM, "checkpoint container");
+	if (e == 0 && privileges_digest(&r->arena, spec, c->privileges) < 0)
+		e = fault_errno(fault, ENOMEM, "describe its privileges");
 	*ret_checkpoint = c;
-	return dump_texts(m, &r->arena, container, &c->archive, fault);
+	return e < 0 ? e : dump_texts(m, &r->arena, container, &c->archive, fault);
 }
 
 static void begin(struct checkpoint *c, const Runtime__V1__CheckpointContainerRequest *q) {

@@ -14,6 +14,8 @@
 #include "workers/metadata/container.h"
 #include "workers/metadata/image.h"
 #include "workers/metadata/lifecycle.h"
+#include "workers/metadata/privileges.h"
+#include "workers/metadata/restore.h"
 #include "workers/metadata/spec/spec.h"
 #include "workers/metadata/sweep.h"
 #include "workers/metadata/userns.h"
@@ -183,27 +185,47 @@ static void create_again(struct container *c, struct msg_request *r, const Proto
 
 /* What the container takes from its image stays with it, whatever happens to
  * the image later. */
-static int take_image(struct metadata *m, const Runtime__V1__ContainerConfig *config, Bulkhead__ContainerRecord *record,
-		      struct fault *fault) {
-	struct image *i;
-	/* Elsewhere a path restores a container from what is there. */
-	if (config->image->image[0] == '/')
-		return fault_set(fault, FAULT_UNIMPLEMENTED,
-				 "\"%.256s\" is no image: containers can't be restored from checkpoints",
-				 config->image->image);
-	int r = image_find(m, config->image->image, &i, fault);
-	if (r < 0)
-		return r;
+static void take_image(const struct image *i, Bulkhead__ContainerRecord *record) {
 	record->image_id = i->record->id;
 	record->image_ref = i->record->n_digests ? i->record->digests[0] : i->record->id;
 	record->image_config = i->record->image_config;
 	record->n_layers = i->record->n_layers;
 	record->layers = i->record->layers;
+}
+
+/* What the container had changed lies on its image's layers. */
+static int take_checkpoint(const struct restore_source *s, Bulkhead__ContainerRecord *record, struct arena *a) {
+	Bulkhead__ContainerRestore *restore = arena_alloc(a, sizeof(*restore));
+	char **layers = arena_alloc(a, (s->n_layers + 1) * sizeof(*layers));
+	if (!restore || !layers)
+		return -ENOMEM;
+	if (s->n_layers)
+		memcpy(layers, s->layers, s->n_layers * sizeof(*layers));
+	layers[s->n_layers] = s->diff;
+	record->layers = layers;
+	record->n_layers = s->n_layers + 1;
+	*restore = (Bulkhead__ContainerRestore)BULKHEAD__CONTAINER_RESTORE__INIT;
+	restore->layer = s->layer;
+	restore->pipes = s->pipes;
+	record->restore = restore;
 	return 0;
 }
 
+/* source NULL: it isn't restored. */
+static int take_root(struct metadata *m, const struct restore_source *source, Bulkhead__ContainerRecord *record,
+		     struct arena *a, struct fault *fault) {
+	struct image *i = NULL;
+	int r = source ? 0 : image_find(m, record->config->image->image, &i, fault);
+	if (r < 0)
+		return r;
+	take_image(source ? source->image : i, record);
+	r = source ? take_checkpoint(source, record, a) : 0;
+	return r < 0 ? fault_errno(fault, r, "keep its record") : 0;
+}
+
 static int create_record_of(struct metadata *m, const struct sandbox *s, const Runtime__V1__CreateContainerRequest *q,
-			    struct container **ret_container, struct fault *fault) {
+			    const struct restore_source *source, struct container **ret_container,
+			    struct fault *fault) {
 	Bulkhead__ContainerRecord record = BULKHEAD__CONTAINER_RECORD__INIT;
 	struct arena a;
 	char id[ID_SIZE];
@@ -212,7 +234,7 @@ static int create_record_of(struct metadata *m, const struct sandbox *s, const R
 	record.sandbox_id = s->record->id;
 	record.config = q->config;
 	arena_init(&a, 0);
-	int r = take_image(m, q->config, &record, fault);
+	int r = take_root(m, source, &record, &a, fault);
 	if (r == 0)
 		r = volumes_take(m, &record, &a, fault);
 	if (r == 0 && !(*ret_container = model_add_container(&m->model, &record)))
@@ -221,33 +243,50 @@ static int create_record_of(struct metadata *m, const struct sandbox *s, const R
 	return r;
 }
 
+/* criu doesn't ask what the request allows. */
+static int check_privileges(struct arena *a, const Grpc__Spec *spec, const struct restore_source *source,
+			    struct fault *fault) {
+	char digest[DIGEST_SIZE];
+	int r = privileges_digest(a, spec, digest);
+	if (r < 0)
+		return fault_errno(fault, r, "compare its privileges");
+	if (strcmp(digest, source->privileges) == 0)
+		return 0;
+	return fault_set(fault, FAULT_FAILED_PRECONDITION,
+			 "the checkpoint is of a container with another security context, other devices or other "
+			 "mounts: what is restored must be asked for as it was");
+}
+
 static int create_make(struct metadata *m, struct sandbox *s, const Runtime__V1__CreateContainerRequest *q,
-		       struct container **ret_container, struct fault *fault) {
+		       const struct restore_source *source, struct container **ret_container, struct fault *fault) {
 	Grpc__Spec *spec;
 	struct container *c;
-	int r = create_record_of(m, s, q, &c, fault);
+	int r = create_record_of(m, s, q, source, &c, fault);
 	if (r < 0)
 		return r;
 	/* Whatever can't run is refused now, not at its start. */
 	struct arena a;
 	arena_init(&a, 0);
 	r = container_spec(m, c, &a, &spec, fault);
+	if (r == 0 && source)
+		r = check_privileges(&a, spec, source, fault);
 	arena_deinit(&a);
 	if (r < 0) {
 		model_free_container(&m->model, c);
 		return r;
 	}
+	if (source)
+		restore_taken(m, source);
 	*ret_container = c;
 	return 0;
 }
 
-void cri_create_container(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+static void create(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+		   const struct restore_source *source) {
 	const Runtime__V1__CreateContainerRequest *q = (const Runtime__V1__CreateContainerRequest *)request;
 	struct sandbox *s;
 	struct container *c;
 	struct fault fault;
-	if (metadata_gate(m, r, request, cri_create_container))
-		return;
 	int e = check_container_config(q->config, &fault);
 	if (e < 0) {
 		fault_prefix(&fault, 0, "create container");
@@ -267,8 +306,12 @@ void cri_create_container(struct metadata *m, struct msg_request *r, const Proto
 		create_again(c, r, request);
 		return;
 	}
+	if (e == 0 && restore_wanted(q->config) && !source) {
+		restore_prepare(m, r, q, s->record->id, create);
+		return;
+	}
 	if (e == 0)
-		e = create_make(m, s, q, &c, &fault);
+		e = create_make(m, s, q, source, &c, &fault);
 	if (e < 0) {
 		fault_prefix(&fault, 0, "create container \"%s\"", name);
 		msg_fail(r, &fault);
@@ -279,4 +322,9 @@ void cri_create_container(struct metadata *m, struct msg_request *r, const Proto
 		op_start(&co->op);
 	else
 		model_free_container(&m->model, c);
+}
+
+void cri_create_container(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	if (!metadata_gate(m, r, request, cri_create_container))
+		create(m, r, request, NULL);
 }

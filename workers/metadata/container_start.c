@@ -22,8 +22,9 @@
 struct start_op {
 	struct container_op co; /* first */
 	int userns;		/* of the pod; -1 */
-	/* The detached mounts that task_create takes: the root, then the volumes. */
-	int mounts[1 + VOLUMES_MAX];
+	/* The detached mounts that task_create takes: the root, then the volumes;
+	 * then the folder of a checkpoint's images. */
+	int mounts[2 + VOLUMES_MAX];
 	size_t n_mounts;
 	unsigned losses; /* of task workers at work on it; beyond op.attempts, which is of one step */
 	int32_t pid;	 /* of the process that waits for its unit */
@@ -121,6 +122,19 @@ static void start_mount_volumes(struct op *op) {
 	start_mount_send(op, &q, start_volume_mounted);
 }
 
+static void start_checkpoint(struct op *op) {
+	const struct container *c = container_of_op(op);
+	Bulkhead__LayerFileRequest q = BULKHEAD__LAYER_FILE_REQUEST__INIT;
+	if (!c->record->restore) {
+		op_next(op);
+		return;
+	}
+	q.chain_id = c->record->restore->layer;
+	q.name = (char *)"checkpoint";
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	layer_file_send(op->m->snapshot, &context, &q, NULL, 0, start_mounted, op);
+}
+
 static void start_deleted(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
 	if (answer->fault && answer->fault->code != FAULT_NOT_FOUND)
@@ -177,10 +191,12 @@ static void start_waits(struct op *op, const Bulkhead__TaskCreateReply *t) {
 	op_next(op);
 }
 
-/* The answer may be lost with the task worker: its successor knows how far it came. */
+/* The answer may be lost with the task worker: its successor knows how far it came.
+ * What an earlier life of this process began may still be ending. */
 static void start_missed(struct op *op, const struct fault *fault) {
 	struct start_op *so = container_of(op, struct start_op, co.op);
-	if (fault->code == FAULT_UNAVAILABLE && ++so->losses < START_ATTEMPTS) {
+	bool lost = fault->code == FAULT_UNAVAILABLE || fault->code == FAULT_ALREADY_EXISTS;
+	if (lost && ++so->losses < START_ATTEMPTS) {
 		Bulkhead__Empty q = BULKHEAD__EMPTY__INIT;
 		struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
 		task_list_send(op->m->task, &context, &q, NULL, 0, start_looked, op);
@@ -234,6 +250,8 @@ static void start_create(struct op *op) {
 		q.target_container_id = sc->namespace_options->target_id;
 	}
 	q.stop_signal = spec_stop_signal(c->record);
+	if (c->record->restore)
+		q.restore = c->record->restore->pipes;
 	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
 	task_create_send(op->m->task, &context, &q, so->mounts, so->n_mounts, start_created, op);
 	arena_deinit(&a);
@@ -281,6 +299,7 @@ static const struct op_step start_steps[] = {
 	{ .name = "find its user namespace", .run = start_userns, .undo = start_undo },
 	{ .name = "mount its root", .run = start_mount },
 	{ .name = "mount its volumes", .run = start_mount_volumes },
+	{ .name = "open its checkpoint", .run = start_checkpoint },
 	{ .name = "create its process", .run = start_create },
 	{ .name = "make its scope", .run = start_scope, .undo = start_unscope },
 	{ .name = "start its process", .run = start_go },

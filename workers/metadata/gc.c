@@ -63,6 +63,8 @@ static void mark_container(struct metadata *m, const struct container *c) {
 	mark(m, r->layers, r->n_layers);
 	for (size_t i = 0; i < r->n_volumes; i++)
 		mark(m, r->volumes[i]->layers, r->volumes[i]->n_layers);
+	if (r->restore)
+		mark(m, &r->restore->layer, 1);
 }
 
 static void mark_all(struct metadata *m) {

@@ -9,6 +9,7 @@
 #include "workers/metadata/gc.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/object/collect.h"
+#include "workers/metadata/made.h"
 #include "workers/metadata/pull.h"
 #include "workers/metadata/reconcile.h"
 #include "workers/metadata/unit.h"
@@ -74,6 +75,11 @@ static int load_csandbox(struct metadata *m, const struct record *r, struct aren
 	return e;
 }
 
+static int load_checkpoint(struct metadata *m, const struct record *r, struct arena *a) {
+	Bulkhead__CheckpointRecord *q = record_decode(&bulkhead__checkpoint_record__descriptor, r, a);
+	return q ? made_load(m, q) : -EBADMSG;
+}
+
 static const struct record_kind {
 	const char *prefix;
 	enum record_type type;
@@ -91,6 +97,7 @@ static const struct record_kind {
 	{ "o/", RECORD_OBJECT, STORE_PODS, load_object, "the record is no object, or a second one of its name" },
 	{ "p/", RECORD_CSANDBOX, STORE_PODS, load_csandbox,
 	  "the record is no sandbox's run time, or a second one of its name" },
+	{ "k/", RECORD_CHECKPOINT, STORE_IMAGES, load_checkpoint, "the record is no checkpoint, or a second one" },
 	{ "t/", RECORD_CTASK, STORE_PODS, load_ctask, "the record is no task, or a second one of its container" },
 };
 
@@ -281,6 +288,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	list_init(&m->gate);
 	list_init(&m->read_gate);
 	list_init(&m->ops);
+	list_init(&m->made);
 	list_init(&m->pulls);
 	map_init(&m->layer_jobs);
 	arena_init(&m->runtime_arena, 0);
@@ -314,6 +322,7 @@ void metadata_deinit(struct metadata *m) {
 	events_deinit(&m->events);
 	bus_deinit(&m->bus);
 	store_close(m->store);
+	made_free_all(m);
 	model_deinit(&m->model);
 	ctasks_deinit(&m->ctasks);
 	csandboxes_deinit(&m->csandboxes);

@@ -50,6 +50,7 @@ struct metadata {
 	int64_t reconcile_asked; /* clock_real of the latest */
 	struct loop_source *reconcile_timer;
 
+	struct list made;      /* struct made */
 	struct list pulls;     /* struct pull */
 	struct map layer_jobs; /* struct layer_job */
 	uint64_t pull_id;

@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "workers/snapshot/diff.h"
+#include "workers/snapshot/file_digest.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -129,6 +130,8 @@ static int writer_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault
 	if (r < 0)
 		return r;
 	r = rest_write(&w, x);
+	if (r == 0)
+		r = file_digest(w.fd, ret_values);
 	return r < 0 ? fault_errno(fault, r, "write the archive") : 0;
 }
 
@@ -136,8 +139,11 @@ static int writer_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault
 
 static void written(void *ctx, const struct child_result *result) {
 	struct writing *x = ctx;
-	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	char digest[DIGEST_SIZE];
+	Bulkhead__FileDigest done = BULKHEAD__FILE_DIGEST__INIT;
 	x->request->cancelled = NULL;
+	file_digest_text(result->values, digest);
+	done.digest = digest;
 	if (result->fault.code == FAULT_NONE)
 		archive_write_reply(x->request, &done, NULL, 0);
 	else

@@ -160,11 +160,19 @@ static void on_snapshot_usage(struct snapshot_worker *s, struct msg_request *r, 
 static void on_archive_write(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m) {
 	archive_write_start(s, r, m);
 }
+static void on_file_digest(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
+	file_digest_start(s, r);
+}
+static void on_layer_file(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerFileRequest *m) {
+	layer_file_open(s, r, m);
+}
 static void on_snapshot_info(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
 	snapshot_info_start(s, r);
 }
 
 HANDLER_DEFINE(struct snapshot_worker, archive_write)
+HANDLER_DEFINE(struct snapshot_worker, file_digest)
+HANDLER_DEFINE(struct snapshot_worker, layer_file)
 HANDLER_DEFINE(struct snapshot_worker, layer_unpack)
 HANDLER_DEFINE(struct snapshot_worker, layer_commit)
 HANDLER_DEFINE(struct snapshot_worker, layer_remove)
@@ -181,8 +189,13 @@ HANDLER_DEFINE(struct snapshot_worker, snapshot_list)
 HANDLER_DEFINE(struct snapshot_worker, snapshot_info)
 
 const struct link_handler snapshot_handlers[] = {
-	HANDLER(layer_unpack),	 HANDLER(layer_commit),		 HANDLER(layer_remove),	   HANDLER(snapshot_prepare),
-	HANDLER(snapshot_mount), HANDLER(snapshot_mounts),	 HANDLER(snapshot_commit), HANDLER(snapshot_apply),
-	HANDLER(snapshot_diff),	 HANDLER(snapshot_remove),	 HANDLER(snapshot_usage),  HANDLER(snapshot_list),
-	HANDLER(snapshot_info),	 HANDLER(snapshot_mount_mapped), HANDLER(archive_write),   { 0 },
+	HANDLER(layer_unpack),	  HANDLER(layer_commit),
+	HANDLER(layer_remove),	  HANDLER(snapshot_prepare),
+	HANDLER(snapshot_mount),  HANDLER(snapshot_mounts),
+	HANDLER(snapshot_commit), HANDLER(snapshot_apply),
+	HANDLER(snapshot_diff),	  HANDLER(snapshot_remove),
+	HANDLER(snapshot_usage),  HANDLER(snapshot_list),
+	HANDLER(snapshot_info),	  HANDLER(snapshot_mount_mapped),
+	HANDLER(archive_write),	  HANDLER(file_digest),
+	HANDLER(layer_file),	  { 0 },
 };

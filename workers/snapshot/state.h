@@ -112,6 +112,8 @@ void snapshot_prepare_start(struct snapshot_worker *s, struct msg_request *r,
 void snapshot_mount_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m);
 void snapshot_usage_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m);
 void archive_write_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m);
+void file_digest_start(struct snapshot_worker *s, struct msg_request *r);
+void layer_file_open(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerFileRequest *m);
 void snapshot_mounts_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m);
 void snapshot_commit_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotCommitRequest *m);
 void snapshot_apply_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotApplyRequest *m);

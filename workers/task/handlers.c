@@ -56,6 +56,9 @@ static void on_port_open(struct task_worker *w, struct msg_request *r, const Bul
 static void on_checkpoint_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointRequest *m) {
 	task_checkpoint_begin(w, r, m);
 }
+static void on_file_open(struct task_worker *w, struct msg_request *r, const Bulkhead__FileOpenRequest *m) {
+	task_file_open(w, r, m);
+}
 static void on_checkpoint_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m) {
 	task_checkpoint_end(w, r, m);
 }
@@ -117,35 +120,17 @@ HANDLER_DEFINE(struct task_worker, task_freeze)
 HANDLER_DEFINE(struct task_worker, task_pids)
 HANDLER_DEFINE(struct task_worker, checkpoint_begin)
 HANDLER_DEFINE(struct task_worker, checkpoint_end)
+HANDLER_DEFINE(struct task_worker, file_open)
 
 const struct link_handler task_handlers[] = {
-	HANDLER(sandbox_start),
-	HANDLER(sandbox_stop),
-	HANDLER(task_create),
-	HANDLER(task_start),
-	HANDLER(task_kill),
-	HANDLER(task_stop),
-	HANDLER(task_delete),
-	HANDLER(exec_sync),
-	HANDLER(task_stats),
-	HANDLER(task_update),
-	HANDLER(task_list),
-	HANDLER(task_reopen_log),
-	HANDLER(runtime_info),
-	HANDLER(exec_open),
-	HANDLER(exec_wait),
-	HANDLER(attach_open),
-	HANDLER(port_open),
-	HANDLER(task_userns),
-	HANDLER(task_create_bare),
-	HANDLER(process_start),
-	HANDLER(process_kill),
-	HANDLER(process_delete),
-	HANDLER(process_resize),
-	HANDLER(process_close_stdin),
-	HANDLER(task_freeze),
-	HANDLER(task_pids),
-	HANDLER(checkpoint_begin),
-	HANDLER(checkpoint_end),
-	{ 0 },
+	HANDLER(sandbox_start),	   HANDLER(sandbox_stop),   HANDLER(task_create),
+	HANDLER(task_start),	   HANDLER(task_kill),	    HANDLER(task_stop),
+	HANDLER(task_delete),	   HANDLER(exec_sync),	    HANDLER(task_stats),
+	HANDLER(task_update),	   HANDLER(task_list),	    HANDLER(task_reopen_log),
+	HANDLER(runtime_info),	   HANDLER(exec_open),	    HANDLER(exec_wait),
+	HANDLER(attach_open),	   HANDLER(port_open),	    HANDLER(task_userns),
+	HANDLER(task_create_bare), HANDLER(process_start),  HANDLER(process_kill),
+	HANDLER(process_delete),   HANDLER(process_resize), HANDLER(process_close_stdin),
+	HANDLER(task_freeze),	   HANDLER(task_pids),	    HANDLER(checkpoint_begin),
+	HANDLER(checkpoint_end),   HANDLER(file_open),	    { 0 },
 };

@@ -80,6 +80,15 @@ void task_checkpoint_begin(struct task_worker *w, struct msg_request *r, const B
 		x->call = keeper_checkpoint_send(s->link, &r->context, m, NULL, 0, relay_done, x);
 }
 
+void task_file_open(struct task_worker *w, struct msg_request *r, const Bulkhead__FileOpenRequest *m) {
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, "*", false);
+	struct relay *x = s ? relay_new(r, 1) : NULL;
+	if (!x)
+		return;
+	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
+	x->call = keeper_file_open_send(s->link, &context, m, NULL, 0, relay_done, x);
+}
+
 void task_checkpoint_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	struct relay *x = s ? relay_new(r, 0) : NULL;

@@ -163,6 +163,7 @@ void task_exec_wait(struct task_worker *w, struct msg_request *r, const Bulkhead
 void task_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhead__AttachOpenRequest *m);
 void task_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m);
 void task_checkpoint_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointRequest *m);
+void task_file_open(struct task_worker *w, struct msg_request *r, const Bulkhead__FileOpenRequest *m);
 void task_checkpoint_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m);
 void task_sandbox_list(struct task_worker *w, struct msg_request *r);
 /* features.c: asks the zygote, anew for all of the configuration; with those that

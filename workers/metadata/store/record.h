@@ -20,6 +20,7 @@ enum record_type {
 	RECORD_OBJECT = 6,
 	RECORD_CTASK = 7,
 	RECORD_CSANDBOX = 8,
+	RECORD_CHECKPOINT = 9,
 };
 
 /* Larger than any label set that fits a CRI request of ordinary use, small
