@@ -21,12 +21,13 @@ static inline unsigned utf8_length(const void *p, size_t left) {
 
 /* Text without a NUL in it. */
 static inline bool utf8_valid(const void *p, size_t size) {
-	const unsigned char *b = p, *end = b + size;
-	while (b < end) {
-		unsigned n = utf8_length(b, (size_t)(end - b));
+	const unsigned char *b = p; /* NULL when there is nothing */
+	while (size > 0) {
+		unsigned n = utf8_length(b, size);
 		if (n == 0 || *b == '\0')
 			return false;
 		b += n;
+		size -= n;
 	}
 	return true;
 }
