@@ -85,6 +85,8 @@ static int extensions_back(struct grpc_translation *t, const Bulkhead__SandboxBo
 }
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
+	if (o->body_case != BULKHEAD__OBJECT__BODY_SANDBOX)
+		return NULL;
 	const Bulkhead__SandboxBody *b = o->sandbox;
 	T(Sandbox) *s = CTD_NEW(t->arena, T(Sandbox), T_INIT(SANDBOX));
 	if (!s || !(s->runtime = CTD_NEW(t->arena, T(Sandbox__Runtime), T_INIT(SANDBOX__RUNTIME))))
