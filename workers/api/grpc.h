@@ -16,6 +16,7 @@
 #include "msg/msg.h"
 #include "workers/api/protocol.h"
 
+#include <errno.h>
 #include <protobuf-c/protobuf-c.h>
 
 #define GRPC_HEADERS_MAX 4
@@ -49,6 +50,11 @@ struct grpc_translator {
 	/* Gives the row's failure the code that the dialect has for it. May be NULL. */
 	void (*failure)(struct fault *fault);
 };
+
+/* What a translator returns when its arena gives nothing. */
+static inline int grpc_no_memory(struct fault *fault) {
+	return fault_errno(fault, ENOMEM, "translate");
+}
 
 /*
  * A method that does more than one row can say: several calls of its own, or a

@@ -1,14 +1,8 @@
 #include "workers/api/task_request.h"
 
-#include <errno.h>
-
-int task_no_memory(struct fault *fault) {
-	return fault_errno(fault, ENOMEM, "translate");
-}
-
 int task_key_request(Bulkhead__CtaskKey *key, ProtobufCMessage **ret_internal, struct fault *fault) {
 	if (!key)
-		return task_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &key->base;
 	return 0;
 }
@@ -18,7 +12,7 @@ int task_freeze_request(struct arena *a, Bulkhead__CtaskKey *key, bool frozen, P
 	Bulkhead__CtaskFreezeRequest *q =
 	    ARENA_NEW(a, Bulkhead__CtaskFreezeRequest, BULKHEAD__CTASK_FREEZE_REQUEST__INIT);
 	if (!q || !key)
-		return task_no_memory(fault);
+		return grpc_no_memory(fault);
 	q->key = key;
 	q->frozen = frozen;
 	*ret_internal = &q->base;
@@ -30,7 +24,7 @@ int task_resize_request(struct arena *a, Bulkhead__CtaskKey *key, uint32_t width
 	Bulkhead__CtaskResizeRequest *q =
 	    ARENA_NEW(a, Bulkhead__CtaskResizeRequest, BULKHEAD__CTASK_RESIZE_REQUEST__INIT);
 	if (!q || !key)
-		return task_no_memory(fault);
+		return grpc_no_memory(fault);
 	q->key = key;
 	q->width = width;
 	q->height = height;
@@ -42,7 +36,7 @@ int task_kill_request(struct arena *a, Bulkhead__CtaskKey *key, uint32_t signal,
 		      ProtobufCMessage **ret_internal, struct fault *fault) {
 	Bulkhead__CtaskKillRequest *q = ARENA_NEW(a, Bulkhead__CtaskKillRequest, BULKHEAD__CTASK_KILL_REQUEST__INIT);
 	if (!q || !key)
-		return task_no_memory(fault);
+		return grpc_no_memory(fault);
 	if (signal < 1 || signal > 64)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "kill \"%.76s\": there is no signal %u",
 				 key->container_id, signal);

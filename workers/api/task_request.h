@@ -21,4 +21,3 @@ int task_kill_request(struct arena *a, Bulkhead__CtaskKey *key, uint32_t signal,
 		      ProtobufCMessage **ret_internal, struct fault *fault);
 /* Names of streams, the client's own; NULL when out of memory. */
 Bulkhead__Stdio *task_stdio(struct arena *a, char *in, char *out, char *err, bool terminal);
-int task_no_memory(struct fault *fault);

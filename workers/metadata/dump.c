@@ -40,7 +40,7 @@ static void config_json(struct json *j, const Runtime__V1__ContainerStatus *s, c
 
 static int text_add(struct arena *a, const char *name, struct json *j, Bulkhead__ArchiveWriteRequest *to) {
 	Bulkhead__ArchiveWriteRequest__Text *t =
-	    VIEW_NEW(a, Bulkhead__ArchiveWriteRequest__Text, BULKHEAD__ARCHIVE_WRITE_REQUEST__TEXT__INIT);
+	    ARENA_NEW(a, Bulkhead__ArchiveWriteRequest__Text, BULKHEAD__ARCHIVE_WRITE_REQUEST__TEXT__INIT);
 	uint8_t *copy = j->text.failed ? NULL : arena_alloc(a, j->text.size);
 	if (t && copy) {
 		memcpy(copy, j->text.data, j->text.size);

@@ -66,7 +66,7 @@ static void on_index_timer(void *ctx) {
 	list_for_each (n, &m->model.images) {
 		const struct image *i = list_entry(n, struct image, node);
 		for (size_t k = 0; q.entries && k < i->record->n_names + i->record->n_digests; k++) {
-			Bulkhead__ContentIndexRequest__Entry *e = VIEW_NEW(
+			Bulkhead__ContentIndexRequest__Entry *e = ARENA_NEW(
 			    &a, Bulkhead__ContentIndexRequest__Entry, BULKHEAD__CONTENT_INDEX_REQUEST__ENTRY__INIT);
 			if (!e)
 				break;

@@ -226,7 +226,7 @@ static bool set_grow(struct metric_set *s) {
 }
 
 void metric_add(struct metric_set *s, const struct metric_family *f, uint64_t value, const char *const *labels) {
-	Runtime__V1__Metric *v = VIEW_NEW(s->arena, Runtime__V1__Metric, RUNTIME__V1__METRIC__INIT);
+	Runtime__V1__Metric *v = ARENA_NEW(s->arena, Runtime__V1__Metric, RUNTIME__V1__METRIC__INIT);
 	char **all = arena_alloc(s->arena, METRIC_LABELS_MAX * sizeof(*all));
 	if (!v || !all || !set_grow(s))
 		return;

@@ -15,7 +15,7 @@
 
 static Runtime__V1__MetricDescriptor *descriptor(struct arena *a, const struct metric_family *f) {
 	Runtime__V1__MetricDescriptor *v =
-	    VIEW_NEW(a, Runtime__V1__MetricDescriptor, RUNTIME__V1__METRIC_DESCRIPTOR__INIT);
+	    ARENA_NEW(a, Runtime__V1__MetricDescriptor, RUNTIME__V1__METRIC_DESCRIPTOR__INIT);
 	char **keys = arena_alloc(a, METRIC_LABELS_MAX * sizeof(*keys));
 	if (!v || !keys)
 		return NULL;
@@ -56,7 +56,7 @@ static Runtime__V1__ContainerMetrics *container_metrics(struct gathering *g, con
 	if (!t || !t->detail)
 		return NULL;
 	Runtime__V1__ContainerMetrics *v =
-	    VIEW_NEW(&g->arena, Runtime__V1__ContainerMetrics, RUNTIME__V1__CONTAINER_METRICS__INIT);
+	    ARENA_NEW(&g->arena, Runtime__V1__ContainerMetrics, RUNTIME__V1__CONTAINER_METRICS__INIT);
 	struct metric_set set = { .arena = &g->arena, .m = g->m, .c = c, .stats = t, .now = clock_real() };
 	if (!v)
 		return NULL;
@@ -72,7 +72,7 @@ static Runtime__V1__ContainerMetrics *container_metrics(struct gathering *g, con
 static Runtime__V1__PodSandboxMetrics *sandbox_metrics(struct gathering *g, const struct sandbox *s) {
 	const Bulkhead__TaskStatsReply *p = gathered_pod(g, s->record->id);
 	Runtime__V1__PodSandboxMetrics *v =
-	    VIEW_NEW(&g->arena, Runtime__V1__PodSandboxMetrics, RUNTIME__V1__POD_SANDBOX_METRICS__INIT);
+	    ARENA_NEW(&g->arena, Runtime__V1__PodSandboxMetrics, RUNTIME__V1__POD_SANDBOX_METRICS__INIT);
 	struct metric_set set = { .arena = &g->arena, .m = g->m, .now = clock_real() };
 	size_t n = 0;
 	if (!p || !v)

@@ -19,7 +19,7 @@ static void event_fill(struct pull *p, struct arena *a, Bulkhead__V1__PullEvent 
 	e->layers = arena_alloc(a, (n + 1) * sizeof(*e->layers));
 	for (size_t i = 0; e->layers && i < n; i++) {
 		Bulkhead__V1__PullEvent__Layer *l =
-		    VIEW_NEW(a, Bulkhead__V1__PullEvent__Layer, BULKHEAD__V1__PULL_EVENT__LAYER__INIT);
+		    ARENA_NEW(a, Bulkhead__V1__PullEvent__Layer, BULKHEAD__V1__PULL_EVENT__LAYER__INIT);
 		if (!l)
 			return;
 		const struct pull_layer *from = &p->layers[i];

@@ -234,7 +234,7 @@ static void inspect_workers(const struct metadata *m, struct arena *a, Bulkhead_
 		Bulkhead__V1__InspectReply__Worker *v =
 		    peer->starts == 0
 			? NULL
-			: VIEW_NEW(a, Bulkhead__V1__InspectReply__Worker, BULKHEAD__V1__INSPECT_REPLY__WORKER__INIT);
+			: ARENA_NEW(a, Bulkhead__V1__InspectReply__Worker, BULKHEAD__V1__INSPECT_REPLY__WORKER__INIT);
 		if (!v)
 			continue;
 		v->name = (char *)(uintptr_t)role_name((enum role)role);
@@ -256,7 +256,7 @@ static void inspect_endpoints(const struct metadata *m, struct arena *a, Bulkhea
 	for (uint32_t i = 0; reply->endpoints && i < m->config->n_endpoints; i++) {
 		const struct boot_endpoint *e = &m->config->endpoints[i];
 		Bulkhead__V1__InspectReply__Endpoint *v =
-		    VIEW_NEW(a, Bulkhead__V1__InspectReply__Endpoint, BULKHEAD__V1__INSPECT_REPLY__ENDPOINT__INIT);
+		    ARENA_NEW(a, Bulkhead__V1__InspectReply__Endpoint, BULKHEAD__V1__INSPECT_REPLY__ENDPOINT__INIT);
 		if (!v || !(v->services = arena_alloc(a, GROUP_COUNT * sizeof(*v->services))))
 			return;
 		v->name = (char *)(uintptr_t)e->name;
@@ -280,8 +280,8 @@ void admin_inspect(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	a.set_aside = arena_zalloc(&r->arena, (aside->n_entries + 1) * sizeof(*a.set_aside));
 	list_for_each (n, &aside->entries) {
 		const struct aside_entry *e = list_entry(n, struct aside_entry, node);
-		Bulkhead__V1__InspectReply__SetAside *v = VIEW_NEW(&r->arena, Bulkhead__V1__InspectReply__SetAside,
-								   BULKHEAD__V1__INSPECT_REPLY__SET_ASIDE__INIT);
+		Bulkhead__V1__InspectReply__SetAside *v = ARENA_NEW(&r->arena, Bulkhead__V1__InspectReply__SetAside,
+								    BULKHEAD__V1__INSPECT_REPLY__SET_ASIDE__INIT);
 		if (!a.set_aside || !v)
 			break;
 		v->key = e->key ? e->key : (char *)"";

@@ -30,7 +30,7 @@ Runtime__V1__ContainerState container_state(const struct container *c) {
 #define ENTRIES(to, from) ((to) = (void *)(from))
 
 Runtime__V1__PodSandbox *view_sandbox(struct arena *a, const struct sandbox *s) {
-	Runtime__V1__PodSandbox *v = VIEW_NEW(a, Runtime__V1__PodSandbox, RUNTIME__V1__POD_SANDBOX__INIT);
+	Runtime__V1__PodSandbox *v = ARENA_NEW(a, Runtime__V1__PodSandbox, RUNTIME__V1__POD_SANDBOX__INIT);
 	const Runtime__V1__PodSandboxConfig *c = s->record->config;
 	if (!v)
 		return NULL;
@@ -48,14 +48,14 @@ Runtime__V1__PodSandbox *view_sandbox(struct arena *a, const struct sandbox *s) 
 
 static Runtime__V1__PodSandboxNetworkStatus *view_network(struct arena *a, const struct sandbox *s) {
 	Runtime__V1__PodSandboxNetworkStatus *n =
-	    VIEW_NEW(a, Runtime__V1__PodSandboxNetworkStatus, RUNTIME__V1__POD_SANDBOX_NETWORK_STATUS__INIT);
+	    ARENA_NEW(a, Runtime__V1__PodSandboxNetworkStatus, RUNTIME__V1__POD_SANDBOX_NETWORK_STATUS__INIT);
 	const Bulkhead__SandboxStartReply *t = s->record->started;
 	if (!n || !t || t->n_ips == 0 || sandbox_state(s) != RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY)
 		return n;
 	n->ip = t->ips[0];
 	n->additional_ips = arena_zalloc(a, t->n_ips * sizeof(*n->additional_ips));
 	for (size_t i = 1; n->additional_ips && i < t->n_ips; i++) {
-		Runtime__V1__PodIP *ip = VIEW_NEW(a, Runtime__V1__PodIP, RUNTIME__V1__POD_IP__INIT);
+		Runtime__V1__PodIP *ip = ARENA_NEW(a, Runtime__V1__PodIP, RUNTIME__V1__POD_IP__INIT);
 		if (!ip)
 			break;
 		ip->ip = t->ips[i];
@@ -66,12 +66,12 @@ static Runtime__V1__PodSandboxNetworkStatus *view_network(struct arena *a, const
 
 Runtime__V1__PodSandboxStatus *view_sandbox_status(struct arena *a, const struct sandbox *s) {
 	Runtime__V1__PodSandboxStatus *v =
-	    VIEW_NEW(a, Runtime__V1__PodSandboxStatus, RUNTIME__V1__POD_SANDBOX_STATUS__INIT);
+	    ARENA_NEW(a, Runtime__V1__PodSandboxStatus, RUNTIME__V1__POD_SANDBOX_STATUS__INIT);
 	Runtime__V1__LinuxPodSandboxStatus *l =
-	    VIEW_NEW(a, Runtime__V1__LinuxPodSandboxStatus, RUNTIME__V1__LINUX_POD_SANDBOX_STATUS__INIT);
-	Runtime__V1__Namespace *n = VIEW_NEW(a, Runtime__V1__Namespace, RUNTIME__V1__NAMESPACE__INIT);
+	    ARENA_NEW(a, Runtime__V1__LinuxPodSandboxStatus, RUNTIME__V1__LINUX_POD_SANDBOX_STATUS__INIT);
+	Runtime__V1__Namespace *n = ARENA_NEW(a, Runtime__V1__Namespace, RUNTIME__V1__NAMESPACE__INIT);
 	Runtime__V1__NamespaceOption *o =
-	    VIEW_NEW(a, Runtime__V1__NamespaceOption, RUNTIME__V1__NAMESPACE_OPTION__INIT);
+	    ARENA_NEW(a, Runtime__V1__NamespaceOption, RUNTIME__V1__NAMESPACE_OPTION__INIT);
 	const Runtime__V1__PodSandboxConfig *c = s->record->config;
 	if (!v || !l || !n || !o)
 		return NULL;
@@ -95,7 +95,7 @@ Runtime__V1__PodSandboxStatus *view_sandbox_status(struct arena *a, const struct
 /* --- containers ------------------------------------------------------------- */
 
 Runtime__V1__Container *view_container(struct arena *a, const struct container *c) {
-	Runtime__V1__Container *v = VIEW_NEW(a, Runtime__V1__Container, RUNTIME__V1__CONTAINER__INIT);
+	Runtime__V1__Container *v = ARENA_NEW(a, Runtime__V1__Container, RUNTIME__V1__CONTAINER__INIT);
 	const Runtime__V1__ContainerConfig *config = c->record->config;
 	if (!v)
 		return NULL;
@@ -122,7 +122,7 @@ char *view_image_name(struct metadata *m, const struct container *c) {
 
 /* The image by the name that it has now, as the reference implementation does. */
 static Runtime__V1__ImageSpec *view_image_spec(struct metadata *m, struct arena *a, const struct container *c) {
-	Runtime__V1__ImageSpec *v = VIEW_NEW(a, Runtime__V1__ImageSpec, RUNTIME__V1__IMAGE_SPEC__INIT);
+	Runtime__V1__ImageSpec *v = ARENA_NEW(a, Runtime__V1__ImageSpec, RUNTIME__V1__IMAGE_SPEC__INIT);
 	if (!v)
 		return NULL;
 	*v = *c->record->config->image;
@@ -132,9 +132,9 @@ static Runtime__V1__ImageSpec *view_image_spec(struct metadata *m, struct arena 
 
 static Runtime__V1__ContainerUser *view_user(struct arena *a, const struct container *c) {
 	const Grpc__User *u = c->record->task ? c->record->task->user : NULL;
-	Runtime__V1__ContainerUser *v = VIEW_NEW(a, Runtime__V1__ContainerUser, RUNTIME__V1__CONTAINER_USER__INIT);
+	Runtime__V1__ContainerUser *v = ARENA_NEW(a, Runtime__V1__ContainerUser, RUNTIME__V1__CONTAINER_USER__INIT);
 	Runtime__V1__LinuxContainerUser *l =
-	    VIEW_NEW(a, Runtime__V1__LinuxContainerUser, RUNTIME__V1__LINUX_CONTAINER_USER__INIT);
+	    ARENA_NEW(a, Runtime__V1__LinuxContainerUser, RUNTIME__V1__LINUX_CONTAINER_USER__INIT);
 	if (!u || !v || !l)
 		return NULL;
 	l->uid = u->uid;
@@ -151,7 +151,7 @@ static Runtime__V1__ContainerResources *view_resources(struct arena *a, const st
 	if (!l || !l->resources)
 		return NULL;
 	Runtime__V1__ContainerResources *v =
-	    VIEW_NEW(a, Runtime__V1__ContainerResources, RUNTIME__V1__CONTAINER_RESOURCES__INIT);
+	    ARENA_NEW(a, Runtime__V1__ContainerResources, RUNTIME__V1__CONTAINER_RESOURCES__INIT);
 	if (v)
 		v->linux = l->resources;
 	return v;
@@ -199,7 +199,7 @@ static Runtime__V1__Mount **view_mounts(struct arena *a, const Bulkhead__Contain
 
 Runtime__V1__ContainerStatus *view_container_status(struct metadata *m, struct arena *a, const struct container *c) {
 	Runtime__V1__ContainerStatus *v =
-	    VIEW_NEW(a, Runtime__V1__ContainerStatus, RUNTIME__V1__CONTAINER_STATUS__INIT);
+	    ARENA_NEW(a, Runtime__V1__ContainerStatus, RUNTIME__V1__CONTAINER_STATUS__INIT);
 	const Runtime__V1__ContainerConfig *config = c->record->config;
 	if (!v)
 		return NULL;
@@ -257,13 +257,13 @@ static void view_image_user(struct arena *a, const struct image *i, Runtime__V1_
 		v->username = name;
 		return;
 	}
-	v->uid = VIEW_NEW(a, Runtime__V1__Int64Value, RUNTIME__V1__INT64_VALUE__INIT);
+	v->uid = ARENA_NEW(a, Runtime__V1__Int64Value, RUNTIME__V1__INT64_VALUE__INIT);
 	if (v->uid)
 		v->uid->value = strtoll(name, NULL, 10);
 }
 
 Runtime__V1__Image *view_image(struct metadata *m, struct arena *a, const struct image *i) {
-	Runtime__V1__Image *v = VIEW_NEW(a, Runtime__V1__Image, RUNTIME__V1__IMAGE__INIT);
+	Runtime__V1__Image *v = ARENA_NEW(a, Runtime__V1__Image, RUNTIME__V1__IMAGE__INIT);
 	if (!v)
 		return NULL;
 	v->id = i->record->id;

@@ -24,6 +24,3 @@ Runtime__V1__Image *view_image(struct metadata *m, struct arena *a, const struct
 
 Runtime__V1__ContainerState container_state(const struct container *c);
 Runtime__V1__PodSandboxState sandbox_state(const struct sandbox *s);
-
-/* A message of a type in an arena, initialised: NULL when out of memory. */
-#define VIEW_NEW ARENA_NEW

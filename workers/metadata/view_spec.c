@@ -22,7 +22,7 @@ static int annotate(struct arena *a, const struct annotation *more, size_t n_mor
 	if (n)
 		memcpy(list, spec->annotations, n * sizeof(*list));
 	for (size_t i = 0; i < n_more; i++, n++) {
-		list[n] = VIEW_NEW(a, Grpc__Spec__AnnotationsEntry, GRPC__SPEC__ANNOTATIONS_ENTRY__INIT);
+		list[n] = ARENA_NEW(a, Grpc__Spec__AnnotationsEntry, GRPC__SPEC__ANNOTATIONS_ENTRY__INIT);
 		if (!list[n])
 			return -ENOMEM;
 		list[n]->key = (char *)(uintptr_t)more[i].key;
@@ -70,7 +70,7 @@ int view_container_spec(struct metadata *m, struct arena *a, struct container *c
 /* --- pod sandboxes ---------------------------------------------------------- */
 
 static int namespace_add(struct arena *a, const char *type, char *path, Grpc__Linux *l) {
-	Grpc__LinuxNamespace *n = path ? VIEW_NEW(a, Grpc__LinuxNamespace, GRPC__LINUX_NAMESPACE__INIT) : NULL;
+	Grpc__LinuxNamespace *n = path ? ARENA_NEW(a, Grpc__LinuxNamespace, GRPC__LINUX_NAMESPACE__INIT) : NULL;
 	if (!n)
 		return -ENOMEM;
 	n->type = (char *)(uintptr_t)type;
@@ -106,8 +106,8 @@ Grpc__Spec *view_sandbox_spec(struct arena *a, const struct sandbox *s) {
 		{ ANNOTATION "sandbox-uid", pod->uid },
 		{ ANNOTATION "sandbox-log-directory", s->record->config->log_directory },
 	};
-	Grpc__Spec *spec = VIEW_NEW(a, Grpc__Spec, GRPC__SPEC__INIT);
-	if (!spec || !(spec->linux = VIEW_NEW(a, Grpc__Linux, GRPC__LINUX__INIT)) ||
+	Grpc__Spec *spec = ARENA_NEW(a, Grpc__Spec, GRPC__SPEC__INIT);
+	if (!spec || !(spec->linux = ARENA_NEW(a, Grpc__Linux, GRPC__LINUX__INIT)) ||
 	    namespaces(a, s, spec->linux) < 0 || annotate(a, more, ARRAY_SIZE(more), spec) < 0)
 		return NULL;
 	spec->version = (char *)"1.1.0";

@@ -7,7 +7,7 @@
 #include <string.h>
 
 Runtime__V1__UInt64Value *view_number(struct arena *a, uint64_t value) {
-	Runtime__V1__UInt64Value *v = VIEW_NEW(a, Runtime__V1__UInt64Value, RUNTIME__V1__UINT64_VALUE__INIT);
+	Runtime__V1__UInt64Value *v = ARENA_NEW(a, Runtime__V1__UInt64Value, RUNTIME__V1__UINT64_VALUE__INIT);
 	if (v)
 		v->value = value;
 	return v;
@@ -16,7 +16,7 @@ Runtime__V1__UInt64Value *view_number(struct arena *a, uint64_t value) {
 /* --- what pods and containers have in common -------------------------------- */
 
 static Runtime__V1__PsiData *view_psi_line(struct arena *a, const Bulkhead__PressureLine *l) {
-	Runtime__V1__PsiData *v = l ? VIEW_NEW(a, Runtime__V1__PsiData, RUNTIME__V1__PSI_DATA__INIT) : NULL;
+	Runtime__V1__PsiData *v = l ? ARENA_NEW(a, Runtime__V1__PsiData, RUNTIME__V1__PSI_DATA__INIT) : NULL;
 	if (!v)
 		return NULL;
 	v->total = l->total_us;
@@ -27,7 +27,7 @@ static Runtime__V1__PsiData *view_psi_line(struct arena *a, const Bulkhead__Pres
 }
 
 static Runtime__V1__PsiStats *view_psi(struct arena *a, const Bulkhead__Pressure *p) {
-	Runtime__V1__PsiStats *v = p ? VIEW_NEW(a, Runtime__V1__PsiStats, RUNTIME__V1__PSI_STATS__INIT) : NULL;
+	Runtime__V1__PsiStats *v = p ? ARENA_NEW(a, Runtime__V1__PsiStats, RUNTIME__V1__PSI_STATS__INIT) : NULL;
 	if (!v)
 		return NULL;
 	v->some = view_psi_line(a, p->some);
@@ -37,7 +37,7 @@ static Runtime__V1__PsiStats *view_psi(struct arena *a, const Bulkhead__Pressure
 
 /* The rate needs two samples: last is the one before, and becomes this one. */
 static Runtime__V1__CpuUsage *view_cpu(struct arena *a, struct cpu_sample *last, const Bulkhead__TaskStats *t) {
-	Runtime__V1__CpuUsage *v = VIEW_NEW(a, Runtime__V1__CpuUsage, RUNTIME__V1__CPU_USAGE__INIT);
+	Runtime__V1__CpuUsage *v = ARENA_NEW(a, Runtime__V1__CpuUsage, RUNTIME__V1__CPU_USAGE__INIT);
 	if (!v)
 		return NULL;
 	v->timestamp = t->timestamp;
@@ -52,7 +52,7 @@ static Runtime__V1__CpuUsage *view_cpu(struct arena *a, struct cpu_sample *last,
 }
 
 static Runtime__V1__MemoryUsage *view_memory(struct arena *a, const Bulkhead__TaskStats *t) {
-	Runtime__V1__MemoryUsage *v = VIEW_NEW(a, Runtime__V1__MemoryUsage, RUNTIME__V1__MEMORY_USAGE__INIT);
+	Runtime__V1__MemoryUsage *v = ARENA_NEW(a, Runtime__V1__MemoryUsage, RUNTIME__V1__MEMORY_USAGE__INIT);
 	if (!v)
 		return NULL;
 	v->timestamp = t->timestamp;
@@ -68,7 +68,7 @@ static Runtime__V1__MemoryUsage *view_memory(struct arena *a, const Bulkhead__Ta
 }
 
 static Runtime__V1__IoUsage *view_io(struct arena *a, const Bulkhead__TaskStats *t) {
-	Runtime__V1__IoUsage *v = t->io_pressure ? VIEW_NEW(a, Runtime__V1__IoUsage, RUNTIME__V1__IO_USAGE__INIT)
+	Runtime__V1__IoUsage *v = t->io_pressure ? ARENA_NEW(a, Runtime__V1__IoUsage, RUNTIME__V1__IO_USAGE__INIT)
 						 : NULL;
 	if (!v)
 		return NULL;
@@ -80,7 +80,7 @@ static Runtime__V1__IoUsage *view_io(struct arena *a, const Bulkhead__TaskStats 
 /* --- containers ------------------------------------------------------------- */
 
 static Runtime__V1__SwapUsage *view_swap(struct arena *a, const Bulkhead__TaskStats *t) {
-	Runtime__V1__SwapUsage *v = VIEW_NEW(a, Runtime__V1__SwapUsage, RUNTIME__V1__SWAP_USAGE__INIT);
+	Runtime__V1__SwapUsage *v = ARENA_NEW(a, Runtime__V1__SwapUsage, RUNTIME__V1__SWAP_USAGE__INIT);
 	if (!v)
 		return NULL;
 	v->timestamp = t->timestamp;
@@ -90,9 +90,9 @@ static Runtime__V1__SwapUsage *view_swap(struct arena *a, const Bulkhead__TaskSt
 
 static Runtime__V1__FilesystemUsage *view_disk(struct metadata *m, struct arena *a, const struct container *c) {
 	Runtime__V1__FilesystemIdentifier *id =
-	    VIEW_NEW(a, Runtime__V1__FilesystemIdentifier, RUNTIME__V1__FILESYSTEM_IDENTIFIER__INIT);
+	    ARENA_NEW(a, Runtime__V1__FilesystemIdentifier, RUNTIME__V1__FILESYSTEM_IDENTIFIER__INIT);
 	Runtime__V1__FilesystemUsage *v =
-	    VIEW_NEW(a, Runtime__V1__FilesystemUsage, RUNTIME__V1__FILESYSTEM_USAGE__INIT);
+	    ARENA_NEW(a, Runtime__V1__FilesystemUsage, RUNTIME__V1__FILESYSTEM_USAGE__INIT);
 	if (!id || !v)
 		return NULL;
 	id->mountpoint = m->info ? m->info->mountpoint : (char *)"";
@@ -105,9 +105,9 @@ static Runtime__V1__FilesystemUsage *view_disk(struct metadata *m, struct arena 
 
 Runtime__V1__ContainerStats *view_container_stats(struct gathering *g, struct container *c) {
 	struct arena *a = &g->arena;
-	Runtime__V1__ContainerStats *v = VIEW_NEW(a, Runtime__V1__ContainerStats, RUNTIME__V1__CONTAINER_STATS__INIT);
+	Runtime__V1__ContainerStats *v = ARENA_NEW(a, Runtime__V1__ContainerStats, RUNTIME__V1__CONTAINER_STATS__INIT);
 	Runtime__V1__ContainerAttributes *at =
-	    VIEW_NEW(a, Runtime__V1__ContainerAttributes, RUNTIME__V1__CONTAINER_ATTRIBUTES__INIT);
+	    ARENA_NEW(a, Runtime__V1__ContainerAttributes, RUNTIME__V1__CONTAINER_ATTRIBUTES__INIT);
 	const Runtime__V1__ContainerConfig *config = c->record->config;
 	if (!v || !at)
 		return NULL;
@@ -133,7 +133,7 @@ Runtime__V1__ContainerStats *view_container_stats(struct gathering *g, struct co
 
 static Runtime__V1__NetworkInterfaceUsage *view_interface(struct arena *a, const Bulkhead__InterfaceUsage *i) {
 	Runtime__V1__NetworkInterfaceUsage *v =
-	    VIEW_NEW(a, Runtime__V1__NetworkInterfaceUsage, RUNTIME__V1__NETWORK_INTERFACE_USAGE__INIT);
+	    ARENA_NEW(a, Runtime__V1__NetworkInterfaceUsage, RUNTIME__V1__NETWORK_INTERFACE_USAGE__INIT);
 	if (!v)
 		return NULL;
 	v->name = i->name;
@@ -146,7 +146,7 @@ static Runtime__V1__NetworkInterfaceUsage *view_interface(struct arena *a, const
 
 /* The default one is CNI's first, and the others follow; none is in both. */
 static Runtime__V1__NetworkUsage *view_network(struct arena *a, const Bulkhead__TaskStatsReply *p) {
-	Runtime__V1__NetworkUsage *v = VIEW_NEW(a, Runtime__V1__NetworkUsage, RUNTIME__V1__NETWORK_USAGE__INIT);
+	Runtime__V1__NetworkUsage *v = ARENA_NEW(a, Runtime__V1__NetworkUsage, RUNTIME__V1__NETWORK_USAGE__INIT);
 	if (!v)
 		return NULL;
 	v->timestamp = p->pod->timestamp;
@@ -164,7 +164,7 @@ static Runtime__V1__NetworkUsage *view_network(struct arena *a, const Bulkhead__
 }
 
 static Runtime__V1__ProcessUsage *view_processes(struct arena *a, const Bulkhead__TaskStats *t) {
-	Runtime__V1__ProcessUsage *v = VIEW_NEW(a, Runtime__V1__ProcessUsage, RUNTIME__V1__PROCESS_USAGE__INIT);
+	Runtime__V1__ProcessUsage *v = ARENA_NEW(a, Runtime__V1__ProcessUsage, RUNTIME__V1__PROCESS_USAGE__INIT);
 	if (!v)
 		return NULL;
 	v->timestamp = t->timestamp;
@@ -176,7 +176,7 @@ static Runtime__V1__LinuxPodSandboxStats *view_linux(struct gathering *g, struct
 	struct arena *a = &g->arena;
 	const Bulkhead__TaskStatsReply *p = gathered_pod(g, s->record->id);
 	Runtime__V1__LinuxPodSandboxStats *v =
-	    VIEW_NEW(a, Runtime__V1__LinuxPodSandboxStats, RUNTIME__V1__LINUX_POD_SANDBOX_STATS__INIT);
+	    ARENA_NEW(a, Runtime__V1__LinuxPodSandboxStats, RUNTIME__V1__LINUX_POD_SANDBOX_STATS__INIT);
 	if (!v)
 		return NULL;
 	if (p && p->pod) {
@@ -203,9 +203,9 @@ static Runtime__V1__LinuxPodSandboxStats *view_linux(struct gathering *g, struct
 Runtime__V1__PodSandboxStats *view_sandbox_stats(struct gathering *g, struct sandbox *s) {
 	struct arena *a = &g->arena;
 	Runtime__V1__PodSandboxStats *v =
-	    VIEW_NEW(a, Runtime__V1__PodSandboxStats, RUNTIME__V1__POD_SANDBOX_STATS__INIT);
+	    ARENA_NEW(a, Runtime__V1__PodSandboxStats, RUNTIME__V1__POD_SANDBOX_STATS__INIT);
 	Runtime__V1__PodSandboxAttributes *at =
-	    VIEW_NEW(a, Runtime__V1__PodSandboxAttributes, RUNTIME__V1__POD_SANDBOX_ATTRIBUTES__INIT);
+	    ARENA_NEW(a, Runtime__V1__PodSandboxAttributes, RUNTIME__V1__POD_SANDBOX_ATTRIBUTES__INIT);
 	const Runtime__V1__PodSandboxConfig *config = s->record->config;
 	if (!v || !at)
 		return NULL;

@@ -81,12 +81,12 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 	Bulkhead__CtaskUpdateRequest *u =
 	    ARENA_NEW(t->arena, Bulkhead__CtaskUpdateRequest, BULKHEAD__CTASK_UPDATE_REQUEST__INIT);
 	if (!u || !(u->key = key(t, q->container_id, (char *)"")))
-		return task_no_memory(fault);
+		return grpc_no_memory(fault);
 	u->resources = q->resources;
 	if (!u->resources)
 		u->resources = ARENA_NEW(t->arena, Grpc__LinuxResources, GRPC__LINUX_RESOURCES__INIT);
 	*ret_internal = &u->base;
-	return u->resources ? 0 : task_no_memory(fault);
+	return u->resources ? 0 : grpc_no_memory(fault);
 }
 
 /* --- replies --- */
@@ -95,7 +95,7 @@ static int empty(struct grpc_translation *t, const ProtobufCMessage *internal, P
 		 struct fault *fault) {
 	Google__Protobuf__Empty *e = ARENA_NEW(t->arena, Google__Protobuf__Empty, GOOGLE__PROTOBUF__EMPTY__INIT);
 	if (!e)
-		return task_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &e->base;
 	return 0;
 }
@@ -105,7 +105,7 @@ static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 	Grpc__WaitProcessResponse *a =
 	    ARENA_NEW(t->arena, Grpc__WaitProcessResponse, GRPC__WAIT_PROCESS_RESPONSE__INIT);
 	if (!a)
-		return task_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->status = (int32_t)((const Bulkhead__CtaskExit *)internal)->exit_status;
 	*ret_reply = &a->base;
 	return 0;

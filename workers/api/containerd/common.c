@@ -12,10 +12,6 @@
 
 const char *const ctd_headers[] = { NAMESPACE_HEADER, LEASE_HEADER, NULL };
 
-int ctd_no_memory(struct fault *fault) {
-	return fault_errno(fault, ENOMEM, "translate");
-}
-
 static char *header(const struct grpc_translation *t, const char *name) {
 	const char *value = t->call ? grpc_header(t->call, name) : NULL;
 	return (char *)(uintptr_t)(value ? value : "");
@@ -33,7 +29,7 @@ char *ctd_lease(const struct grpc_translation *t) {
 /* --- to the internal form --------------------------------------------------- */
 
 Bulkhead__ObjectKey *ctd_key(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key) {
-	Bulkhead__ObjectKey *k = CTD_NEW(t->arena, Bulkhead__ObjectKey, BULKHEAD__OBJECT_KEY__INIT);
+	Bulkhead__ObjectKey *k = ARENA_NEW(t->arena, Bulkhead__ObjectKey, BULKHEAD__OBJECT_KEY__INIT);
 	if (!k)
 		return NULL;
 	k->kind = kind;
@@ -44,7 +40,7 @@ Bulkhead__ObjectKey *ctd_key(struct grpc_translation *t, Bulkhead__ObjectKind ki
 }
 
 Bulkhead__Object *ctd_object(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key) {
-	Bulkhead__Object *o = CTD_NEW(t->arena, Bulkhead__Object, BULKHEAD__OBJECT__INIT);
+	Bulkhead__Object *o = ARENA_NEW(t->arena, Bulkhead__Object, BULKHEAD__OBJECT__INIT);
 	if (!o || !(o->id = ctd_key(t, kind, key)))
 		return NULL;
 	o->held_by = ctd_lease(t);
@@ -52,7 +48,7 @@ Bulkhead__Object *ctd_object(struct grpc_translation *t, Bulkhead__ObjectKind ki
 }
 
 Bulkhead__Typed *ctd_typed(struct grpc_translation *t, const Google__Protobuf__Any *from) {
-	Bulkhead__Typed *to = from ? CTD_NEW(t->arena, Bulkhead__Typed, BULKHEAD__TYPED__INIT) : NULL;
+	Bulkhead__Typed *to = from ? ARENA_NEW(t->arena, Bulkhead__Typed, BULKHEAD__TYPED__INIT) : NULL;
 	if (to) {
 		to->type_url = from->type_url;
 		to->value = from->value;
@@ -61,7 +57,7 @@ Bulkhead__Typed *ctd_typed(struct grpc_translation *t, const Google__Protobuf__A
 }
 
 Bulkhead__Descriptor *ctd_descriptor(struct grpc_translation *t, const Containerd__Types__Descriptor *from) {
-	Bulkhead__Descriptor *to = from ? CTD_NEW(t->arena, Bulkhead__Descriptor, BULKHEAD__DESCRIPTOR__INIT) : NULL;
+	Bulkhead__Descriptor *to = from ? ARENA_NEW(t->arena, Bulkhead__Descriptor, BULKHEAD__DESCRIPTOR__INIT) : NULL;
 	if (to) {
 		to->media_type = from->media_type;
 		to->digest = from->digest;
@@ -75,7 +71,7 @@ Bulkhead__Descriptor *ctd_descriptor(struct grpc_translation *t, const Container
 Grpc__Mount **ctd_mounts(struct grpc_translation *t, Containerd__Types__Mount *const *from, size_t n) {
 	Grpc__Mount **to = arena_alloc(t->arena, (n + 1) * sizeof(*to));
 	for (size_t i = 0; to && i < n; i++) {
-		if (!(to[i] = CTD_NEW(t->arena, Grpc__Mount, GRPC__MOUNT__INIT)))
+		if (!(to[i] = ARENA_NEW(t->arena, Grpc__Mount, GRPC__MOUNT__INIT)))
 			return NULL;
 		to[i]->type = from[i]->type;
 		to[i]->source = from[i]->source;
@@ -90,7 +86,7 @@ int ctd_get(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *k
 	    struct fault *fault) {
 	Bulkhead__ObjectKey *k = ctd_key(t, kind, key);
 	if (!k)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &k->base;
 	return 0;
 }
@@ -112,8 +108,8 @@ int ctd_filters_keep(struct grpc_translation *t, char *const *filters, size_t n_
 int ctd_list(struct grpc_translation *t, Bulkhead__ObjectKind kind, char *const *filters, size_t n_filters,
 	     ProtobufCMessage **ret_internal, struct fault *fault) {
 	Bulkhead__ObjectListRequest *q =
-	    CTD_NEW(t->arena, Bulkhead__ObjectListRequest, BULKHEAD__OBJECT_LIST_REQUEST__INIT);
-	int r = q ? ctd_filters_keep(t, filters, n_filters, fault) : ctd_no_memory(fault);
+	    ARENA_NEW(t->arena, Bulkhead__ObjectListRequest, BULKHEAD__OBJECT_LIST_REQUEST__INIT);
+	int r = q ? ctd_filters_keep(t, filters, n_filters, fault) : grpc_no_memory(fault);
 	if (r < 0)
 		return r;
 	q->kind = kind;
@@ -126,9 +122,9 @@ int ctd_list(struct grpc_translation *t, Bulkhead__ObjectKind kind, char *const 
 int ctd_update(struct grpc_translation *t, Bulkhead__Object *object, const Google__Protobuf__FieldMask *mask,
 	       ProtobufCMessage **ret_internal, struct fault *fault) {
 	Bulkhead__ObjectUpdateRequest *q =
-	    CTD_NEW(t->arena, Bulkhead__ObjectUpdateRequest, BULKHEAD__OBJECT_UPDATE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__ObjectUpdateRequest, BULKHEAD__OBJECT_UPDATE_REQUEST__INIT);
 	if (!q || !object)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	q->object = object;
 	if (mask) {
 		q->paths = mask->paths;
@@ -141,9 +137,9 @@ int ctd_update(struct grpc_translation *t, Bulkhead__Object *object, const Googl
 int ctd_delete(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key, bool wait,
 	       const char *target_digest, ProtobufCMessage **ret_internal, struct fault *fault) {
 	Bulkhead__ObjectDeleteRequest *q =
-	    CTD_NEW(t->arena, Bulkhead__ObjectDeleteRequest, BULKHEAD__OBJECT_DELETE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__ObjectDeleteRequest, BULKHEAD__OBJECT_DELETE_REQUEST__INIT);
 	if (!q || !(q->id = ctd_key(t, kind, key)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	q->wait = wait;
 	q->target_digest = (char *)(uintptr_t)target_digest;
 	*ret_internal = &q->base;
@@ -153,7 +149,8 @@ int ctd_delete(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char
 /* --- and back --------------------------------------------------------------- */
 
 Google__Protobuf__Any *ctd_any(struct grpc_translation *t, const Bulkhead__Typed *from) {
-	Google__Protobuf__Any *to = from ? CTD_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT) : NULL;
+	Google__Protobuf__Any *to = from ? ARENA_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT)
+					 : NULL;
 	if (to) {
 		to->type_url = from->type_url;
 		to->value = from->value;
@@ -162,7 +159,7 @@ Google__Protobuf__Any *ctd_any(struct grpc_translation *t, const Bulkhead__Typed
 }
 
 Google__Protobuf__Any *ctd_pack(struct grpc_translation *t, const ProtobufCMessage *m) {
-	Google__Protobuf__Any *any = CTD_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
+	Google__Protobuf__Any *any = ARENA_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
 	size_t size = protobuf_c_message_get_packed_size(m);
 	if (!any || !(any->value.data = arena_alloc(t->arena, size + 1)))
 		return NULL;
@@ -172,7 +169,7 @@ Google__Protobuf__Any *ctd_pack(struct grpc_translation *t, const ProtobufCMessa
 }
 
 Containerd__Types__Platform *ctd_platform(struct arena *a) {
-	Containerd__Types__Platform *p = CTD_NEW(a, Containerd__Types__Platform, CONTAINERD__TYPES__PLATFORM__INIT);
+	Containerd__Types__Platform *p = ARENA_NEW(a, Containerd__Types__Platform, CONTAINERD__TYPES__PLATFORM__INIT);
 	if (p) {
 		p->os = (char *)"linux";
 		p->architecture = (char *)CTD_ARCHITECTURE;
@@ -182,7 +179,7 @@ Containerd__Types__Platform *ctd_platform(struct arena *a) {
 
 Google__Protobuf__Timestamp *ctd_time(struct grpc_translation *t, int64_t ns) {
 	Google__Protobuf__Timestamp *to =
-	    ns ? CTD_NEW(t->arena, Google__Protobuf__Timestamp, GOOGLE__PROTOBUF__TIMESTAMP__INIT) : NULL;
+	    ns ? ARENA_NEW(t->arena, Google__Protobuf__Timestamp, GOOGLE__PROTOBUF__TIMESTAMP__INIT) : NULL;
 	if (to) {
 		to->seconds = ns / NS_PER_SEC;
 		to->nanos = (int32_t)(ns % NS_PER_SEC);
@@ -192,7 +189,7 @@ Google__Protobuf__Timestamp *ctd_time(struct grpc_translation *t, int64_t ns) {
 
 Containerd__Types__Descriptor *ctd_descriptor_back(struct grpc_translation *t, const Bulkhead__Descriptor *from) {
 	Containerd__Types__Descriptor *to =
-	    from ? CTD_NEW(t->arena, Containerd__Types__Descriptor, CONTAINERD__TYPES__DESCRIPTOR__INIT) : NULL;
+	    from ? ARENA_NEW(t->arena, Containerd__Types__Descriptor, CONTAINERD__TYPES__DESCRIPTOR__INIT) : NULL;
 	if (to) {
 		to->media_type = from->media_type;
 		to->digest = from->digest;
@@ -208,7 +205,7 @@ Containerd__Types__Mount **ctd_mounts_back(struct grpc_translation *t, const Pro
 	const Bulkhead__MountList *from = (const Bulkhead__MountList *)internal;
 	Containerd__Types__Mount **to = arena_alloc(t->arena, (from->n_mounts + 1) * sizeof(*to));
 	for (size_t i = 0; to && i < from->n_mounts; i++) {
-		if (!(to[i] = CTD_NEW(t->arena, Containerd__Types__Mount, CONTAINERD__TYPES__MOUNT__INIT)))
+		if (!(to[i] = ARENA_NEW(t->arena, Containerd__Types__Mount, CONTAINERD__TYPES__MOUNT__INIT)))
 			return NULL;
 		to[i]->type = from->mounts[i]->type;
 		to[i]->source = from->mounts[i]->source;
@@ -221,9 +218,9 @@ Containerd__Types__Mount **ctd_mounts_back(struct grpc_translation *t, const Pro
 
 int ctd_empty(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 	      struct fault *fault) {
-	Google__Protobuf__Empty *e = CTD_NEW(t->arena, Google__Protobuf__Empty, GOOGLE__PROTOBUF__EMPTY__INIT);
+	Google__Protobuf__Empty *e = ARENA_NEW(t->arena, Google__Protobuf__Empty, GOOGLE__PROTOBUF__EMPTY__INIT);
 	if (!e)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &e->base;
 	return 0;
 }
@@ -254,7 +251,7 @@ void *ctd_one(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_
 	if (!whole(o))
 		fault_set(fault, FAULT_INTERNAL, "the metadata worker has sent an object that isn't whole");
 	else if (!(one = make(t, o)))
-		ctd_no_memory(fault);
+		grpc_no_memory(fault);
 	return one;
 }
 
@@ -359,7 +356,7 @@ int ctd_wanted(struct grpc_translation *t, const ProtobufCMessage *internal, ctd
 	void **list = arena_alloc(t->arena, (l->n_objects + 1) * sizeof(*list));
 	size_t n = 0;
 	if (!list)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (size_t i = 0; i < l->n_objects; i++) {
 		if (!filters_match(t->state, object_field, l->objects[i]))
 			continue;
@@ -389,7 +386,7 @@ int ctd_part(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_m
 	void **list = arena_alloc(t->arena, max * sizeof(*list));
 	size_t n = 0;
 	if (!list)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	do {
 		int r = ctd_next(t, internal, make, &list[n], fault);
 		if (r < 0)

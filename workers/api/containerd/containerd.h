@@ -43,9 +43,6 @@ extern const char *const ctd_headers[];
 /* This machine's; NULL when out of memory. */
 Containerd__Types__Platform *ctd_platform(struct arena *a);
 
-#define CTD_NEW ARENA_NEW
-int ctd_no_memory(struct fault *fault);
-
 /* The namespace of the call; empty when it names none. Of a dialect that has
  * no namespaces: "default". */
 char *ctd_namespace(const struct grpc_translation *t);
@@ -99,9 +96,9 @@ void *ctd_one(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_
 #define CTD_REPLY_ONE(function, type, INIT, field, make)                                  \
 	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, \
 			    ProtobufCMessage **ret_reply, struct fault *fault) {          \
-		type *a = CTD_NEW(t->arena, type, INIT);                                  \
+		type *a = ARENA_NEW(t->arena, type, INIT);                                \
 		if (!a)                                                                   \
-			return ctd_no_memory(fault);                                      \
+			return grpc_no_memory(fault);                                     \
 		*ret_reply = &a->base;                                                    \
 		a->field = ctd_one(t, internal, make, fault);                             \
 		return a->field ? 0 : -EBADMSG;                                           \

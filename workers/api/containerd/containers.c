@@ -19,7 +19,7 @@
 /* --- from the client -------------------------------------------------------- */
 
 static Bulkhead__Runtime *runtime(struct grpc_translation *t, const C(Container__Runtime) * from) {
-	Bulkhead__Runtime *to = from ? CTD_NEW(t->arena, Bulkhead__Runtime, BULKHEAD__RUNTIME__INIT) : NULL;
+	Bulkhead__Runtime *to = from ? ARENA_NEW(t->arena, Bulkhead__Runtime, BULKHEAD__RUNTIME__INIT) : NULL;
 	if (to) {
 		to->name = from->name;
 		to->options = ctd_typed(t, from->options);
@@ -34,8 +34,8 @@ static int extensions(struct grpc_translation *t, const C(Container) * c, Bulkhe
 	for (; b->n_extensions < c->n_extensions; b->n_extensions++) {
 		const C(Container__ExtensionsEntry) *from = c->extensions[b->n_extensions];
 		Bulkhead__ContainerBody__ExtensionsEntry *to =
-		    CTD_NEW(t->arena, Bulkhead__ContainerBody__ExtensionsEntry,
-			    BULKHEAD__CONTAINER_BODY__EXTENSIONS_ENTRY__INIT);
+		    ARENA_NEW(t->arena, Bulkhead__ContainerBody__ExtensionsEntry,
+			      BULKHEAD__CONTAINER_BODY__EXTENSIONS_ENTRY__INIT);
 		if (!to)
 			return -1;
 		to->key = from->key;
@@ -57,7 +57,7 @@ int ctd_spec(struct grpc_translation *t, const Google__Protobuf__Any *any, Bulkh
 
 static Bulkhead__Object *object(struct grpc_translation *t, const C(Container) * c) {
 	Bulkhead__Object *o = ctd_object(t, KIND, c ? c->id : "");
-	Bulkhead__ContainerBody *b = CTD_NEW(t->arena, Bulkhead__ContainerBody, BULKHEAD__CONTAINER_BODY__INIT);
+	Bulkhead__ContainerBody *b = ARENA_NEW(t->arena, Bulkhead__ContainerBody, BULKHEAD__CONTAINER_BODY__INIT);
 	if (!o || !b)
 		return NULL;
 	o->body_case = BULKHEAD__OBJECT__BODY_CONTAINER;
@@ -83,7 +83,7 @@ static int extensions_back(struct grpc_translation *t, const Bulkhead__Container
 	for (; c->n_extensions < b->n_extensions; c->n_extensions++) {
 		const Bulkhead__ContainerBody__ExtensionsEntry *from = b->extensions[c->n_extensions];
 		C(Container__ExtensionsEntry) *to =
-		    CTD_NEW(t->arena, C(Container__ExtensionsEntry), C_INIT(CONTAINER__EXTENSIONS_ENTRY));
+		    ARENA_NEW(t->arena, C(Container__ExtensionsEntry), C_INIT(CONTAINER__EXTENSIONS_ENTRY));
 		if (!to)
 			return -1;
 		to->key = from->key;
@@ -97,7 +97,7 @@ static int extensions_back(struct grpc_translation *t, const Bulkhead__Container
  * down for this one. */
 static Google__Protobuf__Any *spec_written(struct grpc_translation *t, const Grpc__Spec *spec) {
 	struct json j = { 0 };
-	Google__Protobuf__Any *any = CTD_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
+	Google__Protobuf__Any *any = ARENA_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
 	message_json(&j, NULL, &spec->base, MESSAGE_OCI);
 	CLEANUP_FREE char *text = buffer_take_text(&j.text);
 	if (!any || !text || !(any->value.data = (uint8_t *)arena_strdup(t->arena, text)))
@@ -110,9 +110,9 @@ static Google__Protobuf__Any *spec_written(struct grpc_translation *t, const Grp
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
 	const Bulkhead__ContainerBody *b = o->container;
 	C(Container) *c = o->body_case == BULKHEAD__OBJECT__BODY_CONTAINER
-			      ? CTD_NEW(t->arena, C(Container), C_INIT(CONTAINER))
+			      ? ARENA_NEW(t->arena, C(Container), C_INIT(CONTAINER))
 			      : NULL;
-	if (!c || !(c->runtime = CTD_NEW(t->arena, C(Container__Runtime), C_INIT(CONTAINER__RUNTIME))))
+	if (!c || !(c->runtime = ARENA_NEW(t->arena, C(Container__Runtime), C_INIT(CONTAINER__RUNTIME))))
 		return NULL;
 	c->id = o->id->key;
 	c->labels = (void *)o->labels;
@@ -148,9 +148,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	C(ListContainersResponse) *a = CTD_NEW(t->arena, C(ListContainersResponse), C_INIT(LIST_CONTAINERS_RESPONSE));
+	C(ListContainersResponse) *a = ARENA_NEW(t->arena, C(ListContainersResponse), C_INIT(LIST_CONTAINERS_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return ctd_wanted(t, internal, make, (void ***)&a->containers, &a->n_containers, fault);
 }
@@ -159,9 +159,9 @@ static int stream_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 			struct fault *fault) {
 	void *one;
 	int r = ctd_next(t, internal, make, &one, fault);
-	C(ListContainerMessage) *a = CTD_NEW(t->arena, C(ListContainerMessage), C_INIT(LIST_CONTAINER_MESSAGE));
+	C(ListContainerMessage) *a = ARENA_NEW(t->arena, C(ListContainerMessage), C_INIT(LIST_CONTAINER_MESSAGE));
 	if (r < 0 || !a)
-		return r < 0 ? r : ctd_no_memory(fault);
+		return r < 0 ? r : grpc_no_memory(fault);
 	a->container = one;
 	*ret_reply = one ? &a->base : NULL;
 	return 0;
@@ -171,7 +171,7 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	Bulkhead__Object *o = object(t, ((const C(CreateContainerRequest) *)request)->container);
 	if (!o)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &o->base;
 	return 0;
 }

@@ -8,7 +8,7 @@
 #define LIST_PART 100 /* blobs in one reply of List */
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	C(Info) *i = o->body_case == BULKHEAD__OBJECT__BODY_CONTENT ? CTD_NEW(t->arena, C(Info), C_INIT(INFO)) : NULL;
+	C(Info) *i = o->body_case == BULKHEAD__OBJECT__BODY_CONTENT ? ARENA_NEW(t->arena, C(Info), C_INIT(INFO)) : NULL;
 	if (!i)
 		return NULL;
 	i->digest = o->id->key;
@@ -32,8 +32,8 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	const C(UpdateRequest) *q = (const C(UpdateRequest) *)request;
 	Bulkhead__Object *o = ctd_object(t, KIND, q->info ? q->info->digest : "");
-	if (!o || !(o->content = CTD_NEW(t->arena, Bulkhead__ContentBody, BULKHEAD__CONTENT_BODY__INIT)))
-		return ctd_no_memory(fault);
+	if (!o || !(o->content = ARENA_NEW(t->arena, Bulkhead__ContentBody, BULKHEAD__CONTENT_BODY__INIT)))
+		return grpc_no_memory(fault);
 	o->body_case = BULKHEAD__OBJECT__BODY_CONTENT;
 	if (q->info) {
 		o->labels = (void *)q->info->labels;
@@ -50,9 +50,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	C(ListContentResponse) *a = CTD_NEW(t->arena, C(ListContentResponse), C_INIT(LIST_CONTENT_RESPONSE));
+	C(ListContentResponse) *a = ARENA_NEW(t->arena, C(ListContentResponse), C_INIT(LIST_CONTENT_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	int r = ctd_part(t, internal, make, LIST_PART, (void ***)&a->info, &a->n_info, fault);
 	*ret_reply = r == 0 && a->n_info ? &a->base : NULL;
 	return r;
@@ -66,7 +66,7 @@ static int drop(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 /* --- ingests ---------------------------------------------------------------- */
 
 static C(Status) * make_status(struct grpc_translation *t, const Bulkhead__IngestStatus *from) {
-	C(Status) *s = CTD_NEW(t->arena, C(Status), C_INIT(STATUS));
+	C(Status) *s = ARENA_NEW(t->arena, C(Status), C_INIT(STATUS));
 	if (!s)
 		return NULL;
 	s->ref = from->ref;
@@ -80,9 +80,9 @@ static C(Status) * make_status(struct grpc_translation *t, const Bulkhead__Inges
 
 static int ingests(struct grpc_translation *t, const char *ref, ProtobufCMessage **ret_internal, struct fault *fault) {
 	Bulkhead__IngestListRequest *q =
-	    CTD_NEW(t->arena, Bulkhead__IngestListRequest, BULKHEAD__INGEST_LIST_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__IngestListRequest, BULKHEAD__INGEST_LIST_REQUEST__INIT);
 	if (!q)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	q->namespace_ = ctd_namespace(t);
 	q->ref = (char *)(uintptr_t)ref;
 	*ret_internal = &q->base;
@@ -100,11 +100,11 @@ static int status(struct grpc_translation *t, const ProtobufCMessage *request, P
 static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			struct fault *fault) {
 	const Bulkhead__IngestList *l = (const Bulkhead__IngestList *)internal;
-	C(StatusResponse) *a = CTD_NEW(t->arena, C(StatusResponse), C_INIT(STATUS_RESPONSE));
+	C(StatusResponse) *a = ARENA_NEW(t->arena, C(StatusResponse), C_INIT(STATUS_RESPONSE));
 	if (l->n_ingests == 0)
 		return fault_set(fault, FAULT_NOT_FOUND, "the write is over");
 	if (!a || !(a->status = make_status(t, l->ingests[0])))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return 0;
 }
@@ -129,14 +129,14 @@ static const char *status_field(const void *object, const char *const *path, siz
 static int list_statuses_reply(struct grpc_translation *t, const ProtobufCMessage *internal,
 			       ProtobufCMessage **ret_reply, struct fault *fault) {
 	const Bulkhead__IngestList *l = (const Bulkhead__IngestList *)internal;
-	C(ListStatusesResponse) *a = CTD_NEW(t->arena, C(ListStatusesResponse), C_INIT(LIST_STATUSES_RESPONSE));
+	C(ListStatusesResponse) *a = ARENA_NEW(t->arena, C(ListStatusesResponse), C_INIT(LIST_STATUSES_RESPONSE));
 	if (!a || !(a->statuses = arena_alloc(t->arena, (l->n_ingests + 1) * sizeof(*a->statuses))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (size_t i = 0; i < l->n_ingests; i++) {
 		if (!filters_match(t->state, status_field, l->ingests[i]))
 			continue;
 		if (!(a->statuses[a->n_statuses++] = make_status(t, l->ingests[i])))
-			return ctd_no_memory(fault);
+			return grpc_no_memory(fault);
 	}
 	*ret_reply = &a->base;
 	return 0;

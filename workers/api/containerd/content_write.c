@@ -219,7 +219,7 @@ static bool take(struct writer *x, const C(WriteContentRequest) * m) {
 	x->content.labels = arena_alloc(&x->arena, (m->n_labels + 1) * sizeof(*x->content.labels));
 	for (size_t i = 0; x->content.labels && i < m->n_labels; i++) {
 		Bulkhead__Object__LabelsEntry *l =
-		    CTD_NEW(&x->arena, Bulkhead__Object__LabelsEntry, BULKHEAD__OBJECT__LABELS_ENTRY__INIT);
+		    ARENA_NEW(&x->arena, Bulkhead__Object__LabelsEntry, BULKHEAD__OBJECT__LABELS_ENTRY__INIT);
 		if (!l)
 			return false;
 		l->key = arena_strdup(&x->arena, m->labels[i]->key);

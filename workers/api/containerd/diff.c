@@ -15,10 +15,10 @@ static int apply(struct grpc_translation *t, const ProtobufCMessage *request, Pr
 	if (q->n_payloads)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "apply: there are no processors of streams");
 	Bulkhead__DiffApplyRequest *i =
-	    CTD_NEW(t->arena, Bulkhead__DiffApplyRequest, BULKHEAD__DIFF_APPLY_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__DiffApplyRequest, BULKHEAD__DIFF_APPLY_REQUEST__INIT);
 	if (!i || !(i->mounts = ctd_mounts(t, q->mounts, q->n_mounts)) ||
 	    (q->diff && !(i->diff = ctd_descriptor(t, q->diff))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	i->n_mounts = q->n_mounts;
 	i->namespace_ = ctd_namespace(t);
 	i->sync = q->sync_fs;
@@ -30,9 +30,9 @@ static int apply(struct grpc_translation *t, const ProtobufCMessage *request, Pr
 #define REPLY_DESCRIPTOR(function, type, INIT, field)                                                   \
 	static int function(struct grpc_translation *t, const ProtobufCMessage *internal,               \
 			    ProtobufCMessage **ret_reply, struct fault *fault) {                        \
-		type *a = CTD_NEW(t->arena, type, INIT);                                                \
+		type *a = ARENA_NEW(t->arena, type, INIT);                                              \
 		if (!a || !(a->field = ctd_descriptor_back(t, (const Bulkhead__Descriptor *)internal))) \
-			return ctd_no_memory(fault);                                                    \
+			return grpc_no_memory(fault);                                                   \
 		*ret_reply = &a->base;                                                                  \
 		return 0;                                                                               \
 	}
@@ -66,9 +66,10 @@ static int diff(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	const struct layer_type *type = type_find(q->media_type);
 	if (!type)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "unsupported diff media type: %.100s", q->media_type);
-	Bulkhead__DiffMakeRequest *i = CTD_NEW(t->arena, Bulkhead__DiffMakeRequest, BULKHEAD__DIFF_MAKE_REQUEST__INIT);
+	Bulkhead__DiffMakeRequest *i =
+	    ARENA_NEW(t->arena, Bulkhead__DiffMakeRequest, BULKHEAD__DIFF_MAKE_REQUEST__INIT);
 	if (!i || !(i->left = ctd_mounts(t, q->left, q->n_left)) || !(i->right = ctd_mounts(t, q->right, q->n_right)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	i->n_left = q->n_left;
 	i->n_right = q->n_right;
 	i->namespace_ = ctd_namespace(t);

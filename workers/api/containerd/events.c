@@ -28,7 +28,7 @@ typedef ProtobufCMessage *(*fill_fn)(struct grpc_translation *t, const Bulkhead_
 /* p is the message, in the arena; the statements fill it from e. */
 #define FILL(name, type, INIT, ...)                                                              \
 	static ProtobufCMessage *name(struct grpc_translation *t, const Bulkhead__BusEvent *e) { \
-		type *p = CTD_NEW(t->arena, type, INIT);                                         \
+		type *p = ARENA_NEW(t->arena, type, INIT);                                       \
 		if (!p)                                                                          \
 			return NULL;                                                             \
 		__VA_ARGS__                                                                      \
@@ -36,7 +36,7 @@ typedef ProtobufCMessage *(*fill_fn)(struct grpc_translation *t, const Bulkhead_
 	}
 
 static E(TaskIO) * task_io(struct grpc_translation *t, const Bulkhead__BusEvent *e) {
-	E(TaskIO) *io = e->stdio ? CTD_NEW(t->arena, E(TaskIO), E_INIT(TASK_IO)) : NULL;
+	E(TaskIO) *io = e->stdio ? ARENA_NEW(t->arena, E(TaskIO), E_INIT(TASK_IO)) : NULL;
 	if (io) {
 		io->stdin = e->stdio->stdin;
 		io->stdout = e->stdio->stdout;
@@ -61,7 +61,7 @@ FILL(task_resumed, E(TaskResumed), E_INIT(TASK_RESUMED), p->container_id = e->id
 
 static E(ContainerCreate__Runtime) * runtime(struct grpc_translation *t, const Bulkhead__Runtime *from) {
 	E(ContainerCreate__Runtime) *to =
-	    from ? CTD_NEW(t->arena, E(ContainerCreate__Runtime), E_INIT(CONTAINER_CREATE__RUNTIME)) : NULL;
+	    from ? ARENA_NEW(t->arena, E(ContainerCreate__Runtime), E_INIT(CONTAINER_CREATE__RUNTIME)) : NULL;
 	if (to) {
 		to->name = from->name;
 		to->options = ctd_any(t, from->options);
@@ -182,9 +182,9 @@ static int subscribe(struct grpc_translation *t, const ProtobufCMessage *request
 		     struct fault *fault) {
 	const S(SubscribeRequest) *q = (const S(SubscribeRequest) *)request;
 	Bulkhead__BusFollowRequest *f =
-	    CTD_NEW(t->arena, Bulkhead__BusFollowRequest, BULKHEAD__BUS_FOLLOW_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__BusFollowRequest, BULKHEAD__BUS_FOLLOW_REQUEST__INIT);
 	if (!f)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &f->base;
 	return ctd_filters_keep(t, q->filters, q->n_filters, fault);
 }
@@ -197,26 +197,26 @@ static int envelope(struct grpc_translation *t, const ProtobufCMessage *internal
 	if (!topic && !e->published)
 		return 0; /* containerd has no message for it */
 	if (topic && !(view.inside = topic->fill(t, e)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	if (!filters_match(t->state, event_field, &view))
 		return 0;
 	Containerd__Types__Envelope *v =
-	    CTD_NEW(t->arena, Containerd__Types__Envelope, CONTAINERD__TYPES__ENVELOPE__INIT);
+	    ARENA_NEW(t->arena, Containerd__Types__Envelope, CONTAINERD__TYPES__ENVELOPE__INIT);
 	if (!v)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	v->timestamp = ctd_time(t, e->time);
 	v->namespace_ = e->namespace_;
 	v->topic = e->topic;
 	v->event = topic ? ctd_pack(t, view.inside) : ctd_any(t, e->published);
 	*ret_reply = &v->base;
-	return v->event ? 0 : ctd_no_memory(fault);
+	return v->event ? 0 : grpc_no_memory(fault);
 }
 
 static int publish_as(struct grpc_translation *t, char *namespace, char *topic, const Google__Protobuf__Any *event,
 		      ProtobufCMessage **ret_internal, struct fault *fault) {
-	Bulkhead__BusEvent *e = CTD_NEW(t->arena, Bulkhead__BusEvent, BULKHEAD__BUS_EVENT__INIT);
+	Bulkhead__BusEvent *e = ARENA_NEW(t->arena, Bulkhead__BusEvent, BULKHEAD__BUS_EVENT__INIT);
 	if (!e)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	e->namespace_ = namespace;
 	e->topic = topic;
 	e->published = ctd_typed(t, event);

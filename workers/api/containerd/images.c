@@ -8,7 +8,8 @@
 #define KIND BULKHEAD__OBJECT_KIND__OBJECT_IMAGE
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	I(Image) *i = o->body_case == BULKHEAD__OBJECT__BODY_IMAGE ? CTD_NEW(t->arena, I(Image), I_INIT(IMAGE)) : NULL;
+	I(Image) *i = o->body_case == BULKHEAD__OBJECT__BODY_IMAGE ? ARENA_NEW(t->arena, I(Image), I_INIT(IMAGE))
+								   : NULL;
 	if (!i || !(i->target = ctd_descriptor_back(t, o->image->target)))
 		return NULL;
 	i->name = o->id->key;
@@ -21,7 +22,7 @@ static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
 
 static Bulkhead__Object *object(struct grpc_translation *t, const I(Image) * i) {
 	Bulkhead__Object *o = ctd_object(t, KIND, i ? i->name : "");
-	if (!o || !(o->image = CTD_NEW(t->arena, Bulkhead__ImageBody, BULKHEAD__IMAGE_BODY__INIT)))
+	if (!o || !(o->image = ARENA_NEW(t->arena, Bulkhead__ImageBody, BULKHEAD__IMAGE_BODY__INIT)))
 		return NULL;
 	o->body_case = BULKHEAD__OBJECT__BODY_IMAGE;
 	if (i) {
@@ -49,9 +50,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	I(ListImagesResponse) *a = CTD_NEW(t->arena, I(ListImagesResponse), I_INIT(LIST_IMAGES_RESPONSE));
+	I(ListImagesResponse) *a = ARENA_NEW(t->arena, I(ListImagesResponse), I_INIT(LIST_IMAGES_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return ctd_wanted(t, internal, make, (void ***)&a->images, &a->n_images, fault);
 }
@@ -60,7 +61,7 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	Bulkhead__Object *o = object(t, ((const I(CreateImageRequest) *)request)->image);
 	if (!o)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &o->base;
 	return 0;
 }

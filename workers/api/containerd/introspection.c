@@ -61,7 +61,7 @@ static const char *plugin_field(const void *object, const char *const *path, siz
 }
 
 static N(Plugin) * plugin_make(struct arena *a, const struct plugin *p) {
-	N(Plugin) *to = CTD_NEW(a, N(Plugin), N_INIT(PLUGIN));
+	N(Plugin) *to = ARENA_NEW(a, N(Plugin), N_INIT(PLUGIN));
 	if (!to)
 		return NULL;
 	to->type = (char *)(uintptr_t)p->type;
@@ -95,7 +95,7 @@ static void on_plugins(struct grpc_call *c, const ProtobufCMessage *request) {
 	arena_init(&a, 0);
 	int r = filters_parse(&a, q->filters, q->n_filters, &f, &fault);
 	if (r == 0 && (r = plugins_fill(&a, f, &reply)) < 0)
-		ctd_no_memory(&fault);
+		grpc_no_memory(&fault);
 	if (r == 0)
 		grpc_reply(c, &reply.base);
 	else
@@ -128,9 +128,9 @@ static void on_plugin_info(struct grpc_call *c, const ProtobufCMessage *request)
 
 static int server(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
-	Bulkhead__Empty *q = CTD_NEW(t->arena, Bulkhead__Empty, BULKHEAD__EMPTY__INIT);
+	Bulkhead__Empty *q = ARENA_NEW(t->arena, Bulkhead__Empty, BULKHEAD__EMPTY__INIT);
 	if (!q)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &q->base;
 	return 0;
 }
@@ -138,9 +138,9 @@ static int server(struct grpc_translation *t, const ProtobufCMessage *request, P
 static int server_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			struct fault *fault) {
 	const Bulkhead__ServerInfo *i = (const Bulkhead__ServerInfo *)internal;
-	N(ServerResponse) *a = CTD_NEW(t->arena, N(ServerResponse), N_INIT(SERVER_RESPONSE));
+	N(ServerResponse) *a = ARENA_NEW(t->arena, N(ServerResponse), N_INIT(SERVER_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->uuid = i->uuid;
 	a->pid = i->pid;
 	a->pidns = i->pid_namespace;

@@ -11,7 +11,7 @@
 #define KIND BULKHEAD__OBJECT_KIND__OBJECT_LEASE
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	L(Lease) *l = CTD_NEW(t->arena, L(Lease), L_INIT(LEASE));
+	L(Lease) *l = ARENA_NEW(t->arena, L(Lease), L_INIT(LEASE));
 	if (l) {
 		l->id = o->id->key;
 		l->created_at = ctd_time(t, o->created_at);
@@ -28,8 +28,8 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	id_random(id);
 	const char *key = *q->id ? q->id : arena_strdup(t->arena, id);
 	Bulkhead__Object *o = key ? ctd_object(t, KIND, key) : NULL;
-	if (!o || !(o->lease = CTD_NEW(t->arena, Bulkhead__LeaseBody, BULKHEAD__LEASE_BODY__INIT)))
-		return ctd_no_memory(fault);
+	if (!o || !(o->lease = ARENA_NEW(t->arena, Bulkhead__LeaseBody, BULKHEAD__LEASE_BODY__INIT)))
+		return grpc_no_memory(fault);
 	o->body_case = BULKHEAD__OBJECT__BODY_LEASE;
 	o->labels = (void *)q->labels;
 	o->n_labels = q->n_labels;
@@ -53,9 +53,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	L(ListResponse) *a = CTD_NEW(t->arena, L(ListResponse), L_INIT(LIST_RESPONSE));
+	L(ListResponse) *a = ARENA_NEW(t->arena, L(ListResponse), L_INIT(LIST_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return ctd_wanted(t, internal, make, (void ***)&a->leases, &a->n_leases, fault);
 }
@@ -65,9 +65,9 @@ static int list_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 static int change(struct grpc_translation *t, const char *lease, const L(Resource) * resource, bool remove,
 		  ProtobufCMessage **ret_internal, struct fault *fault) {
 	Bulkhead__LeaseChangeRequest *q =
-	    CTD_NEW(t->arena, Bulkhead__LeaseChangeRequest, BULKHEAD__LEASE_CHANGE_REQUEST__INIT);
-	if (!q || !(q->resource = CTD_NEW(t->arena, Bulkhead__LeaseResource, BULKHEAD__LEASE_RESOURCE__INIT)))
-		return ctd_no_memory(fault);
+	    ARENA_NEW(t->arena, Bulkhead__LeaseChangeRequest, BULKHEAD__LEASE_CHANGE_REQUEST__INIT);
+	if (!q || !(q->resource = ARENA_NEW(t->arena, Bulkhead__LeaseResource, BULKHEAD__LEASE_RESOURCE__INIT)))
+		return grpc_no_memory(fault);
 	q->namespace_ = ctd_namespace(t);
 	q->lease = (char *)(uintptr_t)lease;
 	q->remove = remove;
@@ -102,13 +102,13 @@ static int resources_reply(struct grpc_translation *t, const ProtobufCMessage *i
 	if (o->body_case != BULKHEAD__OBJECT__BODY_LEASE)
 		return fault_set(fault, FAULT_INTERNAL, "the metadata worker has sent no lease");
 	const Bulkhead__LeaseBody *b = o->lease;
-	L(ListResourcesResponse) *a = CTD_NEW(t->arena, L(ListResourcesResponse), L_INIT(LIST_RESOURCES_RESPONSE));
+	L(ListResourcesResponse) *a = ARENA_NEW(t->arena, L(ListResourcesResponse), L_INIT(LIST_RESOURCES_RESPONSE));
 	if (!a || !(a->resources = arena_alloc(t->arena, (b->n_resources + 1) * sizeof(*a->resources))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (size_t i = 0; i < b->n_resources; i++) {
-		L(Resource) *one = CTD_NEW(t->arena, L(Resource), L_INIT(RESOURCE));
+		L(Resource) *one = ARENA_NEW(t->arena, L(Resource), L_INIT(RESOURCE));
 		if (!one)
-			return ctd_no_memory(fault);
+			return grpc_no_memory(fault);
 		one->id = b->resources[i]->id;
 		one->type = b->resources[i]->type;
 		a->resources[a->n_resources++] = one;

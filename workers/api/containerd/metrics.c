@@ -15,7 +15,7 @@ void metric_put(void *to, const struct metric_place *places, size_t n, const Bul
 }
 
 Google__Protobuf__Any *metric_pack(struct grpc_translation *t, const char *url, const ProtobufCMessage *m) {
-	Google__Protobuf__Any *any = CTD_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
+	Google__Protobuf__Any *any = ARENA_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
 	size_t size = protobuf_c_message_get_packed_size(m);
 	if (!any || !(any->value.data = arena_alloc(t->arena, size + 1)))
 		return NULL;
@@ -43,10 +43,10 @@ static int metrics(struct grpc_translation *t, const ProtobufCMessage *request, 
 		   struct fault *fault) {
 	const T(MetricsRequest) *q = (const T(MetricsRequest) *)request;
 	Bulkhead__CtaskMetricsRequest *m =
-	    CTD_NEW(t->arena, Bulkhead__CtaskMetricsRequest, BULKHEAD__CTASK_METRICS_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CtaskMetricsRequest, BULKHEAD__CTASK_METRICS_REQUEST__INIT);
 	const char **ids = arena_alloc(t->arena, FILTERS_MAX * sizeof(*ids));
 	struct filters *f;
-	int r = m && ids ? filters_parse(t->kept, q->filters, q->n_filters, &f, fault) : ctd_no_memory(fault);
+	int r = m && ids ? filters_parse(t->kept, q->filters, q->n_filters, &f, fault) : grpc_no_memory(fault);
 	if (r < 0)
 		return r;
 	t->state = f;
@@ -59,7 +59,7 @@ static int metrics(struct grpc_translation *t, const ProtobufCMessage *request, 
 }
 
 static Containerd__Types__Metric *metric(struct grpc_translation *t, const Bulkhead__TaskStats *s) {
-	Containerd__Types__Metric *m = CTD_NEW(t->arena, Containerd__Types__Metric, CONTAINERD__TYPES__METRIC__INIT);
+	Containerd__Types__Metric *m = ARENA_NEW(t->arena, Containerd__Types__Metric, CONTAINERD__TYPES__METRIC__INIT);
 	if (!m || !(m->data = s->unified ? metrics_v2(t, s) : metrics_v1(t, s)))
 		return NULL;
 	m->timestamp = ctd_time(t, s->timestamp);
@@ -70,14 +70,14 @@ static Containerd__Types__Metric *metric(struct grpc_translation *t, const Bulkh
 static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			 struct fault *fault) {
 	const Bulkhead__CtaskMetrics *l = (const Bulkhead__CtaskMetrics *)internal;
-	T(MetricsResponse) *a = CTD_NEW(t->arena, T(MetricsResponse), T_INIT(METRICS_RESPONSE));
+	T(MetricsResponse) *a = ARENA_NEW(t->arena, T(MetricsResponse), T_INIT(METRICS_RESPONSE));
 	if (!a || !(a->metrics = arena_alloc(t->arena, (l->n_stats + 1) * sizeof(*a->metrics))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (size_t i = 0; i < l->n_stats; i++) {
 		struct measured m = { .t = t, .stats = l->stats[i] };
 		if (filters_match(t->state, measured_field, &m) &&
 		    !(a->metrics[a->n_metrics++] = metric(t, l->stats[i])))
-			return ctd_no_memory(fault);
+			return grpc_no_memory(fault);
 	}
 	*ret_reply = &a->base;
 	return 0;

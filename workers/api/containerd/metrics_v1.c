@@ -79,7 +79,7 @@ static int each_cpu(struct grpc_translation *t, const Bulkhead__TaskStats *s, V1
 
 static V1(BlkIOEntry) *
     io_entry(struct grpc_translation *t, const Bulkhead__DeviceUsage *d, const char *op, uint64_t value) {
-	V1(BlkIOEntry) *e = CTD_NEW(t->arena, V1(BlkIOEntry), V1_INIT(BLK_IOENTRY));
+	V1(BlkIOEntry) *e = ARENA_NEW(t->arena, V1(BlkIOEntry), V1_INIT(BLK_IOENTRY));
 	if (e) {
 		e->op = (char *)(uintptr_t)op;
 		e->major = d->major;
@@ -111,7 +111,7 @@ static int io_v1(struct grpc_translation *t, const Bulkhead__TaskDetail *d, V1(B
 static int hugepages_v1(struct grpc_translation *t, const Bulkhead__TaskDetail *d, V1(Metrics) * m) {
 	m->hugetlb = arena_alloc(t->arena, (d->n_hugepages + 1) * sizeof(*m->hugetlb));
 	for (; m->hugetlb && m->n_hugetlb < d->n_hugepages; m->n_hugetlb++) {
-		V1(HugetlbStat) *h = CTD_NEW(t->arena, V1(HugetlbStat), V1_INIT(HUGETLB_STAT));
+		V1(HugetlbStat) *h = ARENA_NEW(t->arena, V1(HugetlbStat), V1_INIT(HUGETLB_STAT));
 		if (!h)
 			return -1;
 		h->pagesize = d->hugepages[m->n_hugetlb]->page_size;

@@ -84,7 +84,7 @@ static const struct metric_place places_v2[] = {
 };
 
 static V2(PSIData) * psi_line(struct grpc_translation *t, const Bulkhead__PressureLine *from) {
-	V2(PSIData) *to = from ? CTD_NEW(t->arena, V2(PSIData), V2_INIT(PSIDATA)) : NULL;
+	V2(PSIData) *to = from ? ARENA_NEW(t->arena, V2(PSIData), V2_INIT(PSIDATA)) : NULL;
 	if (to) {
 		to->avg10 = from->avg10;
 		to->avg60 = from->avg60;
@@ -96,7 +96,7 @@ static V2(PSIData) * psi_line(struct grpc_translation *t, const Bulkhead__Pressu
 
 /* NULL where the kernel doesn't count it. */
 static V2(PSIStats) * psi(struct grpc_translation *t, const Bulkhead__Pressure *from) {
-	V2(PSIStats) *to = from ? CTD_NEW(t->arena, V2(PSIStats), V2_INIT(PSISTATS)) : NULL;
+	V2(PSIStats) *to = from ? ARENA_NEW(t->arena, V2(PSIStats), V2_INIT(PSISTATS)) : NULL;
 	if (to) {
 		to->some = psi_line(t, from->some);
 		to->full = psi_line(t, from->full);
@@ -108,7 +108,7 @@ static int io_v2(struct grpc_translation *t, const Bulkhead__TaskDetail *d, V2(I
 	io->usage = arena_alloc(t->arena, (d->n_devices + 1) * sizeof(*io->usage));
 	for (; io->usage && io->n_usage < d->n_devices; io->n_usage++) {
 		const Bulkhead__DeviceUsage *from = d->devices[io->n_usage];
-		V2(IOEntry) *e = CTD_NEW(t->arena, V2(IOEntry), V2_INIT(IOENTRY));
+		V2(IOEntry) *e = ARENA_NEW(t->arena, V2(IOEntry), V2_INIT(IOENTRY));
 		if (!e)
 			return -1;
 		e->major = from->major;
@@ -125,7 +125,7 @@ static int io_v2(struct grpc_translation *t, const Bulkhead__TaskDetail *d, V2(I
 static int hugepages_v2(struct grpc_translation *t, const Bulkhead__TaskDetail *d, V2(Metrics) * m) {
 	m->hugetlb = arena_alloc(t->arena, (d->n_hugepages + 1) * sizeof(*m->hugetlb));
 	for (; m->hugetlb && m->n_hugetlb < d->n_hugepages; m->n_hugetlb++) {
-		V2(HugeTlbStat) *h = CTD_NEW(t->arena, V2(HugeTlbStat), V2_INIT(HUGE_TLB_STAT));
+		V2(HugeTlbStat) *h = ARENA_NEW(t->arena, V2(HugeTlbStat), V2_INIT(HUGE_TLB_STAT));
 		if (!h)
 			return -1;
 		h->pagesize = d->hugepages[m->n_hugetlb]->page_size;

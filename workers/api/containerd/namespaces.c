@@ -8,7 +8,7 @@
 #define KIND BULKHEAD__OBJECT_KIND__OBJECT_NAMESPACE
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	N(Namespace) *n = CTD_NEW(t->arena, N(Namespace), N_INIT(NAMESPACE));
+	N(Namespace) *n = ARENA_NEW(t->arena, N(Namespace), N_INIT(NAMESPACE));
 	if (n) {
 		n->name = o->id->key;
 		n->labels = (void *)o->labels;
@@ -43,9 +43,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	N(ListNamespacesResponse) *a = CTD_NEW(t->arena, N(ListNamespacesResponse), N_INIT(LIST_NAMESPACES_RESPONSE));
+	N(ListNamespacesResponse) *a = ARENA_NEW(t->arena, N(ListNamespacesResponse), N_INIT(LIST_NAMESPACES_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return ctd_wanted(t, internal, make, (void ***)&a->namespaces, &a->n_namespaces, fault);
 }
@@ -54,7 +54,7 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	Bulkhead__Object *o = object(t, ((const N(CreateNamespaceRequest) *)request)->namespace_);
 	if (!o)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &o->base;
 	return 0;
 }

@@ -18,7 +18,7 @@
 #define G_INIT(name) IO__CONTAINERD__CGROUPS__V2__##name##__INIT
 
 Bulkhead__CsandboxKey *ctd_sandbox_key(struct grpc_translation *t, const char *id, const char *sandboxer) {
-	Bulkhead__CsandboxKey *k = CTD_NEW(t->arena, Bulkhead__CsandboxKey, BULKHEAD__CSANDBOX_KEY__INIT);
+	Bulkhead__CsandboxKey *k = ARENA_NEW(t->arena, Bulkhead__CsandboxKey, BULKHEAD__CSANDBOX_KEY__INIT);
 	if (k) {
 		k->namespace_ = ctd_namespace(t);
 		k->id = (char *)(uintptr_t)id;
@@ -31,7 +31,7 @@ int ctd_sandbox_request(struct grpc_translation *t, const char *id, const char *
 			ProtobufCMessage **ret_internal, struct fault *fault) {
 	Bulkhead__CsandboxKey *k = ctd_sandbox_key(t, id, sandboxer);
 	if (!k)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &k->base;
 	return 0;
 }
@@ -53,9 +53,9 @@ const char *ctd_sandbox_state(const Bulkhead__Csandbox *s) {
 #define EMPTY_REPLY(function, type, INIT)                                                 \
 	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, \
 			    ProtobufCMessage **ret_reply, struct fault *fault) {          \
-		S(type) *a = CTD_NEW(t->arena, S(type), S_INIT(INIT));                    \
+		S(type) *a = ARENA_NEW(t->arena, S(type), S_INIT(INIT));                  \
 		if (!a)                                                                   \
-			return ctd_no_memory(fault);                                      \
+			return grpc_no_memory(fault);                                     \
 		*ret_reply = &a->base;                                                    \
 		return 0;                                                                 \
 	}
@@ -75,9 +75,9 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	const S(ControllerCreateRequest) *q = (const S(ControllerCreateRequest) *)request;
 	Bulkhead__CsandboxCreateRequest *i =
-	    CTD_NEW(t->arena, Bulkhead__CsandboxCreateRequest, BULKHEAD__CSANDBOX_CREATE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CsandboxCreateRequest, BULKHEAD__CSANDBOX_CREATE_REQUEST__INIT);
 	if (!i || !(i->key = ctd_sandbox_key(t, q->sandbox_id, q->sandboxer)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	i->netns_path = q->netns_path;
 	*ret_internal = &i->base;
 	return 0;
@@ -91,9 +91,9 @@ static char *id_of(const Bulkhead__Csandbox *s) {
 static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			struct fault *fault) {
 	S(ControllerCreateResponse) *a =
-	    CTD_NEW(t->arena, S(ControllerCreateResponse), S_INIT(CONTROLLER_CREATE_RESPONSE));
+	    ARENA_NEW(t->arena, S(ControllerCreateResponse), S_INIT(CONTROLLER_CREATE_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->sandbox_id = id_of((const Bulkhead__Csandbox *)internal);
 	*ret_reply = &a->base;
 	return 0;
@@ -103,9 +103,9 @@ static int start_reply(struct grpc_translation *t, const ProtobufCMessage *inter
 		       struct fault *fault) {
 	const Bulkhead__Csandbox *s = (const Bulkhead__Csandbox *)internal;
 	S(ControllerStartResponse) *a =
-	    CTD_NEW(t->arena, S(ControllerStartResponse), S_INIT(CONTROLLER_START_RESPONSE));
+	    ARENA_NEW(t->arena, S(ControllerStartResponse), S_INIT(CONTROLLER_START_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->sandbox_id = id_of(s);
 	a->pid = s->pid;
 	if (!s->drafted) {
@@ -119,9 +119,9 @@ static int start_reply(struct grpc_translation *t, const ProtobufCMessage *inter
 static int end_request(struct grpc_translation *t, const char *id, const char *sandboxer, bool forget,
 		       ProtobufCMessage **ret_internal, struct fault *fault) {
 	Bulkhead__CsandboxStopRequest *i =
-	    CTD_NEW(t->arena, Bulkhead__CsandboxStopRequest, BULKHEAD__CSANDBOX_STOP_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CsandboxStopRequest, BULKHEAD__CSANDBOX_STOP_REQUEST__INIT);
 	if (!i || !(i->key = ctd_sandbox_key(t, id, sandboxer)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	i->forget = forget;
 	*ret_internal = &i->base;
 	return 0;
@@ -142,9 +142,9 @@ static int shut_down(struct grpc_translation *t, const ProtobufCMessage *request
 static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	const Bulkhead__Csandbox *s = (const Bulkhead__Csandbox *)internal;
-	S(ControllerWaitResponse) *a = CTD_NEW(t->arena, S(ControllerWaitResponse), S_INIT(CONTROLLER_WAIT_RESPONSE));
+	S(ControllerWaitResponse) *a = ARENA_NEW(t->arena, S(ControllerWaitResponse), S_INIT(CONTROLLER_WAIT_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->exit_status = s->exit_status;
 	a->exited_at = ctd_time(t, s->exited_at);
 	*ret_reply = &a->base;
@@ -168,8 +168,8 @@ static int info(struct grpc_translation *t, const Bulkhead__Csandbox *s, S(Contr
 	if (!(a->info = arena_alloc(t->arena, ARRAY_SIZE(entries) * sizeof(*a->info))))
 		return -1;
 	for (size_t i = 0; i < ARRAY_SIZE(entries); i++) {
-		S(ControllerStatusResponse__InfoEntry) *e = CTD_NEW(t->arena, S(ControllerStatusResponse__InfoEntry),
-								    S_INIT(CONTROLLER_STATUS_RESPONSE__INFO_ENTRY));
+		S(ControllerStatusResponse__InfoEntry) *e = ARENA_NEW(t->arena, S(ControllerStatusResponse__InfoEntry),
+								      S_INIT(CONTROLLER_STATUS_RESPONSE__INFO_ENTRY));
 		if (!e)
 			return -1;
 		e->key = (char *)(uintptr_t)entries[i].key;
@@ -185,9 +185,9 @@ static int status_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 	if (s->drafted)
 		return ctd_seed_sandbox_status(t, s, ret_reply, fault);
 	S(ControllerStatusResponse) *a =
-	    CTD_NEW(t->arena, S(ControllerStatusResponse), S_INIT(CONTROLLER_STATUS_RESPONSE));
+	    ARENA_NEW(t->arena, S(ControllerStatusResponse), S_INIT(CONTROLLER_STATUS_RESPONSE));
 	if (!a || (t->cursor && info(t, s, a) < 0))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->sandbox_id = id_of(s);
 	a->pid = s->pid;
 	a->state = (char *)(uintptr_t)ctd_sandbox_state(s);
@@ -200,9 +200,9 @@ static int status_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 static int platform_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			  struct fault *fault) {
 	S(ControllerPlatformResponse) *a =
-	    CTD_NEW(t->arena, S(ControllerPlatformResponse), S_INIT(CONTROLLER_PLATFORM_RESPONSE));
+	    ARENA_NEW(t->arena, S(ControllerPlatformResponse), S_INIT(CONTROLLER_PLATFORM_RESPONSE));
 	if (!a || !(a->platform = ctd_platform(t->arena)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return 0;
 }
@@ -213,7 +213,7 @@ static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *int
 			 struct fault *fault) {
 	const Bulkhead__TaskStats *s = (const Bulkhead__TaskStats *)internal;
 	S(ControllerMetricsResponse) *a =
-	    CTD_NEW(t->arena, S(ControllerMetricsResponse), S_INIT(CONTROLLER_METRICS_RESPONSE));
+	    ARENA_NEW(t->arena, S(ControllerMetricsResponse), S_INIT(CONTROLLER_METRICS_RESPONSE));
 	G(Metrics) metrics = G_INIT(METRICS);
 	G(PidsStat) pids = G_INIT(PIDS_STAT);
 	G(CPUStat) cpu = G_INIT(CPUSTAT);
@@ -225,9 +225,9 @@ static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *int
 	metrics.pids = &pids;
 	metrics.cpu = &cpu;
 	metrics.memory = &memory;
-	if (!a || !(a->metrics = CTD_NEW(t->arena, Containerd__Types__Metric, CONTAINERD__TYPES__METRIC__INIT)) ||
+	if (!a || !(a->metrics = ARENA_NEW(t->arena, Containerd__Types__Metric, CONTAINERD__TYPES__METRIC__INIT)) ||
 	    !(a->metrics->data = ctd_pack(t, &metrics.base)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->metrics->timestamp = ctd_time(t, s->timestamp);
 	a->metrics->id = t->state;
 	*ret_reply = &a->base;
@@ -237,7 +237,7 @@ static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *int
 static int metrics_request(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 			   struct fault *fault) {
 	t->state = arena_strdup(t->kept, ((const S(ControllerMetricsRequest) *)request)->sandbox_id);
-	return t->state ? metrics(t, request, ret_internal, fault) : ctd_no_memory(fault);
+	return t->state ? metrics(t, request, ret_internal, fault) : grpc_no_memory(fault);
 }
 
 /* --- changes ---------------------------------------------------------------- */

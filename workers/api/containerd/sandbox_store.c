@@ -15,7 +15,7 @@
 /* --- from the client -------------------------------------------------------- */
 
 static Bulkhead__Runtime *runtime(struct grpc_translation *t, const T(Sandbox__Runtime) * from) {
-	Bulkhead__Runtime *to = from ? CTD_NEW(t->arena, Bulkhead__Runtime, BULKHEAD__RUNTIME__INIT) : NULL;
+	Bulkhead__Runtime *to = from ? ARENA_NEW(t->arena, Bulkhead__Runtime, BULKHEAD__RUNTIME__INIT) : NULL;
 	if (to) {
 		to->name = from->name;
 		to->options = ctd_typed(t, from->options);
@@ -29,8 +29,8 @@ static int extensions(struct grpc_translation *t, const T(Sandbox) * s, Bulkhead
 		return -1;
 	for (; b->n_extensions < s->n_extensions; b->n_extensions++) {
 		const T(Sandbox__ExtensionsEntry) *from = s->extensions[b->n_extensions];
-		Bulkhead__SandboxBody__ExtensionsEntry *to = CTD_NEW(t->arena, Bulkhead__SandboxBody__ExtensionsEntry,
-								     BULKHEAD__SANDBOX_BODY__EXTENSIONS_ENTRY__INIT);
+		Bulkhead__SandboxBody__ExtensionsEntry *to = ARENA_NEW(t->arena, Bulkhead__SandboxBody__ExtensionsEntry,
+								       BULKHEAD__SANDBOX_BODY__EXTENSIONS_ENTRY__INIT);
 		if (!to)
 			return -1;
 		to->key = from->key;
@@ -50,7 +50,7 @@ static void spec(struct grpc_translation *t, const Google__Protobuf__Any *any, B
 
 static Bulkhead__Object *object(struct grpc_translation *t, const T(Sandbox) * s) {
 	Bulkhead__Object *o = ctd_object(t, KIND, s ? s->sandbox_id : "");
-	Bulkhead__SandboxBody *b = CTD_NEW(t->arena, Bulkhead__SandboxBody, BULKHEAD__SANDBOX_BODY__INIT);
+	Bulkhead__SandboxBody *b = ARENA_NEW(t->arena, Bulkhead__SandboxBody, BULKHEAD__SANDBOX_BODY__INIT);
 	if (!o || !b)
 		return NULL;
 	o->body_case = BULKHEAD__OBJECT__BODY_SANDBOX;
@@ -74,7 +74,7 @@ static int extensions_back(struct grpc_translation *t, const Bulkhead__SandboxBo
 	for (; s->n_extensions < b->n_extensions; s->n_extensions++) {
 		const Bulkhead__SandboxBody__ExtensionsEntry *from = b->extensions[s->n_extensions];
 		T(Sandbox__ExtensionsEntry) *to =
-		    CTD_NEW(t->arena, T(Sandbox__ExtensionsEntry), T_INIT(SANDBOX__EXTENSIONS_ENTRY));
+		    ARENA_NEW(t->arena, T(Sandbox__ExtensionsEntry), T_INIT(SANDBOX__EXTENSIONS_ENTRY));
 		if (!to)
 			return -1;
 		to->key = from->key;
@@ -88,8 +88,8 @@ static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
 	if (o->body_case != BULKHEAD__OBJECT__BODY_SANDBOX)
 		return NULL;
 	const Bulkhead__SandboxBody *b = o->sandbox;
-	T(Sandbox) *s = CTD_NEW(t->arena, T(Sandbox), T_INIT(SANDBOX));
-	if (!s || !(s->runtime = CTD_NEW(t->arena, T(Sandbox__Runtime), T_INIT(SANDBOX__RUNTIME))))
+	T(Sandbox) *s = ARENA_NEW(t->arena, T(Sandbox), T_INIT(SANDBOX));
+	if (!s || !(s->runtime = ARENA_NEW(t->arena, T(Sandbox__Runtime), T_INIT(SANDBOX__RUNTIME))))
 		return NULL;
 	s->sandbox_id = o->id->key;
 	s->labels = (void *)o->labels;
@@ -124,9 +124,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	S(StoreListResponse) *a = CTD_NEW(t->arena, S(StoreListResponse), S_INIT(STORE_LIST_RESPONSE));
+	S(StoreListResponse) *a = ARENA_NEW(t->arena, S(StoreListResponse), S_INIT(STORE_LIST_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return ctd_wanted(t, internal, make, (void ***)&a->list, &a->n_list, fault);
 }
@@ -135,7 +135,7 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	Bulkhead__Object *o = object(t, ((const S(StoreCreateRequest) *)request)->sandbox);
 	if (!o)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &o->base;
 	return 0;
 }
@@ -157,9 +157,9 @@ static int drop(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	S(StoreDeleteResponse) *a = CTD_NEW(t->arena, S(StoreDeleteResponse), S_INIT(STORE_DELETE_RESPONSE));
+	S(StoreDeleteResponse) *a = ARENA_NEW(t->arena, S(StoreDeleteResponse), S_INIT(STORE_DELETE_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return 0;
 }

@@ -22,7 +22,8 @@ static int snapshotter_check(const char *name, struct fault *fault) {
 }
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Info) *i = o->body_case == BULKHEAD__OBJECT__BODY_SNAPSHOT ? CTD_NEW(t->arena, S(Info), S_INIT(INFO)) : NULL;
+	S(Info) *i = o->body_case == BULKHEAD__OBJECT__BODY_SNAPSHOT ? ARENA_NEW(t->arena, S(Info), S_INIT(INFO))
+								     : NULL;
 	if (i) {
 		i->name = o->id->key;
 		i->parent = o->snapshot->parent;
@@ -44,9 +45,9 @@ static int make_request(struct grpc_translation *t, const S(PrepareSnapshotReque
 	if (r < 0)
 		return r;
 	Bulkhead__SnapshotMakeRequest *i =
-	    CTD_NEW(t->arena, Bulkhead__SnapshotMakeRequest, BULKHEAD__SNAPSHOT_MAKE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__SnapshotMakeRequest, BULKHEAD__SNAPSHOT_MAKE_REQUEST__INIT);
 	if (!i || !(i->id = ctd_key(t, KIND, q->key)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	i->kind = kind;
 	i->parent = q->parent;
 	i->labels = (void *)q->labels;
@@ -78,9 +79,9 @@ static int view(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 #define REPLY_MOUNTS(function, type, INIT)                                                \
 	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, \
 			    ProtobufCMessage **ret_reply, struct fault *fault) {          \
-		type *a = CTD_NEW(t->arena, type, INIT);                                  \
+		type *a = ARENA_NEW(t->arena, type, INIT);                                \
 		if (!a || !(a->mounts = ctd_mounts_back(t, internal, &a->n_mounts)))      \
-			return ctd_no_memory(fault);                                      \
+			return grpc_no_memory(fault);                                     \
 		*ret_reply = &a->base;                                                    \
 		return 0;                                                                 \
 	}
@@ -119,9 +120,9 @@ static int usage(struct grpc_translation *t, const ProtobufCMessage *request, Pr
 static int usage_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		       struct fault *fault) {
 	const Bulkhead__SnapshotUsageReply *u = (const Bulkhead__SnapshotUsageReply *)internal;
-	S(UsageResponse) *a = CTD_NEW(t->arena, S(UsageResponse), S_INIT(USAGE_RESPONSE));
+	S(UsageResponse) *a = ARENA_NEW(t->arena, S(UsageResponse), S_INIT(USAGE_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->size = (int64_t)u->size;
 	a->inodes = (int64_t)u->inodes;
 	*ret_reply = &a->base;
@@ -142,9 +143,9 @@ static int commit(struct grpc_translation *t, const ProtobufCMessage *request, P
 	if (r < 0)
 		return r;
 	Bulkhead__SnapshotSealRequest *i =
-	    CTD_NEW(t->arena, Bulkhead__SnapshotSealRequest, BULKHEAD__SNAPSHOT_SEAL_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__SnapshotSealRequest, BULKHEAD__SNAPSHOT_SEAL_REQUEST__INIT);
 	if (!i || !(i->id = ctd_key(t, KIND, q->key)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	i->name = q->name;
 	i->labels = (void *)q->labels;
 	i->n_labels = q->n_labels;
@@ -163,8 +164,8 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 	if (r < 0)
 		return r;
 	Bulkhead__Object *o = ctd_object(t, KIND, q->info ? q->info->name : "");
-	if (!o || !(o->snapshot = CTD_NEW(t->arena, Bulkhead__SnapshotBody, BULKHEAD__SNAPSHOT_BODY__INIT)))
-		return ctd_no_memory(fault);
+	if (!o || !(o->snapshot = ARENA_NEW(t->arena, Bulkhead__SnapshotBody, BULKHEAD__SNAPSHOT_BODY__INIT)))
+		return grpc_no_memory(fault);
 	o->body_case = BULKHEAD__OBJECT__BODY_SNAPSHOT;
 	if (q->info) {
 		o->labels = (void *)q->info->labels;
@@ -184,9 +185,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	S(ListSnapshotsResponse) *a = CTD_NEW(t->arena, S(ListSnapshotsResponse), S_INIT(LIST_SNAPSHOTS_RESPONSE));
+	S(ListSnapshotsResponse) *a = ARENA_NEW(t->arena, S(ListSnapshotsResponse), S_INIT(LIST_SNAPSHOTS_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	int r = ctd_part(t, internal, make, LIST_PART, (void ***)&a->info, &a->n_info, fault);
 	*ret_reply = r == 0 && a->n_info ? &a->base : NULL;
 	return r;

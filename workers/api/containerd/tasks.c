@@ -22,7 +22,7 @@
 /* --- parts of requests ------------------------------------------------------ */
 
 static Bulkhead__CtaskKey *key(struct grpc_translation *t, const char *container_id, const char *exec_id) {
-	Bulkhead__CtaskKey *k = CTD_NEW(t->arena, Bulkhead__CtaskKey, BULKHEAD__CTASK_KEY__INIT);
+	Bulkhead__CtaskKey *k = ARENA_NEW(t->arena, Bulkhead__CtaskKey, BULKHEAD__CTASK_KEY__INIT);
 	if (k) {
 		k->namespace_ = ctd_namespace(t);
 		k->container_id = (char *)(uintptr_t)container_id;
@@ -37,10 +37,10 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	const T(CreateTaskRequest) *q = (const T(CreateTaskRequest) *)request;
 	Bulkhead__CtaskCreateRequest *i =
-	    CTD_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
 	if (!i || !(i->key = key(t, q->container_id, "")) || !(i->rootfs = ctd_mounts(t, q->rootfs, q->n_rootfs)) ||
 	    !(i->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	if (q->checkpoint)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "task \"%.76s\": no task is made from a checkpoint here",
 				 q->container_id);
@@ -48,14 +48,14 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	*ret_internal = &i->base;
 	/* The reply has the container's id. */
 	t->state = arena_strdup(t->kept, q->container_id);
-	return t->state ? 0 : ctd_no_memory(fault);
+	return t->state ? 0 : grpc_no_memory(fault);
 }
 
 static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			struct fault *fault) {
-	T(CreateTaskResponse) *a = CTD_NEW(t->arena, T(CreateTaskResponse), T_INIT(CREATE_TASK_RESPONSE));
+	T(CreateTaskResponse) *a = ARENA_NEW(t->arena, T(CreateTaskResponse), T_INIT(CREATE_TASK_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->container_id = t->state ? t->state : (char *)"";
 	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
 	*ret_reply = &a->base;
@@ -70,9 +70,9 @@ static int start(struct grpc_translation *t, const ProtobufCMessage *request, Pr
 
 static int start_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		       struct fault *fault) {
-	T(StartResponse) *a = CTD_NEW(t->arena, T(StartResponse), T_INIT(START_RESPONSE));
+	T(StartResponse) *a = ARENA_NEW(t->arena, T(StartResponse), T_INIT(START_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
 	*ret_reply = &a->base;
 	return 0;
@@ -95,9 +95,9 @@ static int drop_process(struct grpc_translation *t, const ProtobufCMessage *requ
 static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskExit *e = (const Bulkhead__CtaskExit *)internal;
-	T(DeleteResponse) *a = CTD_NEW(t->arena, T(DeleteResponse), T_INIT(DELETE_RESPONSE));
+	T(DeleteResponse) *a = ARENA_NEW(t->arena, T(DeleteResponse), T_INIT(DELETE_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->id = e->key ? e->key->exec_id : (char *)"";
 	a->pid = e->pid;
 	a->exit_status = e->exit_status;
@@ -115,9 +115,9 @@ static int wait(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskExit *e = (const Bulkhead__CtaskExit *)internal;
-	T(WaitResponse) *a = CTD_NEW(t->arena, T(WaitResponse), T_INIT(WAIT_RESPONSE));
+	T(WaitResponse) *a = ARENA_NEW(t->arena, T(WaitResponse), T_INIT(WAIT_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->exit_status = e->exit_status;
 	a->exited_at = ctd_time(t, e->exited_at);
 	*ret_reply = &a->base;
@@ -127,7 +127,7 @@ static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 /* --- looking ---------------------------------------------------------------- */
 
 static P(Process) * process(struct grpc_translation *t, const Bulkhead__CtaskProcess *from) {
-	P(Process) *to = CTD_NEW(t->arena, P(Process), P_INIT(PROCESS));
+	P(Process) *to = ARENA_NEW(t->arena, P(Process), P_INIT(PROCESS));
 	if (!to || !from->key)
 		return NULL;
 	to->container_id = from->key->container_id;
@@ -153,9 +153,9 @@ static int get(struct grpc_translation *t, const ProtobufCMessage *request, Prot
 
 static int get_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		     struct fault *fault) {
-	T(GetResponse) *a = CTD_NEW(t->arena, T(GetResponse), T_INIT(GET_RESPONSE));
+	T(GetResponse) *a = ARENA_NEW(t->arena, T(GetResponse), T_INIT(GET_RESPONSE));
 	if (!a || !(a->process = process(t, (const Bulkhead__CtaskProcess *)internal)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return 0;
 }
@@ -164,9 +164,9 @@ static int get_reply(struct grpc_translation *t, const ProtobufCMessage *interna
 static int list(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
 	Bulkhead__CtaskListRequest *q =
-	    CTD_NEW(t->arena, Bulkhead__CtaskListRequest, BULKHEAD__CTASK_LIST_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CtaskListRequest, BULKHEAD__CTASK_LIST_REQUEST__INIT);
 	if (!q)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	q->namespace_ = ctd_namespace(t);
 	*ret_internal = &q->base;
 	return *q->namespace_ ? 0 : fault_set(fault, FAULT_INVALID_ARGUMENT, "a namespace is required");
@@ -175,12 +175,12 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskList *l = (const Bulkhead__CtaskList *)internal;
-	T(ListTasksResponse) *a = CTD_NEW(t->arena, T(ListTasksResponse), T_INIT(LIST_TASKS_RESPONSE));
+	T(ListTasksResponse) *a = ARENA_NEW(t->arena, T(ListTasksResponse), T_INIT(LIST_TASKS_RESPONSE));
 	if (!a || !(a->tasks = arena_alloc(t->arena, (l->n_tasks + 1) * sizeof(*a->tasks))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (; a->n_tasks < l->n_tasks; a->n_tasks++)
 		if (!(a->tasks[a->n_tasks] = process(t, l->tasks[a->n_tasks])))
-			return ctd_no_memory(fault);
+			return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return 0;
 }
@@ -193,7 +193,7 @@ static int pids(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 /* Which exec a pid is of, in the form of runc's shim. */
 static Google__Protobuf__Any *pid_details(struct grpc_translation *t, const char *exec_id) {
 	Containerd__Runc__V1__ProcessDetails d = CONTAINERD__RUNC__V1__PROCESS_DETAILS__INIT;
-	Google__Protobuf__Any *any = CTD_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
+	Google__Protobuf__Any *any = ARENA_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
 	d.exec_id = (char *)(uintptr_t)exec_id;
 	size_t size = protobuf_c_message_get_packed_size(&d.base);
 	if (!any || !(any->value.data = arena_alloc(t->arena, size)))
@@ -206,14 +206,14 @@ static Google__Protobuf__Any *pid_details(struct grpc_translation *t, const char
 static int pids_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	const Bulkhead__TaskPidsReply *l = (const Bulkhead__TaskPidsReply *)internal;
-	T(ListPidsResponse) *a = CTD_NEW(t->arena, T(ListPidsResponse), T_INIT(LIST_PIDS_RESPONSE));
+	T(ListPidsResponse) *a = ARENA_NEW(t->arena, T(ListPidsResponse), T_INIT(LIST_PIDS_RESPONSE));
 	if (!a || !(a->processes = arena_alloc(t->arena, (l->n_pids + 1) * sizeof(*a->processes))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (; a->n_processes < l->n_pids; a->n_processes++) {
 		const Bulkhead__TaskPidsReply__Pid *from = l->pids[a->n_processes];
-		P(ProcessInfo) *to = CTD_NEW(t->arena, P(ProcessInfo), P_INIT(PROCESS_INFO));
+		P(ProcessInfo) *to = ARENA_NEW(t->arena, P(ProcessInfo), P_INIT(PROCESS_INFO));
 		if (!to || (*from->exec_id && !(to->info = pid_details(t, from->exec_id))))
-			return ctd_no_memory(fault);
+			return grpc_no_memory(fault);
 		to->pid = (uint32_t)from->pid;
 		a->processes[a->n_processes] = to;
 	}
@@ -234,10 +234,10 @@ static int exec(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 		struct fault *fault) {
 	const T(ExecProcessRequest) *q = (const T(ExecProcessRequest) *)request;
 	Bulkhead__CtaskExecRequest *x =
-	    CTD_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
 	if (!x || !(x->key = key(t, q->container_id, q->exec_id)) ||
 	    !(x->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &x->base;
 	if (!q->spec)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
@@ -284,9 +284,9 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	const T(UpdateTaskRequest) *q = (const T(UpdateTaskRequest) *)request;
 	Bulkhead__CtaskUpdateRequest *u =
-	    CTD_NEW(t->arena, Bulkhead__CtaskUpdateRequest, BULKHEAD__CTASK_UPDATE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CtaskUpdateRequest, BULKHEAD__CTASK_UPDATE_REQUEST__INIT);
 	if (!u || !(u->key = key(t, q->container_id, "")))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &u->base;
 	if (!q->resources)
 		return 0; /* refused where it is looked at */

@@ -3,7 +3,7 @@
 Grpc__Mount **ctd_seed_mounts(struct grpc_translation *t, Containerd__Seed__Types__Mount *const *from, size_t n) {
 	Grpc__Mount **to = arena_alloc(t->arena, (n + 1) * sizeof(*to));
 	for (size_t i = 0; to && i < n; i++) {
-		if (!(to[i] = CTD_NEW(t->arena, Grpc__Mount, GRPC__MOUNT__INIT)))
+		if (!(to[i] = ARENA_NEW(t->arena, Grpc__Mount, GRPC__MOUNT__INIT)))
 			return NULL;
 		to[i]->type = from[i]->type;
 		to[i]->source = from[i]->source;
@@ -15,7 +15,7 @@ Grpc__Mount **ctd_seed_mounts(struct grpc_translation *t, Containerd__Seed__Type
 }
 
 Bulkhead__Descriptor *ctd_seed_descriptor(struct grpc_translation *t, const Containerd__Seed__Types__Descriptor *from) {
-	Bulkhead__Descriptor *to = from ? CTD_NEW(t->arena, Bulkhead__Descriptor, BULKHEAD__DESCRIPTOR__INIT) : NULL;
+	Bulkhead__Descriptor *to = from ? ARENA_NEW(t->arena, Bulkhead__Descriptor, BULKHEAD__DESCRIPTOR__INIT) : NULL;
 	if (to) {
 		to->media_type = from->media_type;
 		to->digest = from->digest;
@@ -27,7 +27,7 @@ Bulkhead__Descriptor *ctd_seed_descriptor(struct grpc_translation *t, const Cont
 Containerd__Seed__Types__Descriptor *ctd_seed_descriptor_back(struct grpc_translation *t,
 							      const Bulkhead__Descriptor *from) {
 	Containerd__Seed__Types__Descriptor *to =
-	    from ? CTD_NEW(t->arena, Containerd__Seed__Types__Descriptor, CONTAINERD__SEED__TYPES__DESCRIPTOR__INIT)
+	    from ? ARENA_NEW(t->arena, Containerd__Seed__Types__Descriptor, CONTAINERD__SEED__TYPES__DESCRIPTOR__INIT)
 		 : NULL;
 	if (to) {
 		to->media_type = from->media_type;

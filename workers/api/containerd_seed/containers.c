@@ -15,7 +15,7 @@
 /* --- from the client -------------------------------------------------------- */
 
 static Bulkhead__Runtime *runtime(struct grpc_translation *t, char *name) {
-	Bulkhead__Runtime *to = CTD_NEW(t->arena, Bulkhead__Runtime, BULKHEAD__RUNTIME__INIT);
+	Bulkhead__Runtime *to = ARENA_NEW(t->arena, Bulkhead__Runtime, BULKHEAD__RUNTIME__INIT);
 	if (to)
 		to->name = name;
 	return to;
@@ -23,7 +23,7 @@ static Bulkhead__Runtime *runtime(struct grpc_translation *t, char *name) {
 
 static Bulkhead__Object *object(struct grpc_translation *t, const S(Container) * c) {
 	Bulkhead__Object *o = ctd_object(t, KIND, c ? c->id : "");
-	Bulkhead__ContainerBody *b = CTD_NEW(t->arena, Bulkhead__ContainerBody, BULKHEAD__CONTAINER_BODY__INIT);
+	Bulkhead__ContainerBody *b = ARENA_NEW(t->arena, Bulkhead__ContainerBody, BULKHEAD__CONTAINER_BODY__INIT);
 	if (!o || !b)
 		return NULL;
 	o->body_case = BULKHEAD__OBJECT__BODY_CONTAINER;
@@ -43,7 +43,7 @@ static Bulkhead__Object *object(struct grpc_translation *t, const S(Container) *
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
 	const Bulkhead__ContainerBody *b = o->container;
-	S(Container) *c = CTD_NEW(t->arena, S(Container), S_INIT(CONTAINER));
+	S(Container) *c = ARENA_NEW(t->arena, S(Container), S_INIT(CONTAINER));
 	if (!c)
 		return NULL;
 	c->id = o->id->key;
@@ -76,9 +76,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	S(ListContainersResponse) *a = CTD_NEW(t->arena, S(ListContainersResponse), S_INIT(LIST_CONTAINERS_RESPONSE));
+	S(ListContainersResponse) *a = ARENA_NEW(t->arena, S(ListContainersResponse), S_INIT(LIST_CONTAINERS_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return ctd_wanted(t, internal, make, (void ***)&a->containers, &a->n_containers, fault);
 }
@@ -87,7 +87,7 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	Bulkhead__Object *o = object(t, ((const S(CreateContainerRequest) *)request)->container);
 	if (!o)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &o->base;
 	return 0;
 }
@@ -115,7 +115,7 @@ static int mask_of(struct grpc_translation *t, const char *id, const Google__Pro
 	size_t n = from ? from->n_paths : 0;
 	*ret_mask = (Google__Protobuf__FieldMask)GOOGLE__PROTOBUF__FIELD_MASK__INIT;
 	if (!(ret_mask->paths = arena_alloc(t->arena, MAX(n, ARRAY_SIZE(paths)) * sizeof(char *))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (size_t i = 0; i < n; i++) {
 		char *path = path_of(from->paths[i]);
 		if (!path)

@@ -15,7 +15,7 @@
 #define LIST_PART 100 /* blobs in one message */
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Info) *i = CTD_NEW(t->arena, S(Info), S_INIT(INFO));
+	S(Info) *i = ARENA_NEW(t->arena, S(Info), S_INIT(INFO));
 	if (!i)
 		return NULL;
 	i->digest = o->id->key;
@@ -38,9 +38,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	S(ListContentResponse) *a = CTD_NEW(t->arena, S(ListContentResponse), S_INIT(LIST_CONTENT_RESPONSE));
+	S(ListContentResponse) *a = ARENA_NEW(t->arena, S(ListContentResponse), S_INIT(LIST_CONTENT_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	int r = ctd_part(t, internal, make, LIST_PART, (void ***)&a->info, &a->n_info, fault);
 	*ret_reply = r == 0 && a->n_info ? &a->base : NULL;
 	return r;
@@ -72,17 +72,17 @@ static int status(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	const S(StatusRequest) *q = (const S(StatusRequest) *)request;
 	Bulkhead__IngestListRequest *i =
-	    CTD_NEW(t->arena, Bulkhead__IngestListRequest, BULKHEAD__INGEST_LIST_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__IngestListRequest, BULKHEAD__INGEST_LIST_REQUEST__INIT);
 	char *filter = filter_of(t, q->regexp);
 	if (!i || !filter)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	i->namespace_ = ctd_namespace(t);
 	*ret_internal = &i->base;
 	return ctd_filters_keep(t, &filter, *q->regexp ? 1 : 0, fault);
 }
 
 static S(Status) * make_status(struct grpc_translation *t, const Bulkhead__IngestStatus *from) {
-	S(Status) *s = CTD_NEW(t->arena, S(Status), S_INIT(STATUS));
+	S(Status) *s = ARENA_NEW(t->arena, S(Status), S_INIT(STATUS));
 	if (!s)
 		return NULL;
 	s->ref = from->ref;
@@ -101,14 +101,14 @@ static const char *status_field(const void *object, const char *const *path, siz
 static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			struct fault *fault) {
 	const Bulkhead__IngestList *l = (const Bulkhead__IngestList *)internal;
-	S(StatusResponse) *a = CTD_NEW(t->arena, S(StatusResponse), S_INIT(STATUS_RESPONSE));
+	S(StatusResponse) *a = ARENA_NEW(t->arena, S(StatusResponse), S_INIT(STATUS_RESPONSE));
 	if (!a || !(a->statuses = arena_alloc(t->arena, (l->n_ingests + 1) * sizeof(*a->statuses))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (size_t i = 0; i < l->n_ingests; i++) {
 		if (!filters_match(t->state, status_field, l->ingests[i]))
 			continue;
 		if (!(a->statuses[a->n_statuses++] = make_status(t, l->ingests[i])))
-			return ctd_no_memory(fault);
+			return grpc_no_memory(fault);
 	}
 	*ret_reply = &a->base;
 	return 0;

@@ -18,7 +18,7 @@ static char *labels_back(const Bulkhead__Object *o) {
 }
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Image) *i = CTD_NEW(t->arena, S(Image), S_INIT(IMAGE));
+	S(Image) *i = ARENA_NEW(t->arena, S(Image), S_INIT(IMAGE));
 	if (!i || !(i->target = ctd_seed_descriptor_back(t, o->image->target)))
 		return NULL;
 	i->name = o->id->key;
@@ -40,9 +40,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	S(ListResponse) *a = CTD_NEW(t->arena, S(ListResponse), S_INIT(LIST_RESPONSE));
+	S(ListResponse) *a = ARENA_NEW(t->arena, S(ListResponse), S_INIT(LIST_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return ctd_wanted(t, internal, make, (void ***)&a->images, &a->n_images, fault);
 }
@@ -52,7 +52,7 @@ static int labels(struct grpc_translation *t, char *text, Bulkhead__Object *o) {
 	if (!*text)
 		return 0;
 	Bulkhead__Object__LabelsEntry *l =
-	    CTD_NEW(t->arena, Bulkhead__Object__LabelsEntry, BULKHEAD__OBJECT__LABELS_ENTRY__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__Object__LabelsEntry, BULKHEAD__OBJECT__LABELS_ENTRY__INIT);
 	if (!l || !(o->labels = arena_alloc(t->arena, sizeof(*o->labels))))
 		return -1;
 	l->key = (char *)LABELS;
@@ -65,12 +65,12 @@ static int put(struct grpc_translation *t, const ProtobufCMessage *request, Prot
 	       struct fault *fault) {
 	const S(Image) *i = ((const S(PutRequest) *)request)->image;
 	Bulkhead__Object *o = ctd_object(t, KIND, i ? i->name : "");
-	if (!o || !(o->image = CTD_NEW(t->arena, Bulkhead__ImageBody, BULKHEAD__IMAGE_BODY__INIT)))
-		return ctd_no_memory(fault);
+	if (!o || !(o->image = ARENA_NEW(t->arena, Bulkhead__ImageBody, BULKHEAD__IMAGE_BODY__INIT)))
+		return grpc_no_memory(fault);
 	o->body_case = BULKHEAD__OBJECT__BODY_IMAGE;
 	if (i &&
 	    (labels(t, i->labels, o) < 0 || (i->target && !(o->image->target = ctd_seed_descriptor(t, i->target)))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	int r = ctd_update(t, o, NULL, ret_internal, fault);
 	if (r == 0)
 		((Bulkhead__ObjectUpdateRequest *)*ret_internal)->make = true;

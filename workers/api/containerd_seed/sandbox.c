@@ -14,9 +14,9 @@
 int ctd_seed_sandbox_status(struct grpc_translation *t, const Bulkhead__Csandbox *s, ProtobufCMessage **ret_reply,
 			    struct fault *fault) {
 	S(ControllerStatusResponse) *a =
-	    CTD_NEW(t->arena, S(ControllerStatusResponse), S_INIT(CONTROLLER_STATUS_RESPONSE));
+	    ARENA_NEW(t->arena, S(ControllerStatusResponse), S_INIT(CONTROLLER_STATUS_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->id = s->key ? s->key->id : (char *)"";
 	a->pid = s->pid;
 	a->state = (char *)(uintptr_t)ctd_sandbox_state(s);
@@ -29,9 +29,9 @@ int ctd_seed_sandbox_status(struct grpc_translation *t, const Bulkhead__Csandbox
 static int freeze(struct grpc_translation *t, const char *id, bool frozen, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	Bulkhead__CsandboxFreezeRequest *z =
-	    CTD_NEW(t->arena, Bulkhead__CsandboxFreezeRequest, BULKHEAD__CSANDBOX_FREEZE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CsandboxFreezeRequest, BULKHEAD__CSANDBOX_FREEZE_REQUEST__INIT);
 	if (!z || !(z->key = ctd_sandbox_key(t, id, "")))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	z->frozen = frozen;
 	*ret_internal = &z->base;
 	return 0;
@@ -55,26 +55,26 @@ static int ping(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int pause_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		       struct fault *fault) {
 	S(ControllerPauseResponse) *a =
-	    CTD_NEW(t->arena, S(ControllerPauseResponse), S_INIT(CONTROLLER_PAUSE_RESPONSE));
+	    ARENA_NEW(t->arena, S(ControllerPauseResponse), S_INIT(CONTROLLER_PAUSE_RESPONSE));
 	*ret_reply = a ? &a->base : NULL;
-	return a ? 0 : ctd_no_memory(fault);
+	return a ? 0 : grpc_no_memory(fault);
 }
 
 static int resume_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			struct fault *fault) {
 	S(ControllerResumeResponse) *a =
-	    CTD_NEW(t->arena, S(ControllerResumeResponse), S_INIT(CONTROLLER_RESUME_RESPONSE));
+	    ARENA_NEW(t->arena, S(ControllerResumeResponse), S_INIT(CONTROLLER_RESUME_RESPONSE));
 	*ret_reply = a ? &a->base : NULL;
-	return a ? 0 : ctd_no_memory(fault);
+	return a ? 0 : grpc_no_memory(fault);
 }
 
 /* Whoever runs answers; what doesn't is an error. */
 static int ping_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	const Bulkhead__Csandbox *s = (const Bulkhead__Csandbox *)internal;
-	S(ControllerPingResponse) *a = CTD_NEW(t->arena, S(ControllerPingResponse), S_INIT(CONTROLLER_PING_RESPONSE));
+	S(ControllerPingResponse) *a = ARENA_NEW(t->arena, S(ControllerPingResponse), S_INIT(CONTROLLER_PING_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	if (!s->pid)
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "sandbox \"%.76s\" isn't running",
 				 s->key ? s->key->id : "");

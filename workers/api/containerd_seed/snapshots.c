@@ -10,7 +10,7 @@
 #define LIST_PART 100 /* snapshots in one message */
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Info) *i = CTD_NEW(t->arena, S(Info), S_INIT(INFO));
+	S(Info) *i = ARENA_NEW(t->arena, S(Info), S_INIT(INFO));
 	if (!i)
 		return NULL;
 	i->name = o->id->key;
@@ -26,9 +26,9 @@ static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
 static int make_request(struct grpc_translation *t, const S(PrepareRequest) * q, Bulkhead__SnapshotKind kind,
 			ProtobufCMessage **ret_internal, struct fault *fault) {
 	Bulkhead__SnapshotMakeRequest *i =
-	    CTD_NEW(t->arena, Bulkhead__SnapshotMakeRequest, BULKHEAD__SNAPSHOT_MAKE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__SnapshotMakeRequest, BULKHEAD__SNAPSHOT_MAKE_REQUEST__INIT);
 	if (!i || !(i->id = ctd_key(t, KIND, q->key)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	i->kind = kind;
 	i->parent = q->parent;
 	*ret_internal = &i->base;
@@ -53,15 +53,15 @@ static int mounts(struct grpc_translation *t, const ProtobufCMessage *request, P
 static int mounts_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			struct fault *fault) {
 	const Bulkhead__MountList *l = (const Bulkhead__MountList *)internal;
-	S(MountsResponse) *a = CTD_NEW(t->arena, S(MountsResponse), S_INIT(MOUNTS_RESPONSE));
+	S(MountsResponse) *a = ARENA_NEW(t->arena, S(MountsResponse), S_INIT(MOUNTS_RESPONSE));
 	if (!a || !(a->mounts = arena_alloc(t->arena, (l->n_mounts + 1) * sizeof(*a->mounts))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (; a->n_mounts < l->n_mounts; a->n_mounts++) {
 		const Grpc__Mount *from = l->mounts[a->n_mounts];
 		Containerd__Seed__Types__Mount *to =
-		    CTD_NEW(t->arena, Containerd__Seed__Types__Mount, CONTAINERD__SEED__TYPES__MOUNT__INIT);
+		    ARENA_NEW(t->arena, Containerd__Seed__Types__Mount, CONTAINERD__SEED__TYPES__MOUNT__INIT);
 		if (!to)
-			return ctd_no_memory(fault);
+			return grpc_no_memory(fault);
 		to->type = from->type;
 		to->source = from->source;
 		to->target = from->destination;
@@ -79,9 +79,9 @@ static int commit(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	const S(CommitRequest) *q = (const S(CommitRequest) *)request;
 	Bulkhead__SnapshotSealRequest *i =
-	    CTD_NEW(t->arena, Bulkhead__SnapshotSealRequest, BULKHEAD__SNAPSHOT_SEAL_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__SnapshotSealRequest, BULKHEAD__SNAPSHOT_SEAL_REQUEST__INIT);
 	if (!i || !(i->id = ctd_key(t, KIND, q->key)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	i->name = q->name;
 	*ret_internal = &i->base;
 	return 0;
@@ -107,9 +107,9 @@ static int usage(struct grpc_translation *t, const ProtobufCMessage *request, Pr
 static int usage_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		       struct fault *fault) {
 	const Bulkhead__SnapshotUsageReply *u = (const Bulkhead__SnapshotUsageReply *)internal;
-	S(UsageResponse) *a = CTD_NEW(t->arena, S(UsageResponse), S_INIT(USAGE_RESPONSE));
+	S(UsageResponse) *a = ARENA_NEW(t->arena, S(UsageResponse), S_INIT(USAGE_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->size = (int64_t)u->size;
 	a->inodes = (int64_t)u->inodes;
 	*ret_reply = &a->base;
@@ -125,9 +125,9 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	S(ListResponse) *a = CTD_NEW(t->arena, S(ListResponse), S_INIT(LIST_RESPONSE));
+	S(ListResponse) *a = ARENA_NEW(t->arena, S(ListResponse), S_INIT(LIST_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	int r = ctd_part(t, internal, make, LIST_PART, (void ***)&a->info, &a->n_info, fault);
 	*ret_reply = r == 0 && a->n_info ? &a->base : NULL;
 	return r;

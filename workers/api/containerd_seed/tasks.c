@@ -20,7 +20,7 @@
 /* --- parts of requests ------------------------------------------------------ */
 
 static Bulkhead__CtaskKey *key(struct grpc_translation *t, char *container_id, uint32_t pid) {
-	Bulkhead__CtaskKey *k = CTD_NEW(t->arena, Bulkhead__CtaskKey, BULKHEAD__CTASK_KEY__INIT);
+	Bulkhead__CtaskKey *k = ARENA_NEW(t->arena, Bulkhead__CtaskKey, BULKHEAD__CTASK_KEY__INIT);
 	if (k) {
 		k->namespace_ = ctd_namespace(t);
 		k->container_id = container_id;
@@ -35,10 +35,10 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 		  struct fault *fault) {
 	const X(CreateRequest) *q = (const X(CreateRequest) *)request;
 	Bulkhead__CtaskCreateRequest *i =
-	    CTD_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
 	if (!i || !(i->key = key(t, q->container_id, 0)) || !(i->rootfs = ctd_seed_mounts(t, q->rootfs, q->n_rootfs)) ||
 	    !(i->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	if (q->checkpoint)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "task \"%.76s\": no task is made from a checkpoint here",
 				 q->container_id);
@@ -46,14 +46,14 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	*ret_internal = &i->base;
 	/* The reply has the container's id. */
 	t->state = arena_strdup(t->kept, q->container_id);
-	return t->state ? 0 : ctd_no_memory(fault);
+	return t->state ? 0 : grpc_no_memory(fault);
 }
 
 static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			struct fault *fault) {
-	X(CreateResponse) *a = CTD_NEW(t->arena, X(CreateResponse), X_INIT(CREATE_RESPONSE));
+	X(CreateResponse) *a = ARENA_NEW(t->arena, X(CreateResponse), X_INIT(CREATE_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->container_id = t->state ? t->state : (char *)"";
 	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
 	*ret_reply = &a->base;
@@ -73,9 +73,9 @@ static int drop(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskExit *e = (const Bulkhead__CtaskExit *)internal;
-	X(DeleteResponse) *a = CTD_NEW(t->arena, X(DeleteResponse), X_INIT(DELETE_RESPONSE));
+	X(DeleteResponse) *a = ARENA_NEW(t->arena, X(DeleteResponse), X_INIT(DELETE_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->container_id = e->key ? e->key->container_id : (char *)"";
 	a->exit_status = e->exit_status;
 	a->exited_at = ctd_time(t, e->exited_at);
@@ -86,7 +86,7 @@ static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 /* --- looking ---------------------------------------------------------------- */
 
 static T(Task) * task(struct grpc_translation *t, const Bulkhead__CtaskProcess *from) {
-	T(Task) *to = CTD_NEW(t->arena, T(Task), T_INIT(TASK));
+	T(Task) *to = ARENA_NEW(t->arena, T(Task), T_INIT(TASK));
 	if (!to || !from->key)
 		return NULL;
 	to->id = to->container_id = from->key->container_id;
@@ -99,9 +99,9 @@ static T(Task) * task(struct grpc_translation *t, const Bulkhead__CtaskProcess *
 static int list_request(struct grpc_translation *t, char *container_id, ProtobufCMessage **ret_internal,
 			struct fault *fault) {
 	Bulkhead__CtaskListRequest *q =
-	    CTD_NEW(t->arena, Bulkhead__CtaskListRequest, BULKHEAD__CTASK_LIST_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CtaskListRequest, BULKHEAD__CTASK_LIST_REQUEST__INIT);
 	if (!q)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	q->namespace_ = ctd_namespace(t);
 	q->container_id = container_id;
 	q->specs = true;
@@ -117,12 +117,12 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskList *l = (const Bulkhead__CtaskList *)internal;
-	X(ListResponse) *a = CTD_NEW(t->arena, X(ListResponse), X_INIT(LIST_RESPONSE));
+	X(ListResponse) *a = ARENA_NEW(t->arena, X(ListResponse), X_INIT(LIST_RESPONSE));
 	if (!a || !(a->tasks = arena_alloc(t->arena, (l->n_tasks + 1) * sizeof(*a->tasks))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (; a->n_tasks < l->n_tasks; a->n_tasks++)
 		if (!(a->tasks[a->n_tasks] = task(t, l->tasks[a->n_tasks])))
-			return ctd_no_memory(fault);
+			return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return 0;
 }
@@ -138,11 +138,11 @@ static int info(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int info_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskList *l = (const Bulkhead__CtaskList *)internal;
-	X(InfoResponse) *a = CTD_NEW(t->arena, X(InfoResponse), X_INIT(INFO_RESPONSE));
+	X(InfoResponse) *a = ARENA_NEW(t->arena, X(InfoResponse), X_INIT(INFO_RESPONSE));
 	if (l->n_tasks != 1)
 		return fault_set(fault, FAULT_INTERNAL, "the metadata worker has sent %zu tasks for one", l->n_tasks);
 	if (!a || !(a->task = task(t, l->tasks[0])))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return 0;
 }
@@ -157,13 +157,13 @@ static int processes(struct grpc_translation *t, const ProtobufCMessage *request
 static int processes_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			   struct fault *fault) {
 	const Bulkhead__TaskPidsReply *l = (const Bulkhead__TaskPidsReply *)internal;
-	X(ProcessesResponse) *a = CTD_NEW(t->arena, X(ProcessesResponse), X_INIT(PROCESSES_RESPONSE));
+	X(ProcessesResponse) *a = ARENA_NEW(t->arena, X(ProcessesResponse), X_INIT(PROCESSES_RESPONSE));
 	if (!a || !(a->processes = arena_alloc(t->arena, (l->n_pids + 1) * sizeof(*a->processes))))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (; a->n_processes < l->n_pids; a->n_processes++) {
-		T(Process) *to = CTD_NEW(t->arena, T(Process), T_INIT(PROCESS));
+		T(Process) *to = ARENA_NEW(t->arena, T(Process), T_INIT(PROCESS));
 		if (!to)
-			return ctd_no_memory(fault);
+			return grpc_no_memory(fault);
 		to->pid = (uint32_t)l->pids[a->n_processes]->pid;
 		a->processes[a->n_processes] = to;
 	}
@@ -176,9 +176,9 @@ static int processes_reply(struct grpc_translation *t, const ProtobufCMessage *i
 static int follow(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	Bulkhead__BusFollowRequest *f =
-	    CTD_NEW(t->arena, Bulkhead__BusFollowRequest, BULKHEAD__BUS_FOLLOW_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__BusFollowRequest, BULKHEAD__BUS_FOLLOW_REQUEST__INIT);
 	if (!f)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &f->base;
 	return 0;
 }
@@ -209,11 +209,11 @@ static int event(struct grpc_translation *t, const ProtobufCMessage *internal, P
 		 struct fault *fault) {
 	const Bulkhead__BusEvent *e = (const Bulkhead__BusEvent *)internal;
 	const struct topic *topic = topic_of(t, e);
-	T(Event) *a = topic ? CTD_NEW(t->arena, T(Event), T_INIT(EVENT)) : NULL;
+	T(Event) *a = topic ? ARENA_NEW(t->arena, T(Event), T_INIT(EVENT)) : NULL;
 	if (!topic)
 		return 0; /* nothing that this age has a name for */
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->id = e->id;
 	a->type = topic->type;
 	a->pid = e->pid;
@@ -239,10 +239,10 @@ static int exec(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 		struct fault *fault) {
 	const X(ExecRequest) *q = (const X(ExecRequest) *)request;
 	Bulkhead__CtaskExecRequest *x =
-	    CTD_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
 	if (!x || !(x->key = key(t, q->container_id, 0)) ||
 	    !(x->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &x->base;
 	if (!q->spec)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
@@ -257,9 +257,9 @@ static int exec(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 
 static int exec_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
-	X(ExecResponse) *a = CTD_NEW(t->arena, X(ExecResponse), X_INIT(EXEC_RESPONSE));
+	X(ExecResponse) *a = ARENA_NEW(t->arena, X(ExecResponse), X_INIT(EXEC_RESPONSE));
 	if (!a)
-		return ctd_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
 	*ret_reply = &a->base;
 	return 0;

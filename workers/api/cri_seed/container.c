@@ -11,9 +11,9 @@
 static int resources(struct grpc_translation *t, const Runtime__LinuxContainerResources *from,
 		     Runtime__V1__LinuxContainerResources **ret, struct fault *fault) {
 	Runtime__V1__LinuxContainerResources *to =
-	    SEED_NEW(t, Runtime__V1__LinuxContainerResources, RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__LinuxContainerResources, RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT);
 	if (!to)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	to->cpu_period = from->cpu_period;
 	to->cpu_quota = from->cpu_quota;
 	to->cpu_shares = from->cpu_shares;
@@ -27,9 +27,9 @@ static int number(struct grpc_translation *t, bool has, int64_t value, Runtime__
 		  struct fault *fault) {
 	if (!has)
 		return 0;
-	*ret = SEED_NEW(t, Runtime__V1__Int64Value, RUNTIME__V1__INT64_VALUE__INIT);
+	*ret = ARENA_NEW(t->arena, Runtime__V1__Int64Value, RUNTIME__V1__INT64_VALUE__INIT);
 	if (!*ret)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	(*ret)->value = value;
 	return 0;
 }
@@ -47,9 +47,9 @@ static int user(struct grpc_translation *t, const Runtime__LinuxUser *from,
 
 static int capabilities(struct grpc_translation *t, const Runtime__Capability *from,
 			Runtime__V1__LinuxContainerSecurityContext *to, struct fault *fault) {
-	to->capabilities = SEED_NEW(t, Runtime__V1__Capability, RUNTIME__V1__CAPABILITY__INIT);
+	to->capabilities = ARENA_NEW(t->arena, Runtime__V1__Capability, RUNTIME__V1__CAPABILITY__INIT);
 	if (!to->capabilities)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	to->capabilities->n_add_capabilities = from->n_add_capabilities;
 	to->capabilities->add_capabilities = from->add_capabilities;
 	to->capabilities->n_drop_capabilities = from->n_drop_capabilities;
@@ -59,9 +59,9 @@ static int capabilities(struct grpc_translation *t, const Runtime__Capability *f
 
 static int selinux(struct grpc_translation *t, const Runtime__SELinuxOption *from,
 		   Runtime__V1__LinuxContainerSecurityContext *to, struct fault *fault) {
-	to->selinux_options = SEED_NEW(t, Runtime__V1__SELinuxOption, RUNTIME__V1__SELINUX_OPTION__INIT);
+	to->selinux_options = ARENA_NEW(t->arena, Runtime__V1__SELinuxOption, RUNTIME__V1__SELINUX_OPTION__INIT);
 	if (!to->selinux_options)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	to->selinux_options->user = seed_to_v1(from->user);
 	to->selinux_options->role = seed_to_v1(from->role);
 	to->selinux_options->type = seed_to_v1(from->type);
@@ -74,12 +74,12 @@ static int selinux(struct grpc_translation *t, const Runtime__SELinuxOption *fro
 static int linux_config(struct grpc_translation *t, const Runtime__ContainerConfig *from,
 			const Runtime__PodSandboxConfig *pod, Runtime__V1__ContainerConfig *to, struct fault *fault) {
 	Runtime__V1__LinuxContainerConfig *l =
-	    SEED_NEW(t, Runtime__V1__LinuxContainerConfig, RUNTIME__V1__LINUX_CONTAINER_CONFIG__INIT);
-	Runtime__V1__LinuxContainerSecurityContext *s = SEED_NEW(t, Runtime__V1__LinuxContainerSecurityContext,
-								 RUNTIME__V1__LINUX_CONTAINER_SECURITY_CONTEXT__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__LinuxContainerConfig, RUNTIME__V1__LINUX_CONTAINER_CONFIG__INIT);
+	Runtime__V1__LinuxContainerSecurityContext *s = ARENA_NEW(t->arena, Runtime__V1__LinuxContainerSecurityContext,
+								  RUNTIME__V1__LINUX_CONTAINER_SECURITY_CONTEXT__INIT);
 	const Runtime__LinuxContainerConfig *q = from->linux;
 	if (!l || !s)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	l->security_context = s;
 	to->linux = l;
 	s->privileged = from->privileged;
@@ -101,9 +101,9 @@ static int environment(struct grpc_translation *t, const Runtime__ContainerConfi
 		       Runtime__V1__ContainerConfig *to, struct fault *fault) {
 	to->envs = arena_alloc(t->arena, (from->n_envs + 1) * sizeof(*to->envs));
 	for (size_t i = 0; i < from->n_envs; i++) {
-		Runtime__V1__KeyValue *e = SEED_NEW(t, Runtime__V1__KeyValue, RUNTIME__V1__KEY_VALUE__INIT);
+		Runtime__V1__KeyValue *e = ARENA_NEW(t->arena, Runtime__V1__KeyValue, RUNTIME__V1__KEY_VALUE__INIT);
 		if (!to->envs || !e)
-			return seed_no_memory(fault);
+			return grpc_no_memory(fault);
 		e->key = seed_to_v1(from->envs[i]->key);
 		e->value.data = (uint8_t *)seed_to_v1(from->envs[i]->value);
 		e->value.len = strlen((const char *)e->value.data);
@@ -117,9 +117,9 @@ static int mounts(struct grpc_translation *t, const Runtime__ContainerConfig *fr
 	to->mounts = arena_alloc(t->arena, (from->n_mounts + 1) * sizeof(*to->mounts));
 	for (size_t i = 0; i < from->n_mounts; i++) {
 		const Runtime__Mount *m = from->mounts[i];
-		Runtime__V1__Mount *v = SEED_NEW(t, Runtime__V1__Mount, RUNTIME__V1__MOUNT__INIT);
+		Runtime__V1__Mount *v = ARENA_NEW(t->arena, Runtime__V1__Mount, RUNTIME__V1__MOUNT__INIT);
 		if (!to->mounts || !v)
-			return seed_no_memory(fault);
+			return grpc_no_memory(fault);
 		v->container_path = seed_to_v1(m->container_path);
 		v->host_path = seed_to_v1(m->host_path);
 		v->readonly = m->readonly;
@@ -132,11 +132,11 @@ static int mounts(struct grpc_translation *t, const Runtime__ContainerConfig *fr
 static int config(struct grpc_translation *t, const Runtime__ContainerConfig *from,
 		  const Runtime__PodSandboxConfig *pod, Runtime__V1__ContainerConfig **ret, struct fault *fault) {
 	Runtime__V1__ContainerConfig *to =
-	    SEED_NEW(t, Runtime__V1__ContainerConfig, RUNTIME__V1__CONTAINER_CONFIG__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__ContainerConfig, RUNTIME__V1__CONTAINER_CONFIG__INIT);
 	Runtime__V1__ContainerMetadata *m =
-	    SEED_NEW(t, Runtime__V1__ContainerMetadata, RUNTIME__V1__CONTAINER_METADATA__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__ContainerMetadata, RUNTIME__V1__CONTAINER_METADATA__INIT);
 	if (!to || !m)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	m->name = seed_to_v1(from->name);
 	to->metadata = m;
 	to->n_command = from->n_command;
@@ -167,9 +167,9 @@ static int create_request(struct grpc_translation *t, const ProtobufCMessage *re
 			  struct fault *fault) {
 	const Runtime__CreateContainerRequest *from = (const Runtime__CreateContainerRequest *)request;
 	Runtime__V1__CreateContainerRequest *q =
-	    SEED_NEW(t, Runtime__V1__CreateContainerRequest, RUNTIME__V1__CREATE_CONTAINER_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__CreateContainerRequest, RUNTIME__V1__CREATE_CONTAINER_REQUEST__INIT);
 	if (!q)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	q->pod_sandbox_id = seed_to_v1(from->pod_sandbox_id);
 	*ret_internal = &q->base;
 	int r = from->config ? config(t, from->config, from->sandbox_config, &q->config, fault) : 0;
@@ -179,9 +179,9 @@ static int create_request(struct grpc_translation *t, const ProtobufCMessage *re
 static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			struct fault *fault) {
 	Runtime__CreateContainerResponse *a =
-	    SEED_NEW(t, Runtime__CreateContainerResponse, RUNTIME__CREATE_CONTAINER_RESPONSE__INIT);
+	    ARENA_NEW(t->arena, Runtime__CreateContainerResponse, RUNTIME__CREATE_CONTAINER_RESPONSE__INIT);
 	if (!a)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->container_id = ((const Runtime__V1__CreateContainerResponse *)internal)->container_id;
 	*ret_reply = &a->base;
 	return 0;
@@ -191,9 +191,9 @@ static int stop_request(struct grpc_translation *t, const ProtobufCMessage *requ
 			struct fault *fault) {
 	const Runtime__StopContainerRequest *from = (const Runtime__StopContainerRequest *)request;
 	Runtime__V1__StopContainerRequest *q =
-	    SEED_NEW(t, Runtime__V1__StopContainerRequest, RUNTIME__V1__STOP_CONTAINER_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__StopContainerRequest, RUNTIME__V1__STOP_CONTAINER_REQUEST__INIT);
 	if (!q)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	q->container_id = seed_to_v1(from->container_id);
 	q->timeout = from->has_timeout ? from->timeout : STOP_TIMEOUT;
 	*ret_internal = &q->base;
@@ -217,9 +217,9 @@ static int mounts_back(struct grpc_translation *t, const Runtime__V1__ContainerS
 	to->mounts = arena_alloc(t->arena, (from->n_mounts + 1) * sizeof(*to->mounts));
 	for (size_t i = 0; i < from->n_mounts; i++) {
 		const Runtime__V1__Mount *m = from->mounts[i];
-		Runtime__Mount *v = SEED_NEW(t, Runtime__Mount, RUNTIME__MOUNT__INIT);
+		Runtime__Mount *v = ARENA_NEW(t->arena, Runtime__Mount, RUNTIME__MOUNT__INIT);
 		if (!to->mounts || !v)
-			return seed_no_memory(fault);
+			return grpc_no_memory(fault);
 		v->container_path = m->container_path;
 		v->host_path = m->host_path;
 		v->has_readonly = v->has_selinux_relabel = true;
@@ -234,9 +234,9 @@ static int mounts_back(struct grpc_translation *t, const Runtime__V1__ContainerS
  * they mean something: an exit code 0 is one, a missing one is none. */
 static int status_back(struct grpc_translation *t, const Runtime__V1__ContainerStatus *from,
 		       Runtime__ContainerStatus **ret, struct fault *fault) {
-	Runtime__ContainerStatus *v = SEED_NEW(t, Runtime__ContainerStatus, RUNTIME__CONTAINER_STATUS__INIT);
+	Runtime__ContainerStatus *v = ARENA_NEW(t->arena, Runtime__ContainerStatus, RUNTIME__CONTAINER_STATUS__INIT);
 	if (!v)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	v->id = from->id;
 	v->name = from->metadata ? from->metadata->name : NULL;
 	v->has_state = true;
@@ -264,9 +264,9 @@ static int status_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 			struct fault *fault) {
 	const Runtime__V1__ContainerStatusResponse *from = (const Runtime__V1__ContainerStatusResponse *)internal;
 	Runtime__ContainerStatusResponse *a =
-	    SEED_NEW(t, Runtime__ContainerStatusResponse, RUNTIME__CONTAINER_STATUS_RESPONSE__INIT);
+	    ARENA_NEW(t->arena, Runtime__ContainerStatusResponse, RUNTIME__CONTAINER_STATUS_RESPONSE__INIT);
 	if (!a)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return from->status ? status_back(t, from->status, &a->status, fault) : 0;
 }
@@ -277,13 +277,13 @@ static int list_request(struct grpc_translation *t, const ProtobufCMessage *requ
 			struct fault *fault) {
 	const Runtime__ContainerFilter *f = ((const Runtime__ListContainersRequest *)request)->filter;
 	Runtime__V1__ListContainersRequest *q =
-	    SEED_NEW(t, Runtime__V1__ListContainersRequest, RUNTIME__V1__LIST_CONTAINERS_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__ListContainersRequest, RUNTIME__V1__LIST_CONTAINERS_REQUEST__INIT);
 	Runtime__V1__ContainerFilter *to =
-	    SEED_NEW(t, Runtime__V1__ContainerFilter, RUNTIME__V1__CONTAINER_FILTER__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__ContainerFilter, RUNTIME__V1__CONTAINER_FILTER__INIT);
 	Runtime__V1__ContainerStateValue *state =
-	    SEED_NEW(t, Runtime__V1__ContainerStateValue, RUNTIME__V1__CONTAINER_STATE_VALUE__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__ContainerStateValue, RUNTIME__V1__CONTAINER_STATE_VALUE__INIT);
 	if (!q || !to || !state)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &q->base;
 	if (!f)
 		return 0;
@@ -301,9 +301,9 @@ static int list_request(struct grpc_translation *t, const ProtobufCMessage *requ
 
 static int item_back(struct grpc_translation *t, const Runtime__V1__Container *from, Runtime__Container **ret,
 		     struct fault *fault) {
-	Runtime__Container *v = SEED_NEW(t, Runtime__Container, RUNTIME__CONTAINER__INIT);
+	Runtime__Container *v = ARENA_NEW(t->arena, Runtime__Container, RUNTIME__CONTAINER__INIT);
 	if (!v)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	v->id = from->id;
 	v->name = from->metadata ? from->metadata->name : NULL;
 	v->image_ref = seed_from_v1(from->image_ref);
@@ -319,9 +319,9 @@ static int list_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 		      struct fault *fault) {
 	const Runtime__V1__ListContainersResponse *from = (const Runtime__V1__ListContainersResponse *)internal;
 	Runtime__ListContainersResponse *a =
-	    SEED_NEW(t, Runtime__ListContainersResponse, RUNTIME__LIST_CONTAINERS_RESPONSE__INIT);
+	    ARENA_NEW(t->arena, Runtime__ListContainersResponse, RUNTIME__LIST_CONTAINERS_RESPONSE__INIT);
 	if (!a || !(a->containers = arena_alloc(t->arena, (from->n_containers + 1) * sizeof(*a->containers))))
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (size_t i = 0; i < from->n_containers; i++) {
 		const Runtime__V1__Container *c = from->containers[i];
 		if (!seed_name_wanted(t, c->metadata ? c->metadata->name : ""))

@@ -5,10 +5,10 @@ static int list_request(struct grpc_translation *t, const ProtobufCMessage *requ
 			struct fault *fault) {
 	const Runtime__ImageFilter *f = ((const Runtime__ListImagesRequest *)request)->filter;
 	Runtime__V1__ListImagesRequest *q =
-	    SEED_NEW(t, Runtime__V1__ListImagesRequest, RUNTIME__V1__LIST_IMAGES_REQUEST__INIT);
-	Runtime__V1__ImageFilter *to = SEED_NEW(t, Runtime__V1__ImageFilter, RUNTIME__V1__IMAGE_FILTER__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__ListImagesRequest, RUNTIME__V1__LIST_IMAGES_REQUEST__INIT);
+	Runtime__V1__ImageFilter *to = ARENA_NEW(t->arena, Runtime__V1__ImageFilter, RUNTIME__V1__IMAGE_FILTER__INIT);
 	if (!q || !to)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &q->base;
 	if (!f)
 		return 0;
@@ -17,7 +17,7 @@ static int list_request(struct grpc_translation *t, const ProtobufCMessage *requ
 }
 
 static Runtime__Image *image_back(struct grpc_translation *t, const Runtime__V1__Image *from) {
-	Runtime__Image *v = SEED_NEW(t, Runtime__Image, RUNTIME__IMAGE__INIT);
+	Runtime__Image *v = ARENA_NEW(t->arena, Runtime__Image, RUNTIME__IMAGE__INIT);
 	if (!v)
 		return NULL;
 	v->id = from->id;
@@ -33,12 +33,13 @@ static Runtime__Image *image_back(struct grpc_translation *t, const Runtime__V1_
 static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 		      struct fault *fault) {
 	const Runtime__V1__ListImagesResponse *from = (const Runtime__V1__ListImagesResponse *)internal;
-	Runtime__ListImagesResponse *a = SEED_NEW(t, Runtime__ListImagesResponse, RUNTIME__LIST_IMAGES_RESPONSE__INIT);
+	Runtime__ListImagesResponse *a =
+	    ARENA_NEW(t->arena, Runtime__ListImagesResponse, RUNTIME__LIST_IMAGES_RESPONSE__INIT);
 	if (!a || !(a->images = arena_alloc(t->arena, (from->n_images + 1) * sizeof(*a->images))))
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (size_t i = 0; i < from->n_images; i++)
 		if (!(a->images[a->n_images++] = image_back(t, from->images[i])))
-			return seed_no_memory(fault);
+			return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return 0;
 }
@@ -46,9 +47,9 @@ static int list_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 static int status_request(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 			  struct fault *fault) {
 	Runtime__V1__ImageStatusRequest *q =
-	    SEED_NEW(t, Runtime__V1__ImageStatusRequest, RUNTIME__V1__IMAGE_STATUS_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__ImageStatusRequest, RUNTIME__V1__IMAGE_STATUS_REQUEST__INIT);
 	if (!q)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &q->base;
 	return seed_image_spec(t, ((const Runtime__ImageStatusRequest *)request)->image, &q->image, fault);
 }
@@ -57,9 +58,9 @@ static int status_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 			struct fault *fault) {
 	const Runtime__V1__Image *from = ((const Runtime__V1__ImageStatusResponse *)internal)->image;
 	Runtime__ImageStatusResponse *a =
-	    SEED_NEW(t, Runtime__ImageStatusResponse, RUNTIME__IMAGE_STATUS_RESPONSE__INIT);
+	    ARENA_NEW(t->arena, Runtime__ImageStatusResponse, RUNTIME__IMAGE_STATUS_RESPONSE__INIT);
 	if (!a || (from && !(a->image = image_back(t, from))))
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return 0;
 }
@@ -68,10 +69,10 @@ static int pull_request(struct grpc_translation *t, const ProtobufCMessage *requ
 			struct fault *fault) {
 	const Runtime__PullImageRequest *from = (const Runtime__PullImageRequest *)request;
 	Runtime__V1__PullImageRequest *q =
-	    SEED_NEW(t, Runtime__V1__PullImageRequest, RUNTIME__V1__PULL_IMAGE_REQUEST__INIT);
-	Runtime__V1__AuthConfig *auth = SEED_NEW(t, Runtime__V1__AuthConfig, RUNTIME__V1__AUTH_CONFIG__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__PullImageRequest, RUNTIME__V1__PULL_IMAGE_REQUEST__INIT);
+	Runtime__V1__AuthConfig *auth = ARENA_NEW(t->arena, Runtime__V1__AuthConfig, RUNTIME__V1__AUTH_CONFIG__INIT);
 	if (!q || !auth)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &q->base;
 	if (from->auth) {
 		auth->username = seed_to_v1(from->auth->username);
@@ -89,9 +90,9 @@ static int pull_request(struct grpc_translation *t, const ProtobufCMessage *requ
 static int remove_request(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 			  struct fault *fault) {
 	Runtime__V1__RemoveImageRequest *q =
-	    SEED_NEW(t, Runtime__V1__RemoveImageRequest, RUNTIME__V1__REMOVE_IMAGE_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__RemoveImageRequest, RUNTIME__V1__REMOVE_IMAGE_REQUEST__INIT);
 	if (!q)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &q->base;
 	return seed_image_spec(t, ((const Runtime__RemoveImageRequest *)request)->image, &q->image, fault);
 }

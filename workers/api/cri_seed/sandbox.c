@@ -10,9 +10,9 @@
 int seed_namespaces(struct grpc_translation *t, const Runtime__NamespaceOption *from,
 		    Runtime__V1__NamespaceOption **ret, struct fault *fault) {
 	Runtime__V1__NamespaceOption *to =
-	    SEED_NEW(t, Runtime__V1__NamespaceOption, RUNTIME__V1__NAMESPACE_OPTION__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__NamespaceOption, RUNTIME__V1__NAMESPACE_OPTION__INIT);
 	if (!to)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	to->pid = RUNTIME__V1__NAMESPACE_MODE__CONTAINER;
 	if (from && from->host_network)
 		to->network = RUNTIME__V1__NAMESPACE_MODE__NODE;
@@ -38,9 +38,9 @@ static int amount(const char *what, const Runtime__ResourceRequirements *r, bool
 static int resources(struct grpc_translation *t, const Runtime__PodSandboxResources *from,
 		     Runtime__V1__LinuxContainerResources **ret, struct fault *fault) {
 	Runtime__V1__LinuxContainerResources *to =
-	    SEED_NEW(t, Runtime__V1__LinuxContainerResources, RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__LinuxContainerResources, RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT);
 	if (!to)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	int r = amount("the limit of CPUs", from->cpu, true, CPU_PERIOD, &to->cpu_quota, fault);
 	if (r == 0)
 		r = amount("the request for CPUs", from->cpu, false, 1024, &to->cpu_shares, fault);
@@ -57,11 +57,11 @@ static int resources(struct grpc_translation *t, const Runtime__PodSandboxResour
 static int linux_config(struct grpc_translation *t, const Runtime__PodSandboxConfig *from,
 			Runtime__V1__PodSandboxConfig *to, struct fault *fault) {
 	Runtime__V1__LinuxPodSandboxConfig *l =
-	    SEED_NEW(t, Runtime__V1__LinuxPodSandboxConfig, RUNTIME__V1__LINUX_POD_SANDBOX_CONFIG__INIT);
-	Runtime__V1__LinuxSandboxSecurityContext *s =
-	    SEED_NEW(t, Runtime__V1__LinuxSandboxSecurityContext, RUNTIME__V1__LINUX_SANDBOX_SECURITY_CONTEXT__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__LinuxPodSandboxConfig, RUNTIME__V1__LINUX_POD_SANDBOX_CONFIG__INIT);
+	Runtime__V1__LinuxSandboxSecurityContext *s = ARENA_NEW(t->arena, Runtime__V1__LinuxSandboxSecurityContext,
+								RUNTIME__V1__LINUX_SANDBOX_SECURITY_CONTEXT__INIT);
 	if (!l || !s)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	if (from->linux)
 		l->cgroup_parent = seed_to_v1(from->linux->cgroup_parent);
 	s->privileged = true;
@@ -76,9 +76,10 @@ static int ports(struct grpc_translation *t, const Runtime__PodSandboxConfig *fr
 	to->port_mappings = arena_alloc(t->arena, (from->n_port_mappings + 1) * sizeof(*to->port_mappings));
 	for (size_t i = 0; i < from->n_port_mappings; i++) {
 		const Runtime__PortMapping *p = from->port_mappings[i];
-		Runtime__V1__PortMapping *q = SEED_NEW(t, Runtime__V1__PortMapping, RUNTIME__V1__PORT_MAPPING__INIT);
+		Runtime__V1__PortMapping *q =
+		    ARENA_NEW(t->arena, Runtime__V1__PortMapping, RUNTIME__V1__PORT_MAPPING__INIT);
 		if (!to->port_mappings || !q)
-			return seed_no_memory(fault);
+			return grpc_no_memory(fault);
 		q->protocol = p->has_protocol && p->protocol == RUNTIME__PROTOCOL__UDP ? RUNTIME__V1__PROTOCOL__UDP
 										       : RUNTIME__V1__PROTOCOL__TCP;
 		q->container_port = p->container_port;
@@ -91,9 +92,9 @@ static int ports(struct grpc_translation *t, const Runtime__PodSandboxConfig *fr
 
 static int dns(struct grpc_translation *t, const Runtime__DNSOption *from, Runtime__V1__DNSConfig **ret,
 	       struct fault *fault) {
-	Runtime__V1__DNSConfig *d = SEED_NEW(t, Runtime__V1__DNSConfig, RUNTIME__V1__DNSCONFIG__INIT);
+	Runtime__V1__DNSConfig *d = ARENA_NEW(t->arena, Runtime__V1__DNSConfig, RUNTIME__V1__DNSCONFIG__INIT);
 	if (!d)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	d->n_servers = from->n_servers;
 	d->servers = from->servers;
 	d->n_searches = from->n_searches;
@@ -108,11 +109,11 @@ int seed_pod_config(struct grpc_translation *t, const Runtime__PodSandboxConfig 
 	if (!from)
 		return 0;
 	Runtime__V1__PodSandboxConfig *to =
-	    SEED_NEW(t, Runtime__V1__PodSandboxConfig, RUNTIME__V1__POD_SANDBOX_CONFIG__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__PodSandboxConfig, RUNTIME__V1__POD_SANDBOX_CONFIG__INIT);
 	Runtime__V1__PodSandboxMetadata *m =
-	    SEED_NEW(t, Runtime__V1__PodSandboxMetadata, RUNTIME__V1__POD_SANDBOX_METADATA__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__PodSandboxMetadata, RUNTIME__V1__POD_SANDBOX_METADATA__INIT);
 	if (!to || !m)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	m->name = m->uid = seed_to_v1(from->name);
 	m->namespace_ = (char *)"default";
 	to->metadata = m;
@@ -134,9 +135,9 @@ int seed_pod_config(struct grpc_translation *t, const Runtime__PodSandboxConfig 
 static int create_request(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 			  struct fault *fault) {
 	Runtime__V1__RunPodSandboxRequest *q =
-	    SEED_NEW(t, Runtime__V1__RunPodSandboxRequest, RUNTIME__V1__RUN_POD_SANDBOX_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__RunPodSandboxRequest, RUNTIME__V1__RUN_POD_SANDBOX_REQUEST__INIT);
 	if (!q)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &q->base;
 	return seed_pod_config(t, ((const Runtime__CreatePodSandboxRequest *)request)->config, &q->config, fault);
 }
@@ -144,9 +145,9 @@ static int create_request(struct grpc_translation *t, const ProtobufCMessage *re
 static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			struct fault *fault) {
 	Runtime__CreatePodSandboxResponse *a =
-	    SEED_NEW(t, Runtime__CreatePodSandboxResponse, RUNTIME__CREATE_POD_SANDBOX_RESPONSE__INIT);
+	    ARENA_NEW(t->arena, Runtime__CreatePodSandboxResponse, RUNTIME__CREATE_POD_SANDBOX_RESPONSE__INIT);
 	if (!a)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	a->pod_sandbox_id = ((const Runtime__V1__RunPodSandboxResponse *)internal)->pod_sandbox_id;
 	*ret_reply = &a->base;
 	return 0;
@@ -171,11 +172,11 @@ static Runtime__PodSandBoxState state_back(Runtime__V1__PodSandboxState state) {
 static int namespaces_back(struct grpc_translation *t, const Runtime__V1__NamespaceOption *from,
 			   Runtime__PodSandboxStatus *v, struct fault *fault) {
 	Runtime__LinuxPodSandboxStatus *l =
-	    SEED_NEW(t, Runtime__LinuxPodSandboxStatus, RUNTIME__LINUX_POD_SANDBOX_STATUS__INIT);
-	Runtime__Namespace *n = SEED_NEW(t, Runtime__Namespace, RUNTIME__NAMESPACE__INIT);
-	Runtime__NamespaceOption *o = SEED_NEW(t, Runtime__NamespaceOption, RUNTIME__NAMESPACE_OPTION__INIT);
+	    ARENA_NEW(t->arena, Runtime__LinuxPodSandboxStatus, RUNTIME__LINUX_POD_SANDBOX_STATUS__INIT);
+	Runtime__Namespace *n = ARENA_NEW(t->arena, Runtime__Namespace, RUNTIME__NAMESPACE__INIT);
+	Runtime__NamespaceOption *o = ARENA_NEW(t->arena, Runtime__NamespaceOption, RUNTIME__NAMESPACE_OPTION__INIT);
 	if (!l || !n || !o)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	o->has_host_network = o->has_host_pid = o->has_host_ipc = true;
 	o->host_network = from->network == RUNTIME__V1__NAMESPACE_MODE__NODE;
 	o->host_pid = from->pid == RUNTIME__V1__NAMESPACE_MODE__NODE;
@@ -188,9 +189,10 @@ static int namespaces_back(struct grpc_translation *t, const Runtime__V1__Namesp
 
 static int status_back(struct grpc_translation *t, const Runtime__V1__PodSandboxStatus *from,
 		       Runtime__PodSandboxStatus **ret, struct fault *fault) {
-	Runtime__PodSandboxStatus *v = SEED_NEW(t, Runtime__PodSandboxStatus, RUNTIME__POD_SANDBOX_STATUS__INIT);
+	Runtime__PodSandboxStatus *v =
+	    ARENA_NEW(t->arena, Runtime__PodSandboxStatus, RUNTIME__POD_SANDBOX_STATUS__INIT);
 	if (!v)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	v->id = from->id;
 	v->name = from->metadata ? from->metadata->name : NULL;
 	v->has_state = true;
@@ -202,9 +204,10 @@ static int status_back(struct grpc_translation *t, const Runtime__V1__PodSandbox
 	v->n_annotations = from->n_annotations;
 	v->annotations = (void *)from->annotations;
 	if (from->network && *from->network->ip) {
-		v->network = SEED_NEW(t, Runtime__PodSandboxNetworkStatus, RUNTIME__POD_SANDBOX_NETWORK_STATUS__INIT);
+		v->network =
+		    ARENA_NEW(t->arena, Runtime__PodSandboxNetworkStatus, RUNTIME__POD_SANDBOX_NETWORK_STATUS__INIT);
 		if (!v->network)
-			return seed_no_memory(fault);
+			return grpc_no_memory(fault);
 		v->network->ip = from->network->ip;
 	}
 	*ret = v;
@@ -216,9 +219,9 @@ static int status_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 			struct fault *fault) {
 	const Runtime__V1__PodSandboxStatusResponse *from = (const Runtime__V1__PodSandboxStatusResponse *)internal;
 	Runtime__PodSandboxStatusResponse *a =
-	    SEED_NEW(t, Runtime__PodSandboxStatusResponse, RUNTIME__POD_SANDBOX_STATUS_RESPONSE__INIT);
+	    ARENA_NEW(t->arena, Runtime__PodSandboxStatusResponse, RUNTIME__POD_SANDBOX_STATUS_RESPONSE__INIT);
 	if (!a)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_reply = &a->base;
 	return from->status ? status_back(t, from->status, &a->status, fault) : 0;
 }
@@ -229,13 +232,13 @@ static int list_request(struct grpc_translation *t, const ProtobufCMessage *requ
 			struct fault *fault) {
 	const Runtime__PodSandboxFilter *f = ((const Runtime__ListPodSandboxRequest *)request)->filter;
 	Runtime__V1__ListPodSandboxRequest *q =
-	    SEED_NEW(t, Runtime__V1__ListPodSandboxRequest, RUNTIME__V1__LIST_POD_SANDBOX_REQUEST__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__ListPodSandboxRequest, RUNTIME__V1__LIST_POD_SANDBOX_REQUEST__INIT);
 	Runtime__V1__PodSandboxFilter *to =
-	    SEED_NEW(t, Runtime__V1__PodSandboxFilter, RUNTIME__V1__POD_SANDBOX_FILTER__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__PodSandboxFilter, RUNTIME__V1__POD_SANDBOX_FILTER__INIT);
 	Runtime__V1__PodSandboxStateValue *state =
-	    SEED_NEW(t, Runtime__V1__PodSandboxStateValue, RUNTIME__V1__POD_SANDBOX_STATE_VALUE__INIT);
+	    ARENA_NEW(t->arena, Runtime__V1__PodSandboxStateValue, RUNTIME__V1__POD_SANDBOX_STATE_VALUE__INIT);
 	if (!q || !to || !state)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	*ret_internal = &q->base;
 	if (!f)
 		return 0;
@@ -253,7 +256,7 @@ static int list_request(struct grpc_translation *t, const ProtobufCMessage *requ
 }
 
 static Runtime__PodSandbox *item_back(struct grpc_translation *t, const Runtime__V1__PodSandbox *from) {
-	Runtime__PodSandbox *v = SEED_NEW(t, Runtime__PodSandbox, RUNTIME__POD_SANDBOX__INIT);
+	Runtime__PodSandbox *v = ARENA_NEW(t->arena, Runtime__PodSandbox, RUNTIME__POD_SANDBOX__INIT);
 	if (!v)
 		return NULL;
 	v->id = from->id;
@@ -271,15 +274,15 @@ static int list_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 		      struct fault *fault) {
 	const Runtime__V1__ListPodSandboxResponse *from = (const Runtime__V1__ListPodSandboxResponse *)internal;
 	Runtime__ListPodSandboxResponse *a =
-	    SEED_NEW(t, Runtime__ListPodSandboxResponse, RUNTIME__LIST_POD_SANDBOX_RESPONSE__INIT);
+	    ARENA_NEW(t->arena, Runtime__ListPodSandboxResponse, RUNTIME__LIST_POD_SANDBOX_RESPONSE__INIT);
 	if (!a || !(a->items = arena_alloc(t->arena, (from->n_items + 1) * sizeof(*a->items))))
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	for (size_t i = 0; i < from->n_items; i++) {
 		const Runtime__V1__PodSandbox *s = from->items[i];
 		if (!seed_name_wanted(t, s->metadata ? s->metadata->name : ""))
 			continue;
 		if (!(a->items[a->n_items++] = item_back(t, s)))
-			return seed_no_memory(fault);
+			return grpc_no_memory(fault);
 	}
 	*ret_reply = &a->base;
 	return 0;

@@ -2,21 +2,16 @@
 
 #include "base/version.h"
 
-#include <errno.h>
 #include <string.h>
-
-int seed_no_memory(struct fault *fault) {
-	return fault_errno(fault, ENOMEM, "translate");
-}
 
 int seed_image_spec(struct grpc_translation *t, const Runtime__ImageSpec *from, Runtime__V1__ImageSpec **ret,
 		    struct fault *fault) {
 	*ret = NULL;
 	if (!from)
 		return 0;
-	Runtime__V1__ImageSpec *to = SEED_NEW(t, Runtime__V1__ImageSpec, RUNTIME__V1__IMAGE_SPEC__INIT);
+	Runtime__V1__ImageSpec *to = ARENA_NEW(t->arena, Runtime__V1__ImageSpec, RUNTIME__V1__IMAGE_SPEC__INIT);
 	if (!to)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	to->image = seed_to_v1(from->image);
 	*ret = to;
 	return 0;
@@ -27,9 +22,9 @@ int seed_image_spec_back(struct grpc_translation *t, const Runtime__V1__ImageSpe
 	*ret = NULL;
 	if (!from)
 		return 0;
-	Runtime__ImageSpec *to = SEED_NEW(t, Runtime__ImageSpec, RUNTIME__IMAGE_SPEC__INIT);
+	Runtime__ImageSpec *to = ARENA_NEW(t->arena, Runtime__ImageSpec, RUNTIME__IMAGE_SPEC__INIT);
 	if (!to)
-		return seed_no_memory(fault);
+		return grpc_no_memory(fault);
 	to->image = seed_from_v1(from->image);
 	*ret = to;
 	return 0;
@@ -39,7 +34,7 @@ int seed_filter_name(struct grpc_translation *t, const char *name, struct fault 
 	if (!name)
 		return 0;
 	t->state = arena_strdup(t->kept, name);
-	return t->state ? 0 : seed_no_memory(fault);
+	return t->state ? 0 : grpc_no_memory(fault);
 }
 
 bool seed_name_wanted(const struct grpc_translation *t, const char *name) {

@@ -31,11 +31,6 @@ extern const struct grpc_translator seed_list_images, seed_image_status, seed_pu
 
 /* --- between the files of this folder --- */
 
-/* A v1 message in the translation's arena; on failure NULL, and the function
- * returns through SEED_CHECK. */
-#define SEED_NEW(t, type, ...) ARENA_NEW((t)->arena, type, __VA_ARGS__)
-int seed_no_memory(struct fault *fault);
-
 /* v1 has no unset strings, the draft no empty ones in replies. */
 static inline char *seed_to_v1(char *text) {
 	return text ? text : (char *)(uintptr_t)protobuf_c_empty_string;
@@ -62,9 +57,9 @@ bool seed_name_wanted(const struct grpc_translation *t, const char *name);
 #define SEED_KEY_REQUEST(function, seed_type, v1_type, V1_INIT, field)                   \
 	static int function(struct grpc_translation *t, const ProtobufCMessage *request, \
 			    ProtobufCMessage **ret_internal, struct fault *fault) {      \
-		v1_type *q = SEED_NEW(t, v1_type, V1_INIT);                              \
+		v1_type *q = ARENA_NEW(t->arena, v1_type, V1_INIT);                      \
 		if (!q)                                                                  \
-			return seed_no_memory(fault);                                    \
+			return grpc_no_memory(fault);                                    \
 		q->field = seed_to_v1(((const seed_type *)request)->field);              \
 		*ret_internal = &q->base;                                                \
 		return 0;                                                                \
@@ -72,9 +67,9 @@ bool seed_name_wanted(const struct grpc_translation *t, const char *name);
 #define SEED_EMPTY_REPLY(function, seed_type, SEED_INIT)                                  \
 	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, \
 			    ProtobufCMessage **ret_reply, struct fault *fault) {          \
-		seed_type *a = SEED_NEW(t, seed_type, SEED_INIT);                         \
+		seed_type *a = ARENA_NEW(t->arena, seed_type, SEED_INIT);                 \
 		if (!a)                                                                   \
-			return seed_no_memory(fault);                                     \
+			return grpc_no_memory(fault);                                     \
 		*ret_reply = &a->base;                                                    \
 		return 0;                                                                 \
 	}

@@ -33,8 +33,8 @@ struct label {
 
 static Bulkhead__Object *make(struct arena *a, const char *id, int64_t at) {
 	Bulkhead__Object *o = object_view_new(a, BULKHEAD__OBJECT_KIND__OBJECT_CONTAINER, NAMESPACE_CRI, id, at);
-	Bulkhead__ContainerBody *b = VIEW_NEW(a, Bulkhead__ContainerBody, BULKHEAD__CONTAINER_BODY__INIT);
-	if (!o || !b || !(b->runtime = VIEW_NEW(a, Bulkhead__Runtime, BULKHEAD__RUNTIME__INIT)))
+	Bulkhead__ContainerBody *b = ARENA_NEW(a, Bulkhead__ContainerBody, BULKHEAD__CONTAINER_BODY__INIT);
+	if (!o || !b || !(b->runtime = ARENA_NEW(a, Bulkhead__Runtime, BULKHEAD__RUNTIME__INIT)))
 		return NULL;
 	b->runtime->name = (char *)RUNTIME;
 	o->body_case = BULKHEAD__OBJECT__BODY_CONTAINER;

@@ -24,8 +24,8 @@
 
 Bulkhead__Object *object_view_new(struct arena *a, Bulkhead__ObjectKind kind, const char *namespace, const char *key,
 				  int64_t at) {
-	Bulkhead__Object *o = VIEW_NEW(a, Bulkhead__Object, BULKHEAD__OBJECT__INIT);
-	Bulkhead__ObjectKey *id = VIEW_NEW(a, Bulkhead__ObjectKey, BULKHEAD__OBJECT_KEY__INIT);
+	Bulkhead__Object *o = ARENA_NEW(a, Bulkhead__Object, BULKHEAD__OBJECT__INIT);
+	Bulkhead__ObjectKey *id = ARENA_NEW(a, Bulkhead__ObjectKey, BULKHEAD__OBJECT_KEY__INIT);
 	if (!o || !id)
 		return NULL;
 	*id = object_key_of(kind, namespace, key);
@@ -40,7 +40,7 @@ void object_labels_begin(struct arena *a, Bulkhead__Object *o, size_t room) {
 
 void object_label_add(struct arena *a, Bulkhead__Object *o, const char *key, const char *value) {
 	Bulkhead__Object__LabelsEntry *l =
-	    VIEW_NEW(a, Bulkhead__Object__LabelsEntry, BULKHEAD__OBJECT__LABELS_ENTRY__INIT);
+	    ARENA_NEW(a, Bulkhead__Object__LabelsEntry, BULKHEAD__OBJECT__LABELS_ENTRY__INIT);
 	if (!l || !o->labels || !key)
 		return;
 	l->key = (char *)(uintptr_t)key;
@@ -74,7 +74,7 @@ static Bulkhead__Object *image_object(struct arena *a, const struct image *i, co
 	const Bulkhead__ImageLabels *own = own_labels(i, key);
 	size_t n = own ? own->n_labels : 0;
 	Bulkhead__Object *o = object_view_new(a, KIND(IMAGE), NAMESPACE_CRI, key, i->record->pulled_at);
-	if (!o || !(o->image = VIEW_NEW(a, Bulkhead__ImageBody, BULKHEAD__IMAGE_BODY__INIT)))
+	if (!o || !(o->image = ARENA_NEW(a, Bulkhead__ImageBody, BULKHEAD__IMAGE_BODY__INIT)))
 		return NULL;
 	o->body_case = BULKHEAD__OBJECT__BODY_IMAGE;
 	o->image->target = i->record->target;
@@ -159,7 +159,7 @@ static void references_add(struct arena *a, Bulkhead__Object *o, const Bulkhead_
 Bulkhead__Object *view_content(struct arena *a, const Bulkhead__ImageRecord *r, const char *namespace,
 			       const Bulkhead__Descriptor *d) {
 	Bulkhead__Object *o = object_view_new(a, KIND(CONTENT), namespace, d->digest, r->pulled_at);
-	if (!o || !(o->content = VIEW_NEW(a, Bulkhead__ContentBody, BULKHEAD__CONTENT_BODY__INIT)))
+	if (!o || !(o->content = ARENA_NEW(a, Bulkhead__ContentBody, BULKHEAD__CONTENT_BODY__INIT)))
 		return NULL;
 	o->body_case = BULKHEAD__OBJECT__BODY_CONTENT;
 	o->content->size = d->size;
