@@ -24,8 +24,10 @@ static struct grpc_target choose(uint32_t groups, unsigned n) {
 	return targets[n % count];
 }
 
+/* A message of this type, by its full name: a sandbox answers Status in the form, today's or the older, that it was
+ * started in. It must come back out of its own bytes. */
 static void check(const ProtobufCMessage *m, const ProtobufCMessageDescriptor *type, struct arena *arena) {
-	require(m->descriptor == type);
+	require(strcmp(m->descriptor->name, type->name) == 0);
 	size_t size = protobuf_c_message_get_packed_size(m);
 	uint8_t *packed = arena_alloc(arena, size + 1);
 	if (!packed)
@@ -33,7 +35,7 @@ static void check(const ProtobufCMessage *m, const ProtobufCMessageDescriptor *t
 	require(protobuf_c_message_pack(m, packed) == size);
 	struct arena again;
 	arena_init(&again, ARENA_MAX);
-	require(msg_decode(type, &again, packed, size) != NULL);
+	require(msg_decode(m->descriptor, &again, packed, size) != NULL);
 	arena_deinit(&again);
 }
 
