@@ -2,10 +2,12 @@
 and what each refuses. A client of today's API sees the same objects, in a process of its own (see stubs_of)."""
 
 import hashlib
+import io
 import json
 import os
 import signal
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -15,22 +17,37 @@ import bulkhead as bh  # noqa: E402
 
 tap = bh.Tap()
 # Loaded once the program is isolated.
-grpc = c = x = types = images = content = snaps = None
-c_grpc = x_grpc = images_grpc = content_grpc = snaps_grpc = version_grpc = None
+grpc = c = x = types = images = content = snaps = diffs = version = None
+c_grpc = x_grpc = images_grpc = content_grpc = snaps_grpc = diffs_grpc = version_grpc = None
 
 
 class Client:
+    """Stubs of each service; called has the names of all calls that were made."""
+
     def __init__(self, d):
         from google.protobuf import empty_pb2
-        self.channel = grpc.insecure_channel("unix://" + d.containerd, options=[
-            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)])
+        self.called = set()
+        self.channel = self.noting(grpc.insecure_channel("unix://" + d.containerd, options=[
+            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]))
         self.empty = empty_pb2.Empty()
         self.containers = c_grpc.ContainersStub(self.channel)
         self.tasks = x_grpc.TasksStub(self.channel)
         self.images = images_grpc.ImagesStub(self.channel)
         self.content = content_grpc.ContentStub(self.channel)
         self.snapshots = snaps_grpc.SnapshotStub(self.channel)
+        self.diffs = diffs_grpc.DiffStub(self.channel)
         self.version = version_grpc.VersionStub(self.channel)
+
+    def noting(self, channel):
+        called = self.called
+
+        class Interceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor,
+                          grpc.StreamStreamClientInterceptor):
+            def intercept_unary_unary(self, proceed, details, request):
+                called.add(details.method)
+                return proceed(details, request)
+            intercept_unary_stream = intercept_stream_stream = intercept_unary_unary
+        return grpc.intercept_channel(channel, Interceptor())
 
     def close(self):
         self.channel.close()
@@ -148,6 +165,7 @@ def test_update(client, root):
 
 # --- Images, Content, Version ---
 
+PLAIN = "application/vnd.oci.image.layer.v1.tar"
 DIGEST = "sha256:" + hashlib.sha256(b"0123456789").hexdigest()
 
 
@@ -270,6 +288,78 @@ def run_in_snapshot(client, events):
     used = client.snapshots.Usage(snaps.UsageRequest(key="root"))
     tap.check(used.inodes >= 2, "which keeps what it wrote", used)
     client.snapshots.Remove(snaps.RemoveRequest(key="root"))
+
+
+# --- Diff ---
+
+def archive(**files):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as t:
+        for name, data in files.items():
+            i = tarfile.TarInfo(name)
+            i.size = len(data)
+            t.addfile(i, io.BytesIO(data))
+    return out.getvalue()
+
+
+def stored(client, data):
+    """As content; its descriptor, with no type, as that age's clients might."""
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    write(client, {"action": content.WRITE, "data": data},
+          {"action": content.COMMIT, "offset": len(data), "expected": digest})
+    return types.Descriptor(digest=digest, size=len(data))
+
+
+def blob_of(client, digest):
+    return b"".join(a.data for a in client.content.Read(content.ReadRequest(digest=digest)))
+
+
+def test_diff(client):
+    below = client.snapshots.Prepare(snaps.PrepareRequest(key="below")).mounts
+    layer = stored(client, archive(one=b"1", two=b"22"))
+    applied = client.diffs.Apply(diffs.ApplyRequest(diff=layer, mounts=below)).applied
+    tap.check((applied.digest, applied.size) == (layer.digest, layer.size) and applied.media_type == PLAIN,
+              "Diff.Apply answers with the archive", applied)
+    tap.check(sorted(os.listdir(below[0].source)) == ["one", "two"], "and its files are there")
+    client.snapshots.Commit(snaps.CommitRequest(key="below", name="layer"))
+    left = client.snapshots.View(snaps.PrepareRequest(key="left", parent="layer")).mounts
+    right = client.snapshots.Prepare(snaps.PrepareRequest(key="right", parent="layer")).mounts
+    (upper,) = [o[len("upperdir="):] for o in right[0].options if o.startswith("upperdir=")]
+    with open(os.path.join(upper, "three"), "w") as f:
+        f.write("333")
+    request = diffs.DiffRequest(left=left, right=right, ref="diff-1")
+    made = client.diffs.Diff(request).diff
+    data = blob_of(client, made.digest)
+    names = tarfile.open(fileobj=io.BytesIO(data), mode="r:").getnames()
+    tap.check("three" in names and "one" not in names and made.size == len(data) and made.media_type == PLAIN,
+              "Diff.Diff packs what right has beyond left, uncompressed", (made, names))
+    request.media_type = PLAIN + "+gzip"
+    zipped = client.diffs.Diff(request).diff
+    tap.check(blob_of(client, zipped.digest)[:2] == b"\x1f\x8b" and zipped.media_type == PLAIN + "+gzip",
+              "compressed for who asks for that", zipped)
+    above = client.snapshots.Prepare(snaps.PrepareRequest(key="above", parent="layer")).mounts
+    applied = client.diffs.Apply(diffs.ApplyRequest(diff=zipped, mounts=above)).applied
+    tap.check(applied.digest == made.digest, "which Apply answers with the uncompressed one's digest", applied)
+    test_diff_errors(client, layer, left, right)
+    for key in ("above", "right", "left", "layer"):
+        client.snapshots.Remove(snaps.RemoveRequest(key=key))
+    for digest in (layer.digest, made.digest, zipped.digest):
+        client.content.Delete(content.DeleteContentRequest(digest=digest))
+
+
+def test_diff_errors(client, layer, left, right):
+    bad, other = grpc.StatusCode.INVALID_ARGUMENT, types.Mount(type="bind", source="/nowhere")
+    fails("Apply of no descriptor", bad, client.diffs.Apply, diffs.ApplyRequest(mounts=right), "descriptor")
+    fails("Apply to mounts of no snapshot", bad, client.diffs.Apply, diffs.ApplyRequest(diff=layer, mounts=[other]),
+          "no snapshot")
+    fails("Apply to a view", grpc.StatusCode.FAILED_PRECONDITION, client.diffs.Apply,
+          diffs.ApplyRequest(diff=layer, mounts=left), "read-only")
+    absent = types.Descriptor(digest="sha256:" + "3" * 64)
+    fails("Apply of content that isn't there", grpc.StatusCode.NOT_FOUND, client.diffs.Apply,
+          diffs.ApplyRequest(diff=absent, mounts=right), "3" * 64)
+    fails("Diff of mounts of no snapshot", bad, client.diffs.Diff, diffs.DiffRequest(left=left, right=[other]))
+    fails("Diff to a type that is no layer's", grpc.StatusCode.UNIMPLEMENTED, client.diffs.Diff,
+          diffs.DiffRequest(left=left, right=right, media_type="text/plain"), "text/plain")
 
 
 # --- Tasks ---
@@ -468,6 +558,12 @@ def test_crash(d, client, root):
     client.containers.Delete(c.DeleteContainerRequest(id="t4"))
 
 
+def test_all_called(client):
+    all_calls = {"/%s/%s" % (s.full_name, m.name) for proto in (c, x, images, content, snaps, diffs, version)
+                 for s in proto.DESCRIPTOR.services_by_name.values() for m in s.methods}
+    tap.check(all_calls == client.called, "every call of the services was made", all_calls ^ client.called)
+
+
 def truth(d):
     """A worker's successor has a network namespace of its own: their number is what counts."""
     t = bh.kernel_truth(d)
@@ -476,12 +572,13 @@ def truth(d):
 
 
 def main():
-    global grpc, c, c_grpc, x, x_grpc, types, images, images_grpc, content, content_grpc, snaps, snaps_grpc, version_grpc
+    global grpc, c, c_grpc, x, x_grpc, types, images, images_grpc, content, content_grpc, snaps, snaps_grpc
+    global diffs, diffs_grpc, version, version_grpc
     bh.isolate()
     import grpc
-    (c, c_grpc, x, x_grpc, types, _, images, images_grpc, content, content_grpc, snaps, snaps_grpc, _, version_grpc) = \
-        bh.stubs_of(*("containerd_seed/%s.proto" % n for n in
-                      ("containers", "execution", "types", "images", "content", "snapshot", "version")))
+    (c, c_grpc, x, x_grpc, types, _, images, images_grpc, content, content_grpc, snaps, snaps_grpc, diffs, diffs_grpc,
+     version, version_grpc) = bh.stubs_of(*("containerd_seed/%s.proto" % n for n in (
+         "containers", "execution", "types", "images", "content", "snapshot", "diff", "version")))
     with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
         d = bh.Daemon(folder, cni=False)
         root = os.path.join(folder, "root")
@@ -503,8 +600,10 @@ def main():
             test_whole(client, root, first, events)
             test_mounts(client, root, folder, events)
             test_snapshots(client, root, events)
+            test_diff(client)
             events.call.cancel()
             test_crash(d, client, root)
+            test_all_called(client)
             left = bh.wait_for(lambda: truth(d) == before)
             tap.check(left, "nothing is left", bh.differences(before, truth(d)))
             client.close()

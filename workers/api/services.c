@@ -16,6 +16,7 @@
 #include "containerd/version.pb-c.h"
 #include "containerd_seed/containers.pb-c.h"
 #include "containerd_seed/content.pb-c.h"
+#include "containerd_seed/diff.pb-c.h"
 #include "containerd_seed/execution.pb-c.h"
 #include "containerd_seed/images.pb-c.h"
 #include "containerd_seed/sandbox.pb-c.h"
@@ -230,6 +231,13 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &containerd__seed__content__descriptor,
 	    .methods = ctd_seed_content_methods,
+	},
+	{
+	    .group = GROUP_CONTAINERD_SEED,
+	    .name = "containerd.v1.Diff",
+	    .version = "v1",
+	    .api = &containerd__seed__diff__descriptor,
+	    .methods = ctd_seed_diff_methods,
 	},
 	{
 	    .group = GROUP_CONTAINERD_SEED,

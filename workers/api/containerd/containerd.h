@@ -104,6 +104,21 @@ void *ctd_one(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_
 		return a->field ? 0 : -EBADMSG;                                           \
 	}
 
+/* A reply that is a descriptor in a field, made by back. */
+#define CTD_REPLY_DESCRIPTOR(function, type, INIT, field, back)                           \
+	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, \
+			    ProtobufCMessage **ret_reply, struct fault *fault) {          \
+		type *a = ARENA_NEW(t->arena, type, INIT);                                \
+		if (!a || !(a->field = back(t, (const Bulkhead__Descriptor *)internal)))  \
+			return grpc_no_memory(fault);                                     \
+		*ret_reply = &a->base;                                                    \
+		return 0;                                                                 \
+	}
+
+/* What packs a layer of that type, into the namespace of the call and held by
+ * its lease; NULL and a fault when there is no such type, or no memory. */
+Bulkhead__DiffMakeRequest *ctd_diff_make(struct grpc_translation *t, const char *media_type, struct fault *fault);
+
 /* Those of the list that the request's filters want, each made by make, in the
  * arena; make returns NULL when out of memory. */
 int ctd_wanted(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, void ***ret_list,

@@ -26,18 +26,8 @@ static int apply(struct grpc_translation *t, const ProtobufCMessage *request, Pr
 	return 0;
 }
 
-/* A reply that is a descriptor. */
-#define REPLY_DESCRIPTOR(function, type, INIT, field)                                                   \
-	static int function(struct grpc_translation *t, const ProtobufCMessage *internal,               \
-			    ProtobufCMessage **ret_reply, struct fault *fault) {                        \
-		type *a = ARENA_NEW(t->arena, type, INIT);                                              \
-		if (!a || !(a->field = ctd_descriptor_back(t, (const Bulkhead__Descriptor *)internal))) \
-			return grpc_no_memory(fault);                                                   \
-		*ret_reply = &a->base;                                                                  \
-		return 0;                                                                               \
-	}
-REPLY_DESCRIPTOR(apply_reply, D(ApplyResponse), D_INIT(APPLY_RESPONSE), applied)
-REPLY_DESCRIPTOR(diff_reply, D(DiffResponse), D_INIT(DIFF_RESPONSE), diff)
+CTD_REPLY_DESCRIPTOR(apply_reply, D(ApplyResponse), D_INIT(APPLY_RESPONSE), applied, ctd_descriptor_back)
+CTD_REPLY_DESCRIPTOR(diff_reply, D(DiffResponse), D_INIT(DIFF_RESPONSE), diff, ctd_descriptor_back)
 
 static const struct layer_type {
 	const char *name;
@@ -60,24 +50,37 @@ static const struct layer_type *type_find(const char *name) {
 	return NULL;
 }
 
-static int diff(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	const D(DiffRequest) *q = (const D(DiffRequest) *)request;
-	const struct layer_type *type = type_find(q->media_type);
-	if (!type)
-		return fault_set(fault, FAULT_UNIMPLEMENTED, "unsupported diff media type: %.100s", q->media_type);
+Bulkhead__DiffMakeRequest *ctd_diff_make(struct grpc_translation *t, const char *media_type, struct fault *fault) {
+	const struct layer_type *type = type_find(media_type);
+	if (!type) {
+		fault_set(fault, FAULT_UNIMPLEMENTED, "unsupported diff media type: %.100s", media_type);
+		return NULL;
+	}
 	Bulkhead__DiffMakeRequest *i =
 	    ARENA_NEW(t->arena, Bulkhead__DiffMakeRequest, BULKHEAD__DIFF_MAKE_REQUEST__INIT);
-	if (!i || !(i->left = ctd_mounts(t, q->left, q->n_left)) || !(i->right = ctd_mounts(t, q->right, q->n_right)))
-		return grpc_no_memory(fault);
-	i->n_left = q->n_left;
-	i->n_right = q->n_right;
+	if (!i) {
+		grpc_no_memory(fault);
+		return NULL;
+	}
 	i->namespace_ = ctd_namespace(t);
 	i->media_type = (char *)(uintptr_t)type->name;
 	i->compression = type->compression;
+	i->held_by = ctd_lease(t);
+	return i;
+}
+
+static int diff(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	const D(DiffRequest) *q = (const D(DiffRequest) *)request;
+	Bulkhead__DiffMakeRequest *i = ctd_diff_make(t, q->media_type, fault);
+	if (!i)
+		return -EINVAL;
+	if (!(i->left = ctd_mounts(t, q->left, q->n_left)) || !(i->right = ctd_mounts(t, q->right, q->n_right)))
+		return grpc_no_memory(fault);
+	i->n_left = q->n_left;
+	i->n_right = q->n_right;
 	i->labels = (void *)q->labels;
 	i->n_labels = q->n_labels;
-	i->held_by = ctd_lease(t);
 	i->latest = q->source_date_epoch ? q->source_date_epoch->seconds : 0;
 	*ret_internal = &i->base;
 	return 0;

@@ -42,8 +42,8 @@ static Bulkhead__Object *object(struct grpc_translation *t, const S(Container) *
 /* --- to the client ---------------------------------------------------------- */
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	const Bulkhead__ContainerBody *b = o->container;
-	S(Container) *c = ARENA_NEW(t->arena, S(Container), S_INIT(CONTAINER));
+	const Bulkhead__ContainerBody *b = o->body_case == BULKHEAD__OBJECT__BODY_CONTAINER ? o->container : NULL;
+	S(Container) *c = b ? ARENA_NEW(t->arena, S(Container), S_INIT(CONTAINER)) : NULL;
 	if (!c)
 		return NULL;
 	c->id = o->id->key;

@@ -15,7 +15,7 @@
 #define LIST_PART 100 /* blobs in one message */
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Info) *i = ARENA_NEW(t->arena, S(Info), S_INIT(INFO));
+	S(Info) *i = o->body_case == BULKHEAD__OBJECT__BODY_CONTENT ? ARENA_NEW(t->arena, S(Info), S_INIT(INFO)) : NULL;
 	if (!i)
 		return NULL;
 	i->digest = o->id->key;

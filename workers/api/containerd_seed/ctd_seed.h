@@ -18,7 +18,8 @@
 #include "containerd_seed/types.pb-c.h"
 
 extern const struct grpc_method ctd_seed_containers_methods[], ctd_seed_tasks_methods[], ctd_seed_images_methods[],
-    ctd_seed_content_methods[], ctd_seed_snapshot_methods[], ctd_seed_version_methods[], ctd_seed_sandbox_methods[];
+    ctd_seed_content_methods[], ctd_seed_snapshot_methods[], ctd_seed_version_methods[], ctd_seed_sandbox_methods[],
+    ctd_seed_diff_methods[];
 
 /* --- between the files of this folder (common.c) --- */
 

@@ -18,7 +18,8 @@ static char *labels_back(const Bulkhead__Object *o) {
 }
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Image) *i = ARENA_NEW(t->arena, S(Image), S_INIT(IMAGE));
+	S(Image) *i = o->body_case == BULKHEAD__OBJECT__BODY_IMAGE ? ARENA_NEW(t->arena, S(Image), S_INIT(IMAGE))
+								   : NULL;
 	if (!i || !(i->target = ctd_seed_descriptor_back(t, o->image->target)))
 		return NULL;
 	i->name = o->id->key;

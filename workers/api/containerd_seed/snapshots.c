@@ -10,7 +10,8 @@
 #define LIST_PART 100 /* snapshots in one message */
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Info) *i = ARENA_NEW(t->arena, S(Info), S_INIT(INFO));
+	S(Info) *i = o->body_case == BULKHEAD__OBJECT__BODY_SNAPSHOT ? ARENA_NEW(t->arena, S(Info), S_INIT(INFO))
+								     : NULL;
 	if (!i)
 		return NULL;
 	i->name = o->id->key;
