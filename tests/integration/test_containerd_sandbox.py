@@ -24,7 +24,7 @@ RUNTIME = "io.containerd.runc.v2"
 def seed_main(path):
     """One call for each line: method, fields. Answers with the reply's fields, or {"code", "details"}."""
     import grpc
-    from google.protobuf import json_format
+    from google.protobuf import json_format, wrappers_pb2  # noqa: F401: what an Any may hold
     pb, pb_grpc = bh.stubs_of("containerd_seed/sandbox.proto")
     stub = pb_grpc.ControllerStub(grpc.insecure_channel("unix://" + path))
     for line in sys.stdin:
@@ -69,6 +69,8 @@ class Client:
         return getattr(stub, method)(request, timeout=timeout, metadata=self.meta)
 
     def control(self, method, name, **fields):
+        if method == "Update":
+            fields.setdefault("sandbox", types.Sandbox(sandbox_id=name, runtime=types.Sandbox.Runtime(name=RUNTIME)))
         return self(self.controller, method, getattr(pb, "Controller%sRequest" % method)(sandbox_id=name, **fields))
 
     def make(self, name, **fields):
@@ -163,15 +165,67 @@ def test_refusals(client, d):
     fails("a runtime that makes none", grpc.StatusCode.INVALID_ARGUMENT, client.control, "Create", "vm", text="quantum")
     fails("nor does a Start", grpc.StatusCode.INVALID_ARGUMENT, client.control, "Start", "vm", text="quantum")
     client.drop("vm")
+    test_wishes_refused(client)
     client.make("net")
     fails("a network namespace at no path", grpc.StatusCode.INVALID_ARGUMENT, client.control, "Create", "net",
-          netns_path="here", text="here")
+          netns_path="here", text="netns_path")
     client.control("Create", "net", netns_path="/none/at/all")
     e = bh.error_of(client.control, "Start", "net")
     tap.check(e is not None and "/none/at/all" in e.details(), "one that isn't there fails the start", e)
     tap.check(client.control("Status", "net").state == "SANDBOX_NOTREADY", "and leaves the sandbox as it was created")
     client.control("Shutdown", "net")
     client.drop("net")
+
+
+# --- what comes with Create ---
+
+def pod_config(**fields):
+    from google.protobuf import any_pb2
+    from cri import runtime_pb2 as cri
+    return any_pb2.Any(type_url="runtime.v1.PodSandboxConfig", value=cri.PodSandboxConfig(**fields).SerializeToString())
+
+
+def test_wishes_refused(client):
+    from google.protobuf import any_pb2
+    from cri import runtime_pb2 as cri
+    client.make("w1")
+    for field, text, value in (
+            ("rootfs", "rootfs", [types.Mount(type="bind", source="/")]),
+            ("options", "sausages", any_pb2.Any(type_url="type.googleapis.com/sausages", value=b"x")),
+            ("options", "no runtime.v1.PodSandboxConfig", any_pb2.Any(type_url="runtime.v1.PodSandboxConfig", value=b"\xff")),
+            ("options", "port_mappings", pod_config(port_mappings=[cri.PortMapping(container_port=80, host_port=80)]))):
+        e = bh.error_of(client.control, "Create", "w1", **{field: value})
+        tap.check(e is not None and e.code() == grpc.StatusCode.INVALID_ARGUMENT and field + ":" in e.details() and
+                  text in e.details(), "%s that can't be: %s" % (field, text), e)
+    fails("an object of another id", grpc.StatusCode.INVALID_ARGUMENT, client.control, "Create", "w1",
+          sandbox=types.Sandbox(sandbox_id="w2"), text="sandbox.sandbox_id")
+    fails("nothing was created", grpc.StatusCode.NOT_FOUND, client.control, "Status", "w1")
+    client.drop("w1")
+
+
+def in_namespace(pid, kind, *args):
+    run = subprocess.run(["nsenter", "--target", str(pid), "--" + kind] + list(args), capture_output=True, text=True)
+    return run.stdout.strip()
+
+
+def test_wishes(client):
+    """The object comes with the call, so the store has none; its options are a pod's configuration."""
+    from cri import runtime_pb2 as cri
+    config = pod_config(hostname="pippa", linux=cri.LinuxPodSandboxConfig(
+        sysctls={"net.ipv4.ip_forward": "1"}, security_context=cri.LinuxSandboxSecurityContext(
+            namespace_options=cri.NamespaceOption(ipc=cri.NODE))))
+    one = types.Sandbox(sandbox_id="w3", runtime=types.Sandbox.Runtime(name=RUNTIME))
+    client.control("Create", "w3", sandbox=one, options=config, annotations={"io.example/a": "b"})
+    pid = client.control("Start", "w3").pid
+    tap.check(in_namespace(pid, "uts", "hostname") == "pippa", "the options' host name")
+    tap.check(in_namespace(pid, "net", "cat", "/proc/sys/net/ipv4/ip_forward") == "1", "and sysctls")
+    tap.check(bh.namespace(pid, "ipc") == bh.namespace(1, "ipc") and bh.namespace(pid, "net") != bh.namespace(1, "net"),
+              "and namespaces")
+    info = client.control("Status", "w3", verbose=True).info
+    tap.check(info.get("annotations.io.example/a") == "b", "annotations are kept with it", info)
+    client.control("Shutdown", "w3")
+    fails("no object was made of that", grpc.StatusCode.NOT_FOUND, client, client.store, "Get",
+          pb.StoreGetRequest(sandbox_id="w3"))
 
 
 def test_life(client, d, root):
@@ -192,8 +246,19 @@ def test_life(client, d, root):
     tap.check(len(client.control("Status", "s1").info) == 0, "which tells more only when asked to")
     tap.check(client.control("Platform", "s1").platform.os == "linux", "Platform")
     client.control("Update", "s1", fields=["labels", "extensions.x"])
-    fails("Update of what it is made of", grpc.StatusCode.INVALID_ARGUMENT, client.control, "Update", "s1",
-          fields=["spec"], text="spec")
+    client.control("Update", "s1", fields=["spec", "runtime"])
+    client.control("Update", "s1")
+    tap.check(True, "Update tells what may change, and again what may not")
+    from google.protobuf import any_pb2
+    changed = types.Sandbox(sandbox_id="s1", runtime=types.Sandbox.Runtime(name=RUNTIME), spec=any_pb2.Any(value=b"{}"))
+    for fields in (["spec"], [], ["labels", "spec"]):
+        fails("Update of what it is made of, %s" % fields, grpc.StatusCode.INVALID_ARGUMENT, client.control, "Update", "s1",
+              sandbox=changed, fields=fields, text='"spec"')
+    for field in ("runtime", "sandboxer", "labelsx"):
+        fails("Update of %s" % field, grpc.StatusCode.INVALID_ARGUMENT, client.control, "Update", "s1",
+              sandbox=types.Sandbox(sandbox_id="s1"), fields=[field], text='"%s"' % field)
+    fails("Update of nothing", grpc.StatusCode.INVALID_ARGUMENT, client, client.controller, "Update",
+          pb.ControllerUpdateRequest(sandbox_id="s1"), text="sandbox")
     fails("its object stays as long as it runs", grpc.StatusCode.FAILED_PRECONDITION, client.drop, "s1", text="shut it down")
     return started.pid
 
@@ -208,10 +273,7 @@ def test_containers(client, keeper, root):
     bh.wait_for(lambda: client.task("c2").status == 3)
     tap.check((client.task("c2").exit_status, client.task("c2").pid, client.task("c1").status) == (5, two, 2),
               "two live and die apart", client.task("c2"))
-    metric = client.control("Metrics", "s1").metrics
-    figures = types_of("containerd/cgroups_v2.proto").Metrics.FromString(metric.data.value)
-    tap.check(metric.data.type_url == "io.containerd.cgroups.v2.Metrics" and figures.pids.current >= 1 and
-              figures.memory.usage > 0 and metric.id == "s1", "Metrics has what its containers use", figures)
+    test_metrics(client)
     client.remove("c2")
     tap.check(os.path.exists("/proc/%d" % one), "the end of one leaves the other alone")
     fails("a container of a sandbox that isn't there", grpc.StatusCode.NOT_FOUND, client.run, "c3", "none", root,
@@ -220,8 +282,108 @@ def test_containers(client, keeper, root):
     return one
 
 
-def types_of(name):
-    return bh.stubs_of(name)[0]
+# --- figures ---
+
+def figures_of(metric):
+    """As a client decodes them; and of which version they are."""
+    version = {"io.containerd.cgroups.v1.Metrics": "v1", "io.containerd.cgroups.v2.Metrics": "v2"}[metric.data.type_url]
+    return version, bh.stubs_of("containerd/cgroups_%s.proto" % version)[0].Metrics.FromString(metric.data.value)
+
+
+def memory_of(version, m):
+    return m.memory.usage.usage if version == "v1" else m.memory.usage
+
+
+def test_metrics(client):
+    """c1 sleeps; what a second one uses comes on top, under the same names."""
+    task = client(client.tasks, "Metrics", tasks.MetricsRequest(filters=["id==c1"])).metrics[0]
+    metric = client.control("Metrics", "s1").metrics
+    version, figures = figures_of(metric)
+    tap.check(metric.data.type_url == task.data.type_url and metric.id == "s1" and metric.timestamp.seconds > 0,
+              "Metrics are of the version that a task's are", (metric.data.type_url, task.data.type_url))
+    one = figures_of(task)[1]
+    tap.check(figures.pids.current == one.pids.current == 1 and memory_of(version, figures) > 0,
+              "with one container they are that one's", figures)
+    return version
+
+
+def test_metrics_sum(client, root):
+    client.make("m1")
+    client.control("Create", "m1")
+    client.control("Start", "m1")
+    version, none = figures_of(client.control("Metrics", "m1").metrics)
+    tap.check(none.pids.current == 0 and memory_of(version, none) == 0, "Metrics of a sandbox without containers", none)
+    for name in ("c1", "c2"):
+        client.run(name, "m1", root, "/bin/sh", "-c", "sleep 1000 & sleep 1000")
+    both = bh.wait_for(lambda: (lambda f: f.pids.current == 4 and f)(figures_of(client.control("Metrics", "m1").metrics)[1]))
+    tap.check(both, "with two they are the sum")
+    each = [figures_of(m)[1] for m in client(client.tasks, "Metrics", tasks.MetricsRequest()).metrics]
+    tap.check(memory_of(version, both) > max(memory_of(version, m) for m in each) > 0, "of the memory, too", (both, each))
+    return ("m1", ("c1", "c2"))
+
+
+# --- ends ---
+
+TRAPS = 'trap "sleep 0.3; exit 7" TERM; while true; do sleep 0.05; done'
+DEAF = 'trap "" TERM; while true; do sleep 0.05; done'
+
+
+def timed(call, *args, **kwargs):
+    begun = time.monotonic()
+    call(*args, **kwargs)
+    return time.monotonic() - begun
+
+
+def sandbox_with(client, root, name, commands):
+    client.make(name)
+    client.control("Create", name)
+    client.control("Start", name)
+    for container, command in commands.items():
+        client.run(container, name, root, "/bin/sh", "-c", command)
+    time.sleep(0.5)  # until the traps are set
+
+
+def gone(client, name, names):
+    client.control("Shutdown", name)
+    for container in names:
+        client.remove(container)
+    client.drop(name)
+
+
+def test_grace(client, root):
+    sandbox_with(client, root, "g1", {"c1": TRAPS, "c2": TRAPS})
+    took = timed(client.control, "Stop", "g1", timeout_secs=15)
+    ends = [client.task(n).exit_status for n in ("c1", "c2")]
+    tap.check(0.25 < took < 10 and ends == [7, 7], "Stop with a time: SIGTERM, and they end as they like", (took, ends))
+    gone(client, "g1", ("c1", "c2"))
+    sandbox_with(client, root, "g2", {"c1": TRAPS, "c2": DEAF})
+    took = timed(client.control, "Stop", "g2", timeout_secs=2)
+    ends = [client.task(n).exit_status for n in ("c1", "c2")]
+    tap.check(1.9 < took < 10 and ends == [7, 137], "what doesn't listen is killed when the time is over", (took, ends))
+    gone(client, "g2", ("c1", "c2"))
+    sandbox_with(client, root, "g3", {"c1": TRAPS})
+    took = timed(client.control, "Stop", "g3")
+    tap.check(took < 5 and client.task("c1").exit_status == 137, "without a time: SIGKILL", took)
+    tap.check(timed(client.control, "Wait", "g3") < 1, "Wait after the end answers at once")
+    gone(client, "g3", ("c1",))
+
+
+def test_grace_shortened(client, root):
+    sandbox_with(client, root, "g4", {"c1": DEAF})
+    begun = time.monotonic()
+    stops = [threading.Thread(target=client.control, args=("Stop", "g4"), kwargs={"timeout_secs": 600}, daemon=True)]
+    stops[0].start()
+    time.sleep(0.3)
+    tap.check(client.task("c1").status == 2, "a Stop with ten minutes waits")
+    client.control("Stop", "g4", timeout_secs=1)
+    stops[0].join(5)
+    took = time.monotonic() - begun
+    tap.check(1 < took < 15 and not stops[0].is_alive() and client.task("c1").exit_status == 137,
+              "a second Stop with less time shortens it", took)
+    gone(client, "g4", ("c1",))
+    sandbox_with(client, root, "g5", {"c1": DEAF})
+    client.control("Stop", "g5", timeout_secs=1)
+    gone(client, "g5", ("c1",))
 
 
 def test_end(client, d, root, events):
@@ -271,11 +433,37 @@ def test_joined(client, root):
 
 # --- the first form ---
 
+def paused_run(client, seed, root):
+    seed("Pause", sandbox_id="d1")
+    client.run("c9", "d1", root, "/bin/true")
+
+
+def test_seed_grace(client, seed, root):
+    for name, command, status, least, most in (("e1", TRAPS, 7, 0.25, 10), ("e2", DEAF, 137, 1, 10)):
+        client.make(name)
+        seed("Start", sandbox_id=name)
+        client.run("c1", name, root, "/bin/sh", "-c", command)
+        time.sleep(0.5)
+        begun = time.monotonic()
+        answer = seed("Shutdown", sandbox_id=name, timeout_secs=1)
+        took = time.monotonic() - begun
+        tap.check(answer == {} and least < took < most and client.task("c1").exit_status == status,
+                  "Shutdown gives the time that it names: exit %d" % status, (answer, took, client.task("c1")))
+        client.remove("c1")
+        client.drop(name)
+
+
 def test_seed(client, seed, d, root):
     answer = seed("Start", sandbox_id="none")
     tap.check(answer["code"] == "NOT_FOUND", "the first form: Start of what the store hasn't got", answer)
     client.make("d1")
     answer = seed("Start", sandbox_id="d1", rootfs=[{"type": "bind", "source": root}])
+    tap.check(answer["code"] == "INVALID_ARGUMENT" and "rootfs:" in answer["details"],
+              "a root, which a sandbox of namespaces has no use for", answer)
+    answer = seed("Start", sandbox_id="d1", options={"@type": "type.googleapis.com/google.protobuf.StringValue",
+                                                          "value": "sausages"})
+    tap.check(answer["code"] == "INVALID_ARGUMENT" and "options:" in answer["details"], "options of an unknown type", answer)
+    answer = seed("Start", sandbox_id="d1")
     tap.check(answer.get("sandbox_id") == "d1" and answer.get("pid") in d.processes().get("pod-keeper", []),
               "Start creates and starts", answer)
     answer = seed("Start", sandbox_id="d1")
@@ -297,6 +485,10 @@ def test_seed(client, seed, d, root):
               "stops what is in it", client.task("c1"))
     tap.check(seed("Resume", sandbox_id="d1") == {} and client.task("c1").status == 2 and
               seed("Status", sandbox_id="d1")["state"] == "SANDBOX_READY", "Resume")
+    fails("nothing begins in what is paused", grpc.StatusCode.FAILED_PRECONDITION, paused_run, client, seed, root,
+          text="paused")
+    client(client.containers, "Delete", containers.DeleteContainerRequest(id="c9"))
+    seed("Resume", sandbox_id="d1")
     client.control("Stop", "d1")
     answer = seed("Wait", sandbox_id="d1")
     tap.check("seconds" in answer.get("exited_at", ""), "Wait", answer)
@@ -431,7 +623,12 @@ def run_all(d, root):
     test_containers(client, keeper, root)
     test_end(client, d, root, events)
     test_joined(client, root)
+    test_wishes(client)
+    gone(client, *test_metrics_sum(client, root))
+    test_grace(client, root)
+    test_grace_shortened(client, root)
     test_seed(client, seed, d, root)
+    test_seed_grace(client, seed, root)
     test_view(d)
     left = bh.wait_for(lambda: truth(d) == before)
     tap.check(left, "nothing is left", bh.differences(before, truth(d)))

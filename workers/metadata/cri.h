@@ -95,6 +95,7 @@ CRI_HANDLER(csandbox_wait);
 CRI_HANDLER(csandbox_get);
 CRI_HANDLER(csandbox_freeze);
 CRI_HANDLER(csandbox_metrics);
+CRI_HANDLER(csandbox_update);
 /* ctask/ */
 CRI_HANDLER(ctask_create);
 CRI_HANDLER(ctask_start);

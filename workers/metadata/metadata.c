@@ -395,6 +395,7 @@ ROW(csandbox_wait)
 ROW(csandbox_get)
 ROW(csandbox_freeze)
 ROW(csandbox_metrics)
+ROW(csandbox_update)
 ROW(ctask_create)
 ROW(ctask_start)
 ROW(ctask_delete)
@@ -493,6 +494,8 @@ const struct link_handler metadata_handlers[] = {
 	HANDLER(csandbox_get),
 	HANDLER(csandbox_freeze),
 	HANDLER(csandbox_metrics),
+	HANDLER(csandbox_update),
+	HANDLER(csandbox_update),
 	HANDLER(ctask_create),
 	HANDLER(ctask_start),
 	HANDLER(ctask_delete),

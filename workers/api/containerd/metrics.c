@@ -58,12 +58,12 @@ static int metrics(struct grpc_translation *t, const ProtobufCMessage *request, 
 	return *m->namespace_ ? 0 : fault_set(fault, FAULT_INVALID_ARGUMENT, "a namespace is required");
 }
 
-static Containerd__Types__Metric *metric(struct grpc_translation *t, const Bulkhead__TaskStats *s) {
+Containerd__Types__Metric *ctd_metric(struct grpc_translation *t, const Bulkhead__TaskStats *s, char *id) {
 	Containerd__Types__Metric *m = ARENA_NEW(t->arena, Containerd__Types__Metric, CONTAINERD__TYPES__METRIC__INIT);
 	if (!m || !(m->data = s->unified ? metrics_v2(t, s) : metrics_v1(t, s)))
 		return NULL;
 	m->timestamp = ctd_time(t, s->timestamp);
-	m->id = s->container_id;
+	m->id = id;
 	return m;
 }
 
@@ -76,7 +76,7 @@ static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *int
 	for (size_t i = 0; i < l->n_stats; i++) {
 		struct measured m = { .t = t, .stats = l->stats[i] };
 		if (filters_match(t->state, measured_field, &m) &&
-		    !(a->metrics[a->n_metrics++] = metric(t, l->stats[i])))
+		    !(a->metrics[a->n_metrics++] = ctd_metric(t, l->stats[i], l->stats[i]->container_id)))
 			return grpc_no_memory(fault);
 	}
 	*ret_reply = &a->base;

@@ -1,12 +1,15 @@
 /*
- * Tasks/Metrics: a task's figures as the messages that containerd's clients
- * know, those of cgroup v1 or of cgroup v2, whichever the machine has.
+ * Tasks/Metrics, and a sandbox's: figures as the messages that containerd's
+ * clients know, those of cgroup v1 or of cgroup v2, whichever the machine has.
  */
 #pragma once
 
 #include "workers/api/containerd/containerd.h"
 
 extern const struct grpc_translator ctd_metrics;
+
+/* NULL: out of memory. */
+Containerd__Types__Metric *ctd_metric(struct grpc_translation *t, const Bulkhead__TaskStats *s, char *id);
 
 /* --- between the files metrics*.c ------------------------------------------- */
 

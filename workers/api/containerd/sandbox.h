@@ -7,6 +7,8 @@
 
 /* NULL: out of memory. */
 Bulkhead__CsandboxKey *ctd_sandbox_key(struct grpc_translation *t, const char *id, const char *sandboxer);
+/* What the Store keeps of one; NULL: out of memory. */
+Bulkhead__Object *ctd_sandbox_object(struct grpc_translation *t, const Containerd__Types__Sandbox *s);
 /* Rows whose request is the key alone. */
 int ctd_sandbox_request(struct grpc_translation *t, const char *id, const char *sandboxer,
 			ProtobufCMessage **ret_internal, struct fault *fault);

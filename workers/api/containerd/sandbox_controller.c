@@ -1,21 +1,22 @@
 /*
  * containerd.services.sandbox.v1.Controller, and what the API's first form has
  * of it: the same paths, and requests whose fields don't collide. That form's
- * Start creates, too, and its root file systems, options and timeouts mean
- * nothing to a sandbox of namespaces, which has no root and ends at once. The
- * answer of Status differs: a sandbox gives it in the form in which it was
- * started. What that form alone has is workers/api/containerd_seed/sandbox.c.
+ * Start creates, too, with a root and options, and its Shutdown has the time
+ * that today's gives to Stop. The answer of Status differs: a sandbox gives it
+ * in the form in which it was started. What that form alone has is
+ * workers/api/containerd_seed/sandbox.c.
  */
 #include "workers/api/containerd/sandbox.h"
 
-#include "containerd/cgroups_v2.pb-c.h"
+#include "workers/api/containerd/metrics.h"
 
 #include <string.h>
 
 #define S(name) Containerd__Services__Sandbox__V1__##name
 #define S_INIT(name) CONTAINERD__SERVICES__SANDBOX__V1__##name##__INIT
-#define G(name) Io__Containerd__Cgroups__V2__##name
-#define G_INIT(name) IO__CONTAINERD__CGROUPS__V2__##name##__INIT
+
+/* The type of options that the CRI's clients give. */
+#define CONFIG_TYPE "runtime.v1.PodSandboxConfig"
 
 Bulkhead__CsandboxKey *ctd_sandbox_key(struct grpc_translation *t, const char *id, const char *sandboxer) {
 	Bulkhead__CsandboxKey *k = ARENA_NEW(t->arena, Bulkhead__CsandboxKey, BULKHEAD__CSANDBOX_KEY__INIT);
@@ -60,7 +61,6 @@ const char *ctd_sandbox_state(const Bulkhead__Csandbox *s) {
 		return 0;                                                                 \
 	}
 
-KEY_REQUEST(start, ControllerStartRequest)
 KEY_REQUEST(platform, ControllerPlatformRequest)
 KEY_REQUEST(wait, ControllerWaitRequest)
 KEY_REQUEST(status, ControllerStatusRequest)
@@ -71,6 +71,41 @@ EMPTY_REPLY(update_reply, ControllerUpdateResponse, CONTROLLER_UPDATE_RESPONSE)
 
 /* --- life ------------------------------------------------------------------- */
 
+/* A type's name may have a prefix, up to the last slash. */
+static bool is_config(const Google__Protobuf__Any *any) {
+	const char *slash = strrchr(any->type_url, '/');
+	return strcmp(slash ? slash + 1 : any->type_url, CONFIG_TYPE) == 0;
+}
+
+/* None, as clients say it: nothing, or a message without a content. */
+static bool is_nothing(const Google__Protobuf__Any *any) {
+	return !any || (any->value.len == 0 && !is_config(any));
+}
+
+static int options(struct grpc_translation *t, const Google__Protobuf__Any *any, Bulkhead__CsandboxWish *w,
+		   struct fault *fault) {
+	if (is_nothing(any))
+		return 0;
+	if (!(w->options = ctd_typed(t, any)))
+		return grpc_no_memory(fault);
+	if (!is_config(any))
+		return 0;
+	w->config = (Runtime__V1__PodSandboxConfig *)msg_decode(&runtime__v1__pod_sandbox_config__descriptor, t->arena,
+								any->value.data, any->value.len);
+	return w->config ? 0 : fault_set(fault, FAULT_INVALID_ARGUMENT, "options: their content is no " CONFIG_TYPE);
+}
+
+/* What both Create and the first form's Start have. */
+static int wish(struct grpc_translation *t, Containerd__Types__Mount *const *rootfs, size_t n_rootfs,
+		const Google__Protobuf__Any *any, Bulkhead__CsandboxWish **ret_wish, struct fault *fault) {
+	Bulkhead__CsandboxWish *w = ARENA_NEW(t->arena, Bulkhead__CsandboxWish, BULKHEAD__CSANDBOX_WISH__INIT);
+	if (!w || !(w->rootfs = ctd_mounts(t, rootfs, n_rootfs)))
+		return grpc_no_memory(fault);
+	w->n_rootfs = n_rootfs;
+	*ret_wish = w;
+	return options(t, any, w, fault);
+}
+
 static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const S(ControllerCreateRequest) *q = (const S(ControllerCreateRequest) *)request;
@@ -78,9 +113,27 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	    ARENA_NEW(t->arena, Bulkhead__CsandboxCreateRequest, BULKHEAD__CSANDBOX_CREATE_REQUEST__INIT);
 	if (!i || !(i->key = ctd_sandbox_key(t, q->sandbox_id, q->sandboxer)))
 		return grpc_no_memory(fault);
-	i->netns_path = q->netns_path;
+	int r = wish(t, q->rootfs, q->n_rootfs, q->options, &i->wish, fault);
+	if (r < 0)
+		return r;
+	i->wish->netns_path = q->netns_path;
+	i->wish->annotations = (void *)q->annotations;
+	i->wish->n_annotations = q->n_annotations;
+	if (q->sandbox && !(i->wish->object = ctd_sandbox_object(t, q->sandbox)))
+		return grpc_no_memory(fault);
 	*ret_internal = &i->base;
 	return 0;
+}
+
+static int start(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		 struct fault *fault) {
+	const S(ControllerStartRequest) *q = (const S(ControllerStartRequest) *)request;
+	Bulkhead__CsandboxStartRequest *i =
+	    ARENA_NEW(t->arena, Bulkhead__CsandboxStartRequest, BULKHEAD__CSANDBOX_START_REQUEST__INIT);
+	if (!i || !(i->key = ctd_sandbox_key(t, q->sandbox_id, q->sandboxer)))
+		return grpc_no_memory(fault);
+	*ret_internal = &i->base;
+	return wish(t, q->rootfs, q->n_rootfs, q->options, &i->wish, fault);
 }
 
 /* The metadata worker sends the key; without it something is wrong with it. */
@@ -116,12 +169,14 @@ static int start_reply(struct grpc_translation *t, const ProtobufCMessage *inter
 	return 0;
 }
 
-static int end_request(struct grpc_translation *t, const char *id, const char *sandboxer, bool forget,
+static int end_request(struct grpc_translation *t, Bulkhead__CsandboxKey *key, uint32_t grace_seconds, bool forget,
 		       ProtobufCMessage **ret_internal, struct fault *fault) {
 	Bulkhead__CsandboxStopRequest *i =
 	    ARENA_NEW(t->arena, Bulkhead__CsandboxStopRequest, BULKHEAD__CSANDBOX_STOP_REQUEST__INIT);
-	if (!i || !(i->key = ctd_sandbox_key(t, id, sandboxer)))
+	if (!i || !key)
 		return grpc_no_memory(fault);
+	i->key = key;
+	i->grace_seconds = grace_seconds;
 	i->forget = forget;
 	*ret_internal = &i->base;
 	return 0;
@@ -130,13 +185,15 @@ static int end_request(struct grpc_translation *t, const char *id, const char *s
 static int stop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
 	const S(ControllerStopRequest) *q = (const S(ControllerStopRequest) *)request;
-	return end_request(t, q->sandbox_id, q->sandboxer, false, ret_internal, fault);
+	return end_request(t, ctd_sandbox_key(t, q->sandbox_id, q->sandboxer), q->timeout_secs, false, ret_internal,
+			   fault);
 }
 
 static int shut_down(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		     struct fault *fault) {
 	const S(ControllerShutdownRequest) *q = (const S(ControllerShutdownRequest) *)request;
-	return end_request(t, q->sandbox_id, q->sandboxer, true, ret_internal, fault);
+	return end_request(t, ctd_sandbox_key(t, q->sandbox_id, q->sandboxer), q->timeout_secs, true, ret_internal,
+			   fault);
 }
 
 static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
@@ -160,22 +217,27 @@ static int status_request(struct grpc_translation *t, const ProtobufCMessage *re
 	return status(t, request, ret_internal, fault);
 }
 
-static int info(struct grpc_translation *t, const Bulkhead__Csandbox *s, S(ControllerStatusResponse) * a) {
-	const struct {
-		const char *key;
-		char *value;
-	} entries[] = { { "pod", s->pod_id }, { "netns", s->netns_path } };
-	if (!(a->info = arena_alloc(t->arena, ARRAY_SIZE(entries) * sizeof(*a->info))))
+#define INFO_OWN 2 /* entries beside the annotations */
+
+static int info_add(struct grpc_translation *t, S(ControllerStatusResponse) * a, const char *key, char *value) {
+	S(ControllerStatusResponse__InfoEntry) *e =
+	    ARENA_NEW(t->arena, S(ControllerStatusResponse__InfoEntry), S_INIT(CONTROLLER_STATUS_RESPONSE__INFO_ENTRY));
+	if (!e || !key)
 		return -1;
-	for (size_t i = 0; i < ARRAY_SIZE(entries); i++) {
-		S(ControllerStatusResponse__InfoEntry) *e = ARENA_NEW(t->arena, S(ControllerStatusResponse__InfoEntry),
-								      S_INIT(CONTROLLER_STATUS_RESPONSE__INFO_ENTRY));
-		if (!e)
+	e->key = (char *)(uintptr_t)key;
+	e->value = value;
+	a->info[a->n_info++] = e;
+	return 0;
+}
+
+static int info(struct grpc_translation *t, const Bulkhead__Csandbox *s, S(ControllerStatusResponse) * a) {
+	if (!(a->info = arena_alloc(t->arena, (INFO_OWN + s->n_annotations) * sizeof(*a->info))) ||
+	    info_add(t, a, "pod", s->pod_id) < 0 || info_add(t, a, "netns", s->netns_path) < 0)
+		return -1;
+	for (size_t i = 0; i < s->n_annotations; i++)
+		if (info_add(t, a, arena_printf(t->arena, "annotations.%s", s->annotations[i]->key),
+			     s->annotations[i]->value) < 0)
 			return -1;
-		e->key = (char *)(uintptr_t)entries[i].key;
-		e->value = entries[i].value;
-		a->info[a->n_info++] = e;
-	}
 	return 0;
 }
 
@@ -211,25 +273,10 @@ static int platform_reply(struct grpc_translation *t, const ProtobufCMessage *in
 
 static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
 			 struct fault *fault) {
-	const Bulkhead__TaskStats *s = (const Bulkhead__TaskStats *)internal;
 	S(ControllerMetricsResponse) *a =
 	    ARENA_NEW(t->arena, S(ControllerMetricsResponse), S_INIT(CONTROLLER_METRICS_RESPONSE));
-	G(Metrics) metrics = G_INIT(METRICS);
-	G(PidsStat) pids = G_INIT(PIDS_STAT);
-	G(CPUStat) cpu = G_INIT(CPUSTAT);
-	G(MemoryStat) memory = G_INIT(MEMORY_STAT);
-	pids.current = s->pids;
-	cpu.usage_usec = s->cpu_usage_ns / 1000;
-	memory.usage = s->memory_usage_bytes;
-	memory.anon = s->memory_rss_bytes;
-	metrics.pids = &pids;
-	metrics.cpu = &cpu;
-	metrics.memory = &memory;
-	if (!a || !(a->metrics = ARENA_NEW(t->arena, Containerd__Types__Metric, CONTAINERD__TYPES__METRIC__INIT)) ||
-	    !(a->metrics->data = ctd_pack(t, &metrics.base)))
+	if (!a || !(a->metrics = ctd_metric(t, (const Bulkhead__TaskStats *)internal, t->state)))
 		return grpc_no_memory(fault);
-	a->metrics->timestamp = ctd_time(t, s->timestamp);
-	a->metrics->id = t->state;
 	*ret_reply = &a->base;
 	return 0;
 }
@@ -242,26 +289,18 @@ static int metrics_request(struct grpc_translation *t, const ProtobufCMessage *r
 
 /* --- changes ---------------------------------------------------------------- */
 
-/* Labels and extensions are the store's, and nothing that runs depends on them. */
-static bool changeable(const char *field) {
-	static const char *const names[] = { "labels", "extensions" };
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		size_t n = strlen(names[i]);
-		if (strncmp(field, names[i], n) == 0 && (field[n] == '\0' || field[n] == '.'))
-			return true;
-	}
-	return false;
-}
-
 static int update(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const S(ControllerUpdateRequest) *q = (const S(ControllerUpdateRequest) *)request;
-	for (size_t i = 0; i < q->n_fields; i++)
-		if (!changeable(q->fields[i]))
-			return fault_set(fault, FAULT_INVALID_ARGUMENT,
-					 "sandbox \"%.76s\": \"%.100s\" can't be changed while the sandbox is there",
-					 q->sandbox_id, q->fields[i]);
-	return ctd_sandbox_request(t, q->sandbox_id, q->sandboxer, ret_internal, fault);
+	Bulkhead__CsandboxUpdateRequest *i =
+	    ARENA_NEW(t->arena, Bulkhead__CsandboxUpdateRequest, BULKHEAD__CSANDBOX_UPDATE_REQUEST__INIT);
+	if (!i || !(i->key = ctd_sandbox_key(t, q->sandbox_id, q->sandboxer)) ||
+	    (q->sandbox && !(i->object = ctd_sandbox_object(t, q->sandbox))))
+		return grpc_no_memory(fault);
+	i->paths = q->fields;
+	i->n_paths = q->n_fields;
+	*ret_internal = &i->base;
+	return 0;
 }
 
 static const struct grpc_translator on_create = { create, create_reply }, on_start = { start, start_reply },
@@ -280,6 +319,6 @@ const struct grpc_method ctd_sandbox_controller_methods[] = {
 	{ .name = "Status", .number = MSG_csandbox_get, .translator = &on_status },
 	{ .name = "Shutdown", .number = MSG_csandbox_stop, .translator = &on_shutdown, .changes = true },
 	{ .name = "Metrics", .number = MSG_csandbox_metrics, .translator = &on_metrics },
-	{ .name = "Update", .number = MSG_csandbox_get, .translator = &on_update },
+	{ .name = "Update", .number = MSG_csandbox_update, .translator = &on_update, .changes = true },
 	{ 0 },
 };

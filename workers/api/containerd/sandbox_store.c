@@ -48,7 +48,7 @@ static void spec(struct grpc_translation *t, const Google__Protobuf__Any *any, B
 		b->parsed = NULL;
 }
 
-static Bulkhead__Object *object(struct grpc_translation *t, const T(Sandbox) * s) {
+Bulkhead__Object *ctd_sandbox_object(struct grpc_translation *t, const T(Sandbox) * s) {
 	Bulkhead__Object *o = ctd_object(t, KIND, s ? s->sandbox_id : "");
 	Bulkhead__SandboxBody *b = ARENA_NEW(t->arena, Bulkhead__SandboxBody, BULKHEAD__SANDBOX_BODY__INIT);
 	if (!o || !b)
@@ -133,7 +133,7 @@ static int list_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 
 static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
-	Bulkhead__Object *o = object(t, ((const S(StoreCreateRequest) *)request)->sandbox);
+	Bulkhead__Object *o = ctd_sandbox_object(t, ((const S(StoreCreateRequest) *)request)->sandbox);
 	if (!o)
 		return grpc_no_memory(fault);
 	*ret_internal = &o->base;
@@ -146,7 +146,7 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 	Google__Protobuf__FieldMask mask = GOOGLE__PROTOBUF__FIELD_MASK__INIT;
 	mask.paths = q->fields;
 	mask.n_paths = q->n_fields;
-	return ctd_update(t, object(t, q->sandbox), &mask, ret_internal, fault);
+	return ctd_update(t, ctd_sandbox_object(t, q->sandbox), &mask, ret_internal, fault);
 }
 
 static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,

@@ -10,11 +10,12 @@
  * Each start has a pod id of its own.
  *
  *   model.c      the sandboxes in memory and in the store
- *   backend.c    what a runtime's name makes of one
+ *   backend.c    what a runtime's name makes of one: backend_*.c
  *   start.c      create; start, which creates, too, for the API's first form
  *   stop.c       stop, and shutdown
  *   freeze.c     pause and resume: of all tasks in it
- *   list.c       get, wait, figures, and the ends
+ *   list.c       get, wait, update, and the ends
+ *   metrics.c    figures: the sum of its tasks'
  *   reconcile.c  after an absence of the task worker, or of this one
  *   view.c       the CRI's pods in its namespace
  */
@@ -62,15 +63,23 @@ int csandbox_of(struct metadata *m, const Bulkhead__CsandboxKey *key, struct csa
 
 /* --- backend.c --- */
 
+/* The name in the object; empty: whoever is the default. */
+const char *csandbox_runtime(const Bulkhead__Object *o);
 /* What the pod of an object is started with, in the arena; the id is missing.
- * INVALID_ARGUMENT: nobody here knows that runtime. */
-int csandbox_pod(struct arena *a, const Bulkhead__Object *o, const char *netns_path,
+ * INVALID_ARGUMENT: nobody here knows that runtime, or can grant that wish. */
+int csandbox_pod(struct arena *a, const Bulkhead__Object *o, const Bulkhead__CsandboxWish *w,
 		 Bulkhead__SandboxStartRequest *ret_pod, struct fault *fault) NODISCARD;
+
+/* A backend's: whatever is its own of the pod. Its sentence begins with the name
+ * of the field that it can't do. */
+typedef int csandbox_fill_fn(struct arena *a, const Bulkhead__Object *o, const Bulkhead__CsandboxWish *w,
+			     Bulkhead__SandboxStartRequest *pod, struct fault *fault);
+csandbox_fill_fn namespaces_fill;
 
 /* --- list.c --- */
 
 /* In the arena; what it points to is the record's. */
-Bulkhead__Csandbox *csandbox_shown(struct metadata *m, struct arena *a, const struct csandbox *s);
+Bulkhead__Csandbox *csandbox_shown(struct arena *a, const struct csandbox *s);
 /* Nothing of it runs any more; nothing happens when that is known already. */
 void csandbox_ended(struct metadata *m, struct csandbox *s, uint32_t exit_status);
 /* Fails all that wait: it is gone. */

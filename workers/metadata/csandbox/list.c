@@ -1,10 +1,12 @@
-/* csandbox_get, csandbox_wait, csandbox_metrics, and the ends of sandboxes. */
+/* csandbox_get, csandbox_wait, csandbox_update, and the ends of sandboxes. */
 #include "workers/metadata/csandbox/csandbox.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "workers/metadata/cri.h"
 #include "workers/metadata/ctask/ctask.h"
+
+#include <string.h>
 
 struct csandbox_wait {
 	struct list node;
@@ -23,13 +25,12 @@ void csandbox_tell(struct metadata *m, const char *topic, const struct csandbox 
 
 /* --- what is told ----------------------------------------------------------- */
 
-Bulkhead__Csandbox *csandbox_shown(struct metadata *m, struct arena *a, const struct csandbox *s) {
+Bulkhead__Csandbox *csandbox_shown(struct arena *a, const struct csandbox *s) {
 	const Bulkhead__CsandboxRecord *r = s->record;
 	Bulkhead__Csandbox *to = arena_alloc(a, sizeof(*to));
 	Bulkhead__CsandboxKey *key = arena_alloc(a, sizeof(*key));
 	if (!to || !key)
 		return NULL;
-	const struct object *o = object_find(&m->objects, BULKHEAD__OBJECT_KIND__OBJECT_SANDBOX, r->namespace_, r->id);
 	*to = (Bulkhead__Csandbox)BULKHEAD__CSANDBOX__INIT;
 	*key = (Bulkhead__CsandboxKey)BULKHEAD__CSANDBOX_KEY__INIT;
 	key->namespace_ = r->namespace_;
@@ -45,14 +46,15 @@ Bulkhead__Csandbox *csandbox_shown(struct metadata *m, struct arena *a, const st
 		to->pid = (uint32_t)r->started->keeper_pid;
 		to->netns_path = r->started->netns_path;
 	}
-	if (o)
-		to->spec = o->record->sandbox->spec;
+	to->spec = r->spec;
+	to->annotations = (void *)r->pod->annotations; /* maps have one layout */
+	to->n_annotations = r->pod->n_annotations;
 	return to;
 }
 
 /* Both rows have this reply. */
-static void answer(struct metadata *m, struct msg_request *r, const struct csandbox *s) {
-	Bulkhead__Csandbox *a = csandbox_shown(m, &r->arena, s);
+static void answer(struct msg_request *r, const struct csandbox *s) {
+	Bulkhead__Csandbox *a = csandbox_shown(&r->arena, s);
 	if (a)
 		msg_reply(r, &a->base, NULL, 0, false);
 	else
@@ -67,7 +69,7 @@ void csandbox_get(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	if (csandbox_of(m, (const Bulkhead__CsandboxKey *)request, &s, &fault) < 0)
 		msg_fail(r, &fault);
 	else
-		answer(m, r, s);
+		answer(r, s);
 }
 
 /* --- waiting ---------------------------------------------------------------- */
@@ -88,7 +90,7 @@ void csandbox_wait(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		return;
 	}
 	if (s->record->state == CSANDBOX(STOPPED)) {
-		answer(m, r, s);
+		answer(r, s);
 		return;
 	}
 	struct csandbox_wait *w = arena_zalloc(&r->arena, sizeof(*w));
@@ -123,53 +125,66 @@ void csandbox_ended(struct metadata *m, struct csandbox *s, uint32_t exit_status
 	for (struct list *n; (n = list_pop(&s->waits));) {
 		struct msg_request *r = list_entry(n, struct csandbox_wait, node)->r;
 		r->cancelled = NULL;
-		answer(m, r, s);
+		answer(r, s);
 	}
 }
 
-/* --- figures ---------------------------------------------------------------- */
+/* --- updates ---------------------------------------------------------------- */
 
-#define STATS_TIMEOUT_NS (10 * NS_PER_SEC)
-
-/* A pod has no group of its own: what its containers use is what it uses. */
-static void stats_known(void *ctx, const struct msg_answer *answer) {
-	struct msg_request *r = ctx;
-	Bulkhead__TaskStats sum = BULKHEAD__TASK_STATS__INIT;
-	if (answer->fault) {
-		msg_fail(r, answer->fault);
-		return;
-	}
-	const Bulkhead__TaskStatsReply *a = task_stats_answer(answer);
-	sum.timestamp = clock_real();
-	for (size_t i = 0; i < a->n_stats; i++) {
-		sum.cpu_usage_ns += a->stats[i]->cpu_usage_ns;
-		sum.memory_usage_bytes += a->stats[i]->memory_usage_bytes;
-		sum.memory_rss_bytes += a->stats[i]->memory_rss_bytes;
-		sum.pids += a->stats[i]->pids;
-	}
-	csandbox_metrics_reply(r, &sum, NULL, 0);
+static bool typed_equal(const Bulkhead__Typed *a, const Bulkhead__Typed *b) {
+	static const Bulkhead__Typed none = BULKHEAD__TYPED__INIT;
+	a = a ? a : &none;
+	b = b ? b : &none;
+	return strcmp(a->type_url, b->type_url) == 0 && a->value.len == b->value.len &&
+	       (a->value.len == 0 || memcmp(a->value.data, b->value.data, a->value.len) == 0);
 }
 
-void csandbox_metrics(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
-	const Bulkhead__CsandboxKey *key = (const Bulkhead__CsandboxKey *)request;
-	Bulkhead__TaskStatsRequest q = BULKHEAD__TASK_STATS_REQUEST__INIT;
+static bool is_map_path(const char *path) {
+	static const char *const maps[] = { "labels", "extensions" };
+	for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
+		size_t n = strlen(maps[i]);
+		if (strncmp(path, maps[i], n) == 0 && (path[n] == '\0' || path[n] == '.'))
+			return true;
+	}
+	return false;
+}
+
+/* Nothing that runs depends on labels and extensions. What it is made of stays,
+ * so that may only be told again. */
+static bool may_become(const struct csandbox *s, const char *path, const Bulkhead__Object *o) {
+	if (strcmp(path, "spec") == 0)
+		return typed_equal(o->sandbox->spec, s->record->spec);
+	if (strcmp(path, "runtime") == 0)
+		return strcmp(csandbox_runtime(o), s->record->runtime) == 0;
+	return is_map_path(path);
+}
+
+void csandbox_update(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	static const char *const all[] = { "spec", "runtime" };
+	const Bulkhead__CsandboxUpdateRequest *q = (const Bulkhead__CsandboxUpdateRequest *)request;
+	const char *const *paths = q->n_paths ? (const char *const *)q->paths : all;
+	size_t n = q->n_paths ? q->n_paths : ARRAY_SIZE(all);
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	char text[CSANDBOX_TEXT_MAX];
 	struct csandbox *s;
 	struct fault fault;
-	if (metadata_gate_read(m, r, request, csandbox_metrics))
+	if (metadata_gate_read(m, r, request, csandbox_update))
 		return;
-	if (csandbox_of(m, key, &s, &fault) < 0) {
+	if (csandbox_of(m, q->key, &s, &fault) < 0) {
 		msg_fail(r, &fault);
 		return;
 	}
-	if (!csandbox_is_up(s)) {
-		msg_failf(r, FAULT_FAILED_PRECONDITION, "%s isn't running", csandbox_text(key, text));
+	if (!q->object || q->object->body_case != BULKHEAD__OBJECT__BODY_SANDBOX) {
+		msg_failf(r, FAULT_INVALID_ARGUMENT, "%s: sandbox: it is missing, so there is nothing to update",
+			  csandbox_text(q->key, text));
 		return;
 	}
-	struct msg_context context = r->context;
-	int64_t latest = clock_mono() + STATS_TIMEOUT_NS;
-	if (!context.deadline || context.deadline > latest)
-		context.deadline = latest;
-	q.sandbox_id = s->record->pod->id;
-	task_stats_send(m->task, &context, &q, NULL, 0, stats_known, r);
+	for (size_t i = 0; i < n; i++)
+		if (!may_become(s, paths[i], q->object)) {
+			msg_failf(r, FAULT_INVALID_ARGUMENT,
+				  "%s: \"%.100s\" can't be changed while the sandbox is there",
+				  csandbox_text(q->key, text), paths[i]);
+			return;
+		}
+	csandbox_update_reply(r, &done, NULL, 0);
 }

@@ -12,6 +12,7 @@
 #include "workers/metadata/sweep.h"
 
 #include <errno.h>
+#include <string.h>
 
 struct start_op {
 	struct op op;
@@ -94,7 +95,7 @@ static const struct op_step start_steps[] = {
 
 /* Both rows have this reply. */
 static void start_answer(struct op *op, struct msg_request *r) {
-	Bulkhead__Csandbox *a = csandbox_shown(op->m, &r->arena, start_of(op)->s);
+	Bulkhead__Csandbox *a = csandbox_shown(&r->arena, start_of(op)->s);
 	if (a)
 		msg_reply(r, &a->base, NULL, 0, false);
 	else
@@ -143,17 +144,39 @@ static int start_begin(struct metadata *m, struct msg_request *r, const struct o
 
 /* --- the requests ----------------------------------------------------------- */
 
-/* In memory only; its object must be there. */
-static int make(struct metadata *m, const Bulkhead__CsandboxKey *key, const char *netns_path, bool drafted,
-		struct arena *a, struct csandbox **ret_sandbox, struct fault *fault) {
-	Bulkhead__CsandboxRecord record = BULKHEAD__CSANDBOX_RECORD__INIT;
-	Bulkhead__SandboxStartRequest pod;
+static const Bulkhead__CsandboxWish nothing_more = BULKHEAD__CSANDBOX_WISH__INIT;
+
+/* The one that comes with the request, else the store's. */
+static int object_of(struct metadata *m, const Bulkhead__CsandboxKey *key, const Bulkhead__CsandboxWish *w,
+		     const Bulkhead__Object **ret_object, struct fault *fault) {
 	char text[CSANDBOX_TEXT_MAX];
+	if (w->object) {
+		*ret_object = w->object;
+		if (strcmp(w->object->id ? w->object->id->key : "", key->id) != 0)
+			return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: sandbox.sandbox_id is another one",
+					 csandbox_text(key, text));
+		return object_check(w->object, fault);
+	}
 	const struct object *o =
 	    object_find(&m->objects, BULKHEAD__OBJECT_KIND__OBJECT_SANDBOX, key->namespace_, key->id);
 	if (!o)
 		return fault_set(fault, FAULT_NOT_FOUND, "%s: not found in the store", csandbox_text(key, text));
-	int r = csandbox_pod(a, o->record, netns_path, &pod, fault);
+	*ret_object = o->record;
+	return 0;
+}
+
+/* In memory only. */
+static int make(struct metadata *m, const Bulkhead__CsandboxKey *key, const Bulkhead__CsandboxWish *w, bool drafted,
+		struct arena *a, struct csandbox **ret_sandbox, struct fault *fault) {
+	Bulkhead__CsandboxRecord record = BULKHEAD__CSANDBOX_RECORD__INIT;
+	Bulkhead__SandboxStartRequest pod;
+	char text[CSANDBOX_TEXT_MAX];
+	const Bulkhead__Object *o = NULL;
+	if (!w)
+		w = &nothing_more;
+	int r = object_of(m, key, w, &o, fault);
+	if (r == 0)
+		r = csandbox_pod(a, o, w, &pod, fault);
 	if (r < 0)
 		return r;
 	record.namespace_ = key->namespace_;
@@ -162,6 +185,8 @@ static int make(struct metadata *m, const Bulkhead__CsandboxKey *key, const char
 	record.drafted = drafted;
 	record.created_at = clock_real();
 	record.pod = &pod;
+	record.spec = o->sandbox->spec;
+	record.runtime = (char *)(uintptr_t)csandbox_runtime(o);
 	r = csandbox_add(&m->csandboxes, &record, ret_sandbox);
 	return r < 0 ? fault_errno(fault, r, "make %s", csandbox_text(key, text)) : 0;
 }
@@ -177,14 +202,15 @@ void csandbox_create(struct metadata *m, struct msg_request *r, const ProtobufCM
 	if (e == 0 && csandbox_find(&m->csandboxes, q->key->namespace_, q->key->id))
 		e = fault_set(&fault, FAULT_ALREADY_EXISTS, "%s: already exists", csandbox_text(q->key, text));
 	if (e == 0)
-		e = make(m, q->key, q->netns_path, false, &r->arena, &s, &fault);
+		e = make(m, q->key, q->wish, false, &r->arena, &s, &fault);
 	if (e == 0 && (e = start_begin(m, r, &create_class, s, &fault)) < 0)
 		csandbox_free(&m->csandboxes, s);
 	if (e < 0)
 		msg_fail(r, &fault);
 }
 
-static int start_check(const struct csandbox *s, const Bulkhead__CsandboxKey *key, struct fault *fault) {
+static int start_check(const struct csandbox *s, const Bulkhead__CsandboxStartRequest *q, struct fault *fault) {
+	const Bulkhead__CsandboxKey *key = q->key;
 	char text[CSANDBOX_TEXT_MAX];
 	if (s->record->state == CSANDBOX(STOPPED))
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s has ended: shut it down before it is made anew",
@@ -192,6 +218,9 @@ static int start_check(const struct csandbox *s, const Bulkhead__CsandboxKey *ke
 	if (s->record->state != CSANDBOX(CREATED))
 		return fault_set(fault, s->record->drafted ? FAULT_ALREADY_EXISTS : FAULT_FAILED_PRECONDITION,
 				 "%s: it was started before", csandbox_text(key, text));
+	if (q->wish && (q->wish->n_rootfs || q->wish->options))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: %s: it was created already, without",
+				 csandbox_text(key, text), q->wish->n_rootfs ? "rootfs" : "options");
 	return 0;
 }
 
@@ -207,7 +236,8 @@ static int name_pod(struct csandbox *s, struct fault *fault) {
 }
 
 void csandbox_start(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
-	const Bulkhead__CsandboxKey *key = (const Bulkhead__CsandboxKey *)request;
+	const Bulkhead__CsandboxStartRequest *q = (const Bulkhead__CsandboxStartRequest *)request;
+	const Bulkhead__CsandboxKey *key = q->key;
 	struct fault fault;
 	if (metadata_gate(m, r, request, csandbox_start))
 		return;
@@ -219,9 +249,9 @@ void csandbox_start(struct metadata *m, struct msg_request *r, const ProtobufCMe
 	}
 	bool drafted = e == 0 && !s;
 	if (drafted)
-		e = make(m, key, "", true, &r->arena, &s, &fault);
+		e = make(m, key, q->wish, true, &r->arena, &s, &fault);
 	else if (e == 0)
-		e = start_check(s, key, &fault);
+		e = start_check(s, q, &fault);
 	if (e == 0 && ((e = name_pod(s, &fault)) < 0 || (e = start_begin(m, r, &start_class, s, &fault)) < 0) &&
 	    drafted)
 		csandbox_free(&m->csandboxes, s);

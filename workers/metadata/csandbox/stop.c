@@ -1,26 +1,90 @@
 /*
- * csandbox_stop: the pod, whatever runs in it, and the end recorded; or, to
- * forget it, the record deleted. What fails is asked for again.
+ * csandbox_stop: SIGTERM to what runs in it, the pod after the time that its
+ * client gives it, and the end recorded; or, to forget it, the record deleted.
+ * A second stop may shorten the time. What fails is asked for again.
  */
 #include "workers/metadata/csandbox/csandbox.h"
 
+#include "base/clock.h"
 #include "workers/metadata/cri.h"
 #include "workers/metadata/ctask/ctask.h"
+#include "workers/metadata/lifecycle.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define EXIT_STOPPED 0 /* somebody asked for it */
+#define EXIT_STOPPED 0			   /* somebody asked for it */
+#define KILL_PATIENCE_NS (10 * NS_PER_SEC) /* after the grace, for the keeper's answer */
 
 struct stop_op {
 	struct op op;
 	struct csandbox *s;
 	bool forget, gone;
+	int64_t grace_ns, killed_at; /* killed_at: of clock_mono */
+	size_t n_asked;		     /* tasks whose end isn't answered yet */
 };
 
 static struct stop_op *stop_of(struct op *op) {
 	return container_of(op, struct stop_op, op);
 }
+
+/* --- its tasks -------------------------------------------------------------- */
+
+/* What won't end so ends with the pod. */
+static void task_ended(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	if (!answer->fault)
+		ctask_exited(op->m, task_stop_answer(answer));
+	if (--stop_of(op)->n_asked == 0)
+		op_next(op);
+}
+
+static void task_end(struct op *op, const struct ctask *t) {
+	struct stop_op *o = stop_of(op);
+	Bulkhead__TaskStopRequest q = BULKHEAD__TASK_STOP_REQUEST__INIT;
+	struct msg_context context = op_context(op, o->grace_ns + KILL_PATIENCE_NS);
+	q.sandbox_id = t->record->sandbox_id;
+	q.container_id = t->record->container_id;
+	q.signal = SIGNAL_TERM;
+	q.grace_ns = (uint64_t)o->grace_ns;
+	o->n_asked++;
+	task_stop_send(op->m->task, &context, &q, NULL, 0, task_ended, op);
+}
+
+static void tasks_end(struct op *op) {
+	struct stop_op *o = stop_of(op);
+	o->n_asked++; /* this call, in case that an answer comes within it */
+	list_for_each_safe (n, &op->m->ctasks.all) {
+		const struct ctask *t = list_entry(n, struct ctask, node);
+		if (t->made && t->record->status != CTASK(STOPPED) &&
+		    strcmp(t->record->sandbox_id, o->s->record->pod->id) == 0)
+			task_end(op, t);
+	}
+	if (--o->n_asked == 0)
+		op_next(op);
+}
+
+static void grace(struct op *op) {
+	struct stop_op *o = stop_of(op);
+	if (o->grace_ns == 0 || !csandbox_is_up(o->s)) {
+		op_next(op);
+		return;
+	}
+	o->killed_at = clock_mono() + o->grace_ns;
+	tasks_end(op);
+}
+
+/* The keeper ends a task at the earliest time that anybody gave it. */
+static void grace_shorten(struct op *op, int64_t grace_ns) {
+	struct stop_op *o = stop_of(op);
+	if (o->n_asked == 0 || clock_mono() + grace_ns >= o->killed_at)
+		return;
+	o->grace_ns = grace_ns;
+	o->killed_at = clock_mono() + grace_ns;
+	tasks_end(op);
+}
+
+/* --- the pod ---------------------------------------------------------------- */
 
 static void stopped(void *ctx, const struct msg_answer *answer) {
 	struct op *op = ctx;
@@ -59,6 +123,7 @@ static void stop_record(struct op *op) {
 }
 
 static const struct op_step stop_steps[] = {
+	{ .name = "let its tasks end", .run = grace },
 	{ .name = "stop its pod", .run = stop_send },
 	{ .name = "record", .run = stop_record },
 	{ .name = NULL },
@@ -93,8 +158,12 @@ void csandbox_stop(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		msg_fail(r, &fault);
 		return;
 	}
+	int64_t grace_ns = q->grace_seconds * NS_PER_SEC;
 	if (s->op) {
+		/* Before it waits: the end of the operation may be what it brings. */
 		op_requeue(s->op, r, request, csandbox_stop);
+		if (s->op->class == &stop_class)
+			grace_shorten(s->op, grace_ns);
 		return;
 	}
 	struct stop_op *o = calloc(1, sizeof(*o));
@@ -105,6 +174,7 @@ void csandbox_stop(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	op_init(&o->op, &stop_class, m, &s->op, s->record->id, r);
 	o->s = s;
 	o->forget = q->forget;
+	o->grace_ns = grace_ns;
 	op_join(&o->op, r);
 	op_start(&o->op);
 }

@@ -232,11 +232,14 @@ static const struct op_class create_class = {
 /* The one that the container names, if it does: it must run. */
 static int sandbox_check(struct metadata *m, const Bulkhead__ObjectKey *id, const char *sandbox, struct fault *fault) {
 	const struct csandbox *s = *sandbox ? csandbox_find(&m->csandboxes, id->namespace_, sandbox) : NULL;
-	if (!*sandbox || (s && s->made && !s->op && csandbox_is_up(s)))
+	bool is_there = s && s->made;
+	if (!*sandbox || (is_there && !s->op && s->record->state == CSANDBOX(READY)))
 		return 0;
-	return fault_set(fault, s && s->made ? FAULT_FAILED_PRECONDITION : FAULT_NOT_FOUND,
+	return fault_set(fault, is_there ? FAULT_FAILED_PRECONDITION : FAULT_NOT_FOUND,
 			 "container \"%s\" belongs to sandbox \"%.76s\", which %s", id->key, sandbox,
-			 s && s->made ? "isn't running" : "isn't there");
+			 !is_there				? "isn't there"
+			 : s->record->state == CSANDBOX(PAUSED) ? "is paused: resume it first"
+								: "isn't running");
 }
 
 static int create_check(struct metadata *m, const Bulkhead__CtaskCreateRequest *q, const struct object **ret_container,
