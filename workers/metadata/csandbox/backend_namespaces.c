@@ -61,8 +61,8 @@ static int of_spec(struct arena *a, const Bulkhead__Object *o, Bulkhead__Sandbox
 
 static void of_config(const Runtime__V1__PodSandboxConfig *c, Bulkhead__SandboxStartRequest *pod) {
 	const Runtime__V1__LinuxPodSandboxConfig *l = c->linux;
-	const Runtime__V1__NamespaceOption *n =
-	    l && l->security_context ? l->security_context->namespace_options : NULL;
+	const Runtime__V1__NamespaceOption *n = l && l->security_context ? l->security_context->namespace_options
+									 : NULL;
 	if (*c->hostname)
 		pod->hostname = c->hostname;
 	if (l) {
@@ -87,9 +87,10 @@ static int refuse(const Bulkhead__CsandboxWish *w, struct fault *fault) {
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
 				 "options: port_mappings: a sandbox of namespaces has no network but its client's");
 	if (w->options && !w->config)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "options: a sandbox of namespaces understands runtime.v1.PodSandboxConfig, not \"%.120s\"",
-				 w->options->type_url);
+		return fault_set(
+		    fault, FAULT_INVALID_ARGUMENT,
+		    "options: a sandbox of namespaces understands runtime.v1.PodSandboxConfig, not \"%.120s\"",
+		    w->options->type_url);
 	return 0;
 }
 
