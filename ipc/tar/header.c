@@ -55,6 +55,10 @@ bool tar_header_is_gnu(const struct tar_header *h) {
 	return memcmp(h->magic, "ustar  \0", 8) == 0;
 }
 
+bool tar_header_is_extra(const struct tar_header *h) {
+	return h->type && strchr("LKxXgV", h->type);
+}
+
 void tar_header_name(const struct tar_header *h, char *out) {
 	size_t n = 0;
 	if (tar_header_is_posix(h) && h->prefix[0]) {

@@ -46,6 +46,8 @@ bool tar_block_is_zero(const uint8_t *block);
 bool tar_header_valid(const struct tar_header *h);
 bool tar_header_is_posix(const struct tar_header *h);
 bool tar_header_is_gnu(const struct tar_header *h);
+/* It says more of the entry that comes next, or of all that do. */
+bool tar_header_is_extra(const struct tar_header *h);
 
 /* An octal or base-256 field; false when it is neither or doesn't fit. An
  * empty field is 0. */

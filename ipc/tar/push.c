@@ -57,7 +57,7 @@ static int collect(struct tar_push *p, struct buffer *in, size_t n, struct fault
 /* 1: it comes before an entry's own, and payload is what belongs to it. */
 static int is_extra(struct tar_push *p, const struct tar_header *h, struct fault *fault) {
 	int64_t size;
-	if (!h->type || !strchr("LKxXgV", h->type))
+	if (!tar_header_is_extra(h))
 		return 0;
 	if (!tar_number(h->size, sizeof(h->size), &size) || size < 0 || size > TAR_PAX_MAX)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "an extra header's size makes no sense");

@@ -175,8 +175,8 @@ int tar_next(struct tar *t, struct tar_entry *ret_entry, struct fault *fault) {
 			return 0;
 		if (!tar_header_valid(&h))
 			return not_a_header(t, fault);
-		/* With pax's size the header's own may be anything. */
-		if (t->has_pax && t->pax.has_size)
+		/* With pax's size that in the entry's own header may be anything. */
+		if (t->has_pax && t->pax.has_size && !tar_header_is_extra(&h))
 			size = 0;
 		else if ((r = TAR_FIELD(&h, size, INT64_MAX - TAR_BLOCK_SIZE, &size, fault)) < 0)
 			return r;

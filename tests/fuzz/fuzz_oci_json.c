@@ -3,9 +3,11 @@
  * first byte chooses whether it is a specification, a process or resources.
  *
  * Invariants beyond the sanitisers': a refusal has a sentence, and what was
- * read packs.
+ * read packs to what the metadata worker decodes.
  */
 #include "tests/fuzz/fuzz.h"
+
+#include "msg/msg.h"
 #include "workers/api/containerd/oci_json.h"
 
 #define ARENA_MAX (64u << 20)
@@ -35,6 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 		size_t packed = protobuf_c_message_get_packed_size(m);
 		uint8_t *to = arena_alloc(&arena, packed + 1);
 		require(!to || protobuf_c_message_pack(m, to) == packed);
+		require(!to || msg_wire_valid(m->descriptor, to, packed));
 	}
 	arena_deinit(&arena);
 	return 0;

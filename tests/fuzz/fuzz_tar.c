@@ -7,31 +7,15 @@
  * the file's size, and a path never has more than TAR_NAME_MAX bytes beyond a
  * pax header's; a cleaned path has no "..", no leading and no double slash.
  */
+#include "tests/fuzz/archive.h"
 #include "tests/fuzz/fuzz.h"
-#include "tar/header.h"
 #include "tar/tar.h"
 #include "workers/snapshot/unpack/path.h"
 
-#include <stdio.h>
 #include <string.h>
-
-struct memory {
-	struct stream stream;
-	const uint8_t *data;
-	size_t left, piece;
-};
 
 /* So that reading every byte isn't optimised away. */
 static volatile uint8_t all_bytes;
-
-static ssize_t memory_next(struct stream *stream, const uint8_t **ret_data, struct fault *fault) {
-	struct memory *m = container_of(stream, struct memory, stream);
-	size_t n = MIN(m->piece, m->left);
-	*ret_data = m->data;
-	m->data += n;
-	m->left -= n;
-	return (ssize_t)n;
-}
 
 static void check_path(const char *path) {
 	char copy[TAR_NAME_MAX + 1];
@@ -69,26 +53,6 @@ static void read_entry(struct tar *t, const struct tar_entry *e) {
 	all_bytes = sum;
 }
 
-static void checksum_set(struct tar_header *h) {
-	unsigned sum = 0;
-	memset(h->checksum, ' ', sizeof(h->checksum));
-	for (size_t i = 0; i < sizeof(*h); i++)
-		sum += ((uint8_t *)h)[i];
-	snprintf(h->checksum, sizeof(h->checksum), "%06o", sum);
-}
-
-/* What looks like a header gets its checksum, or few mutations would be read. */
-static void checksums_repair(uint8_t *data, size_t size) {
-	for (; size >= TAR_BLOCK_SIZE; data += TAR_BLOCK_SIZE, size -= TAR_BLOCK_SIZE) {
-		struct tar_header h;
-		memcpy(&h, data, sizeof(h));
-		if (memcmp(h.magic, "ustar", 5) != 0)
-			continue;
-		checksum_set(&h);
-		memcpy(data, &h, sizeof(h));
-	}
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	struct tar_entry e;
 	struct fault fault;
@@ -97,10 +61,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	if (size < 1 || !copy)
 		return 0;
 	memcpy(copy, data + 1, size - 1);
-	checksums_repair(copy, size - 1);
-	struct memory m = {
-		.stream = { memory_next }, .data = copy, .left = size - 1, .piece = data[0] ? data[0] : 512
-	};
+	archive_checksums_repair(copy, size - 1);
+	struct pieces m = pieces_of(copy, size - 1, data[0] ? data[0] : 512);
 	require(tar_new(&m.stream, &t) == 0);
 	while (tar_next(t, &e, &fault) > 0)
 		read_entry(t, &e);

@@ -1,1 +1,1 @@
-OBJ_fuzz_tar := $(patsubst %,$(O)/workers/snapshot/%.o,unpack/path)
+OBJ_fuzz_tar := $(O)/tests/fuzz/archive.o $(patsubst %,$(O)/workers/snapshot/%.o,unpack/path)

@@ -335,6 +335,8 @@ def test_import_refused(d, source, folder):
          repacked(oci, lambda n, x: None if n == "index.json" else x), names),
         ("one whose index is no JSON", "INVALID_ARGUMENT", "index.json",
          repacked(oci, lambda n, x: b"{" if n == "index.json" else x), names),
+        ("one whose index isn't UTF-8", "INVALID_ARGUMENT", "UTF-8",
+         repacked(oci, lambda n, x: x.replace(b'"one"', b'"\xc0\x80"') if n == "index.json" else x), names),
         ("one whose index is too long", "INVALID_ARGUMENT", "index.json",
          repacked(oci, lambda n, x: x + b" " * 300000 if n == "index.json" else x), names),
         ("one whose index names what isn't there", "NOT_FOUND", "no blob",

@@ -90,7 +90,9 @@ static void test_refused(void) {
 		{ "{\"linux\":{\"resources\":{\"unified\":{\"a\":1}}}}", "unified: a string is expected" },
 		{ "{\"annotations\":{\"bulkhead.io/privileged\":\"true\"}}", "are reserved" },
 		{ "{\"hooks\":{\"createRuntime\":[{\"path\":\"/bin/x\"}]}}", "hooks.createRuntime isn't supported" },
-		{ "{\"hostname\":\"\xff\"}", "utf" },
+		{ "{\"hostname\":\"\xff\"}", "the JSON isn't UTF-8" },
+		{ "{\"hostname\":\"\xc0\x80\"}", "the JSON isn't UTF-8" },
+		{ "{\"annotations\":{\"\xed\xa0\x80\":\"\"}}", "the JSON isn't UTF-8" },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		tap_check(!parse(rows[i].json) && strcasestr(fault.text, rows[i].text), "refused: %s", fault.text);

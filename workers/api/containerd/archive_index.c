@@ -2,6 +2,7 @@
 
 #include "base/id.h"
 #include "base/sha256.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <json-c/json.h>
@@ -38,6 +39,11 @@ static int no_memory(struct reading *r) {
 }
 
 static json_object *parse(const struct buffer *json, const char *what, struct fault *fault) {
+	/* Its texts go to the metadata worker, which ends who sends it what isn't. */
+	if (!utf8_valid(json->data, json->size)) {
+		fault_set(fault, FAULT_INVALID_ARGUMENT, "import: %s isn't UTF-8", what);
+		return NULL;
+	}
 	struct json_tokener *t = json_tokener_new_ex(DEPTH_MAX);
 	json_object *o = t ? json_tokener_parse_ex(t, (const char *)json->data, (int)json->size) : NULL;
 	if (!o)

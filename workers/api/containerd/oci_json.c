@@ -5,6 +5,8 @@
  */
 #include "workers/api/containerd/oci_json.h"
 
+#include "base/utf8.h"
+
 #include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
@@ -230,10 +232,13 @@ static int parse(struct walk *w, const ProtobufCMessageDescriptor *d, const void
 		 json_object **ret_document, ProtobufCMessage **ret) {
 	if (size > OCI_JSON_MAX)
 		return refuse(w, "it is larger than 1 MiB");
+	/* json-c lets overlong forms and surrogates pass; the metadata worker ends who sends it such. */
+	if (!utf8_valid(json, size))
+		return refuse(w, "the JSON isn't UTF-8");
 	struct json_tokener *t = json_tokener_new_ex(DEPTH_MAX);
 	if (!t)
 		return no_memory(w);
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(t, JSON_TOKENER_STRICT);
 	json_object *o = json_tokener_parse_ex(t, json, (int)size);
 	enum json_tokener_error e = json_tokener_get_error(t);
 	json_tokener_free(t);

@@ -1,0 +1,1 @@
+OBJ_fuzz_tar_push := $(O)/tests/fuzz/archive.o
