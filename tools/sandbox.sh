@@ -34,7 +34,7 @@ scratch_begin() {
 scratch_end() {
 	status=$?
 	trap - EXIT
-	for pid in ${daemon:-} ${registry:-} ${containerd:-}; do
+	for pid in ${daemon:-} ${registry:-}; do
 		kill -9 "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true
 	done
 	awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/self/mounts | while read -r root; do

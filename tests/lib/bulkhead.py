@@ -261,7 +261,8 @@ class Daemon:
         with open(os.path.join(self.cni, "10-test.conflist"), "w") as f:
             json.dump({"cniVersion": "1.0.0", "name": "test", "plugins": plugins}, f)
 
-    def start(self, wait=True):
+    def start(self, wait=True, before=None):
+        """before: what the process calls that becomes the daemon."""
         sets = {"run_root": self.run, "state_root": self.state, "endpoint.cri.socket": self.socket,
                 "endpoint.containerd.socket": self.containerd,
                 "cni_conf_dir": self.cni, "cni_cache_dir": os.path.join(self.folder, "cni-cache"), "cgroup_parent": self.cgroup,
@@ -273,7 +274,8 @@ class Daemon:
         for setting in self.settings:
             command += ["--set", setting]
         self.log = open(self.log_path, "a")
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                                        preexec_fn=before)
         if wait and not self.ready():
             raise RuntimeError("the daemon doesn't answer:\n" + self.log_tail())
         return self
