@@ -167,6 +167,30 @@ static void test_out_of_descriptors(const char *path) {
 	tap_check(ok && head[3] == 4, "after running out of descriptors new connections are served");
 }
 
+/* Frame by frame, until the client's ping comes back. */
+static bool ping_returns(int fd, const uint8_t ping[8]) {
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	uint8_t head[9], body[256];
+	while (poll(&p, 1, 2000) == 1 && recv(fd, head, sizeof(head), MSG_WAITALL) == sizeof(head)) {
+		ssize_t size = head[1] << 8 | head[2];
+		if (size > (ssize_t)sizeof(body) || recv(fd, body, (size_t)size, MSG_WAITALL) != size)
+			return false;
+		if (head[3] == 6)
+			return head[4] == 1 && size == 8 && memcmp(body, ping, 8) == 0;
+	}
+	return false;
+}
+
+/* Answers of pings wait for company, but not for ever. */
+static void test_ping_alone(const char *path) {
+	static const uint8_t ping[17] = "\0\0\10\6\0\0\0\0\0all-alon";
+	int fd CLEANUP_FD = connect_to(path);
+	bool ok = fd >= 0 && send(fd, hello, sizeof(hello) - 1, MSG_NOSIGNAL) > 0;
+	for (int i = 0; ok && i < 3; i++)
+		ok = send(fd, ping, sizeof(ping), MSG_NOSIGNAL) > 0 && ping_returns(fd, ping + 9);
+	tap_check(ok, "a ping is answered when nothing else is");
+}
+
 int main(int argc, char **argv) {
 	log_init("api", LOG_WARN);
 	if (argc == 3 && strcmp(argv[1], "serve") == 0)
@@ -187,6 +211,7 @@ int main(int argc, char **argv) {
 	test_python(path);
 	test_connections(path, server);
 	test_out_of_descriptors(path);
+	test_ping_alone(path);
 	kill(server, SIGTERM);
 	waitpid(server, &status, 0);
 	tap_check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the server stops when told to");

@@ -231,6 +231,30 @@ static void test_ping(void) {
 	end(&p);
 }
 
+static void test_ping_waits(void) {
+	static const struct http2_field ok[] = { { ":status", "200" } };
+	struct peer p;
+	size_t bytes;
+	begin(&p);
+	output(&p, PING, 0, NULL, NULL);
+	tap_check(!http2_can_wait(p.session), "there is nothing to wait with");
+	int r = frame(&p, PING, 0, 0, "12345678", 8);
+	tap_check(r == 0 && http2_can_wait(p.session), "a ping's answer can wait");
+	r = open_stream(&p, 1, true);
+	tap_check(r == 0 && http2_can_wait(p.session), "beside a request too, until there is a reply");
+	r = http2_respond(p.last, ok, 1, true);
+	tap_check(r == 0 && !http2_can_wait(p.session), "which doesn't wait");
+	tap_check(output(&p, PING, 0, NULL, NULL) == 1 && p.closed == 1, "and takes the answer along");
+	for (int i = 0; r == 0 && i < 11; i++)
+		r = frame(&p, PING, 0, 0, "12345678", 8);
+	tap_check(r == 0 && !http2_can_wait(p.session), "many answers don't wait");
+	tap_check(output(&p, PING, 0, &bytes, NULL) == 11 && bytes == 88, "none is forgotten");
+	r = frame(&p, PING, 0, 0, "12345678", 8);
+	frame(&p, SETTINGS, 0, 0, NULL, 0);
+	tap_check(r == 0 && !http2_can_wait(p.session), "what else there is to say doesn't wait either");
+	end(&p);
+}
+
 static void test_streams_limit(void) {
 	struct peer p;
 	begin(&p);
@@ -326,6 +350,7 @@ int main(void) {
 	test_answer_floods();
 	test_frames_out_of_place();
 	test_ping();
+	test_ping_waits();
 	test_streams_limit();
 	test_windows_by_hand();
 	test_large();

@@ -261,6 +261,10 @@ static int session_output(void *session, struct buffer *out, size_t max) {
 	return http2_output(session, out, max);
 }
 
+static bool session_can_wait(const void *session) {
+	return http2_can_wait(session);
+}
+
 static bool session_over(const void *session) {
 	return http2_over(session);
 }
@@ -278,6 +282,7 @@ const struct protocol protocol_grpc = {
 	.close = session_close,
 	.input = session_input,
 	.output = session_output,
+	.can_wait = session_can_wait,
 	.over = session_over,
 	.clogged = session_clogged,
 	.stop = session_stop,

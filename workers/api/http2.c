@@ -23,6 +23,8 @@
 #define CONNECTION_WINDOW (4 << 20)
 #define SESSION_MEMORY_MAX (4 << 20)  /* nghttp2's own, per connection */
 #define CONNECTION_BUDGET (96u << 20) /* the largest reply, and some requests */
+#define PINGS_HELD 4
+#define PING_SIZE 8
 
 struct http2_session {
 	nghttp2_session *nghttp2;
@@ -34,6 +36,9 @@ struct http2_session {
 	size_t out_max;
 	size_t memory; /* what nghttp2 has allocated */
 	bool fed;      /* within http2_input: output follows anyway */
+	/* Pings that aren't answered yet: an answer goes with the next frame. */
+	uint8_t pings[PINGS_HELD][PING_SIZE];
+	size_t n_pings;
 };
 
 struct http2_stream {
@@ -150,9 +155,29 @@ static int on_header(nghttp2_session *n, const nghttp2_frame *frame, const uint8
 	return 0;
 }
 
+static int pings_answer(struct http2_session *c) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < c->n_pings; i++)
+		r = nghttp2_submit_ping(c->nghttp2, NGHTTP2_FLAG_ACK, c->pings[i]);
+	c->n_pings = 0;
+	return r;
+}
+
+static int on_ping(struct http2_session *c, const nghttp2_frame *frame) {
+	int r = 0;
+	if (frame->hd.flags & NGHTTP2_FLAG_ACK)
+		return 0;
+	if (c->n_pings == PINGS_HELD)
+		r = pings_answer(c);
+	memcpy(c->pings[c->n_pings++], frame->ping.opaque_data, PING_SIZE);
+	return fatal_only(r);
+}
+
 /* All of a header block, or all of a DATA frame, is there. */
 static int on_frame_recv(nghttp2_session *n, const nghttp2_frame *frame, void *user) {
 	struct http2_session *c = user;
+	if (frame->hd.type == NGHTTP2_PING)
+		return on_ping(c, frame);
 	if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
 		return 0;
 	if (is_request(frame)) {
@@ -274,6 +299,7 @@ static int make_options(nghttp2_option **ret_options) {
 	nghttp2_option_set_no_http_messaging(o, 1); /* head.c judges */
 	nghttp2_option_set_no_closed_streams(o, 1);
 	nghttp2_option_set_no_auto_window_update(o, 1);
+	nghttp2_option_set_no_auto_ping_ack(o, 1);
 	*ret_options = o;
 	return 0;
 }
@@ -351,6 +377,8 @@ int http2_output(struct http2_session *c, struct buffer *out, size_t max) {
 	size_t before;
 	c->out = out;
 	c->out_max = max;
+	if (pings_answer(c) < 0)
+		return -EPROTO;
 	do {
 		const uint8_t *data;
 		before = out->size;
@@ -366,6 +394,10 @@ int http2_output(struct http2_session *c, struct buffer *out, size_t max) {
 
 bool http2_over(const struct http2_session *c) {
 	return !nghttp2_session_want_read(c->nghttp2) && !nghttp2_session_want_write(c->nghttp2);
+}
+
+bool http2_can_wait(const struct http2_session *c) {
+	return c->n_pings > 0 && !nghttp2_session_want_write(c->nghttp2);
 }
 
 size_t http2_backlog(const struct http2_session *c) {

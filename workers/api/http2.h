@@ -64,6 +64,10 @@ void http2_session_free(struct http2_session *c);
 int http2_input(struct http2_session *c, const uint8_t *data, size_t size) NODISCARD;
 /* Appends what is to be sent, until out holds about max bytes. */
 int http2_output(struct http2_session *c, struct buffer *out, size_t max) NODISCARD;
+/* What is to be sent is answers of pings only. Clients of gRPC-go's ping after
+ * nearly every reply, beside their next request: an answer by itself would wake
+ * them, and cost us a call, for nothing. So it may wait a moment for company. */
+bool http2_can_wait(const struct http2_session *c);
 /* Nothing more to send or to receive. */
 bool http2_over(const struct http2_session *c);
 /* Frames waiting to be taken; grows only when the client doesn't read. */

@@ -27,6 +27,8 @@ struct protocol {
 	int (*input)(void *session, const uint8_t *data, size_t size);
 	/* Appends what is to be sent, until out holds about max bytes. */
 	int (*output)(void *session, struct buffer *out, size_t max);
+	/* What output has may wait a moment for what comes next; or NULL. */
+	bool (*can_wait)(const void *session);
 	/* Nothing more to send or to receive. */
 	bool (*over)(const void *session);
 	/* The client leaves so much unread that it shouldn't be listened to. */

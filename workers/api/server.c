@@ -5,7 +5,8 @@
  * goes out with one send. Replies that become ready elsewhere (an answer of
  * another worker, a timer) mark their client; all marked clients are flushed
  * once at the end of the loop's turn, so answers that came together leave
- * together.
+ * together. What can wait (can_wait in protocol.h) waits COMPANY_PAUSE at most
+ * for something to leave with.
  *
  * Back-pressure: at most one send of about SEND_MAX bytes is under way per
  * client. While it is, the session keeps the rest; when even its frames pile
@@ -29,6 +30,7 @@
 #define STRANGERS_MAX 16 /* of them */
 #define ACCEPT_PAUSE (500 * NS_PER_MS)
 #define SEND_MAX (256u << 10)
+#define COMPANY_PAUSE (5 * NS_PER_MS)
 #define PROCESS_BUDGET ((size_t)256 << 20) /* bytes in requests and replies of all clients */
 
 struct server {
@@ -42,7 +44,8 @@ struct server {
 	size_t n_listeners;
 	struct list clients, marked;
 	size_t n_clients, n_strangers;
-	struct loop_source *flush; /* while somebody is marked */
+	struct loop_source *flush;   /* while somebody is marked */
+	struct loop_source *company; /* while somebody's output waits for more */
 	bool stopping;
 	struct loop_source *grace;
 	void (*stopped)(void *ctx);
@@ -144,6 +147,24 @@ static void send_done(void *ctx, int result) {
 	client_settle(c);
 }
 
+static void company_over(void *ctx) {
+	struct server *s = ctx;
+	loop_source_free_p(&s->company);
+	list_for_each_safe (it, &s->clients)
+		client_settle(list_entry(it, struct client, node));
+}
+
+/* One timer for all clients: what has gone with other output by then leaves it
+ * nothing to do, and it need not be taken back. */
+static bool client_waits(struct client *c) {
+	struct server *s = c->server;
+	const struct protocol *protocol = s->options.protocol;
+	if (c->dead || !protocol->can_wait || !protocol->can_wait(c->session))
+		return false;
+	return s->company ||
+	       loop_timer(s->options.loop, clock_mono() + COMPANY_PAUSE, company_over, s, &s->company) == 0;
+}
+
 static void flush(void *ctx) {
 	struct server *s = ctx;
 	loop_source_free_p(&s->flush);
@@ -170,7 +191,8 @@ static void client_received(void *ctx, const uint8_t *data, ssize_t n) {
 	struct client *c = ctx;
 	if (n <= 0 || c->server->options.protocol->input(c->session, data, (size_t)n) < 0)
 		c->dead = true;
-	client_settle(c);
+	if (!client_waits(c))
+		client_settle(c);
 }
 
 static int peer_read(int fd, struct credentials *ret_peer) {
@@ -289,6 +311,7 @@ void server_free(struct server *s) {
 	list_for_each_safe (it, &s->clients)
 		client_free(list_entry(it, struct client, node));
 	loop_source_free(s->flush);
+	loop_source_free(s->company);
 	loop_source_free(s->grace);
 	free(s);
 }
