@@ -12,6 +12,7 @@ enum role {
 	ROLE_STREAM,
 	ROLE_SYSTEMD,
 	ROLE_KEEPER,
+	ROLE_ZYGOTE = ROLE_KEEPER, /* of which keepers are made: the same program and privileges */
 	ROLE_COUNT
 };
 

@@ -8,10 +8,12 @@
  *   void layer_fetch_reply(struct msg_request *, const Bulkhead__LayerFetchReply *,
  *           const int *fds, size_t n_fds);
  *   const Bulkhead__LayerFetchReply *layer_fetch_answer(const struct msg_answer *);
+ *   HANDLER_DECLARE(struct image_worker, layer_fetch) is the prototype
+ *   void on_layer_fetch(struct image_worker *, struct msg_request *,
+ *           const Bulkhead__LayerFetchRequest *);
  *   HANDLER_DEFINE(struct image_worker, layer_fetch), then HANDLER(layer_fetch)
- *   in the table of handlers, calls
- *   static void on_layer_fetch(struct image_worker *, struct msg_request *,
- *           const Bulkhead__LayerFetchRequest *)
+ *   in the table of handlers, calls it; msg/receivers.def does that for all rows
+ *   that a worker receives
  *
  * STREAM rows have layer_fetch_reply_part too, and a request of theirs ends
  * with the reply function.
@@ -63,6 +65,8 @@ enum msg_number {
 #include "msg/messages.def"
 #undef MSG
 
+#define HANDLER_DECLARE(worker_type, name) \
+	void on_##name(worker_type *worker, struct msg_request *r, const name##_request_t *m);
 /* In a worker's .c file: the trampoline from the untyped table to on_<name>. */
 #define HANDLER_DEFINE(worker_type, name)                                                           \
 	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *m) { \

@@ -460,7 +460,7 @@ static int fetch_begin(struct fetch *f, const Bulkhead__Descriptor *blob, struct
 	return 0;
 }
 
-void fetch_start(struct image_worker *w, struct msg_request *request, const Bulkhead__LayerFetchRequest *m) {
+void on_layer_fetch(struct image_worker *w, struct msg_request *request, const Bulkhead__LayerFetchRequest *m) {
 	struct fault fault;
 	const Bulkhead__Descriptor *blob = m->blob;
 	if (!blob || !digest_valid(blob->digest) || blob->size > INT64_MAX) {

@@ -5,7 +5,6 @@
 #include "base/fd.h"
 #include "base/footprint.h"
 #include "fetch.h"
-#include "msg/typed.h"
 #include "resolve.h"
 #include "session.h"
 #include "write.h"
@@ -65,16 +64,8 @@ void image_worker_deinit(struct image_worker *w) {
 	map_deinit(&w->writes);
 }
 
-static void on_image_resolve(struct image_worker *w, struct msg_request *r, const Bulkhead__ImageResolveRequest *m) {
-	resolve_start(w, r, m);
-}
-
-static void on_layer_fetch(struct image_worker *w, struct msg_request *r, const Bulkhead__LayerFetchRequest *m) {
-	fetch_start(w, r, m);
-}
-
 /* Fetches that still run for it keep what they need. */
-static void on_image_release(struct image_worker *w, struct msg_request *r, const Bulkhead__ImageReleaseRequest *m) {
+void on_image_release(struct image_worker *w, struct msg_request *r, const Bulkhead__ImageReleaseRequest *m) {
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	struct session *s = session_find(w, m->pull_id);
 	if (s)
@@ -82,7 +73,7 @@ static void on_image_release(struct image_worker *w, struct msg_request *r, cons
 	image_release_reply(r, &done, NULL, 0);
 }
 
-static void on_content_list(struct image_worker *w, struct msg_request *r, const Bulkhead__Empty *m) {
+void on_content_list(struct image_worker *w, struct msg_request *r, const Bulkhead__Empty *m) {
 	Bulkhead__ContentListReply list = BULKHEAD__CONTENT_LIST_REPLY__INIT;
 	struct arena arena;
 	struct fault fault;
@@ -103,19 +94,19 @@ static void content_done(void *ctx, const struct fault *fault) {
 		msg_reply(r, &done.base, NULL, 0, false);
 }
 
-static void on_content_remove(struct image_worker *w, struct msg_request *r, const Bulkhead__KeyList *m) {
+void on_content_remove(struct image_worker *w, struct msg_request *r, const Bulkhead__KeyList *m) {
 	struct fault fault;
 	if (content_remove_blobs(w->content, m->ids, m->n_ids, content_done, r, &fault) < 0)
 		msg_fail(r, &fault);
 }
 
-static void on_content_index(struct image_worker *w, struct msg_request *r, const Bulkhead__ContentIndexRequest *m) {
+void on_content_index(struct image_worker *w, struct msg_request *r, const Bulkhead__ContentIndexRequest *m) {
 	struct fault fault;
 	if (content_write_index(w->content, m, content_done, r, &fault) < 0)
 		msg_fail(r, &fault);
 }
 
-static void on_blob_open(struct image_worker *w, struct msg_request *r, const Bulkhead__Key *m) {
+void on_blob_open(struct image_worker *w, struct msg_request *r, const Bulkhead__Key *m) {
 	Bulkhead__Descriptor blob = BULKHEAD__DESCRIPTOR__INIT;
 	CLEANUP_FD int fd = -1;
 	struct stat st;
@@ -131,37 +122,11 @@ static void on_blob_open(struct image_worker *w, struct msg_request *r, const Bu
 	blob_open_reply(r, &blob, &fd, 1);
 }
 
-#define on_write_open write_open
-#define on_write_sync write_sync
-#define on_write_commit write_commit
-#define on_write_list write_list
-#define on_write_remove write_remove
-
-HANDLER_DEFINE(struct image_worker, image_resolve)
-HANDLER_DEFINE(struct image_worker, layer_fetch)
-HANDLER_DEFINE(struct image_worker, image_release)
-HANDLER_DEFINE(struct image_worker, content_list)
-HANDLER_DEFINE(struct image_worker, content_remove)
-HANDLER_DEFINE(struct image_worker, content_index)
-HANDLER_DEFINE(struct image_worker, blob_open)
-HANDLER_DEFINE(struct image_worker, write_open)
-HANDLER_DEFINE(struct image_worker, write_sync)
-HANDLER_DEFINE(struct image_worker, write_commit)
-HANDLER_DEFINE(struct image_worker, write_list)
-HANDLER_DEFINE(struct image_worker, write_remove)
+#define TO_IMAGE(name) HANDLER_DEFINE(struct image_worker, name)
+#include "msg/receivers.def"
 
 const struct link_handler image_handlers[] = {
-	HANDLER(image_resolve),
-	HANDLER(layer_fetch),
-	HANDLER(image_release),
-	HANDLER(content_list),
-	HANDLER(content_remove),
-	HANDLER(content_index),
-	HANDLER(blob_open),
-	HANDLER(write_open),
-	HANDLER(write_sync),
-	HANDLER(write_commit),
-	HANDLER(write_list),
-	HANDLER(write_remove),
+#define TO_IMAGE(name) HANDLER(name),
+#include "msg/receivers.def"
 	{ 0 },
 };

@@ -390,7 +390,7 @@ static int begin(struct resolve *r, const Bulkhead__Descriptor *local, struct fa
 	    &r->query, fault);
 }
 
-void resolve_start(struct image_worker *w, struct msg_request *request, const Bulkhead__ImageResolveRequest *m) {
+void on_image_resolve(struct image_worker *w, struct msg_request *request, const Bulkhead__ImageResolveRequest *m) {
 	struct fault fault;
 	struct session *session;
 	if (session_new(w, m, &session, &fault) < 0) {

@@ -5,7 +5,7 @@
 #include "base/map.h"
 #include "boot/boot.h"
 #include "content.h"
-#include "msg/msg.h"
+#include "msg/typed.h"
 #include "transfer.h"
 
 struct image_worker {
@@ -33,5 +33,8 @@ void image_worker_deinit(struct image_worker *w);
 /* Nothing is being pulled: gives memory back when it stays so. */
 void image_worker_idle(struct image_worker *w);
 
-/* The rows that this worker answers; first argument: struct image_worker. */
+/* The rows that this worker answers (resolve.c, fetch.c, write.c, handlers.c); each
+ * answers its request, now or later. */
+#define TO_IMAGE(name) HANDLER_DECLARE(struct image_worker, name)
+#include "msg/receivers.def"
 extern const struct link_handler image_handlers[];

@@ -67,7 +67,7 @@ static void write_free(struct write *x) {
 	fd_close(x->pipe);
 	free(x);
 	if (next)
-		write_open(w, next, open);
+		on_write_open(w, next, open);
 }
 
 /* --- answers ---------------------------------------------------------------- */
@@ -316,7 +316,7 @@ static void open_next(struct write *x, struct msg_request *r, const Bulkhead__Wr
 	msg_failf(r, FAULT_UNAVAILABLE, "it is being written by somebody else");
 }
 
-void write_open(struct image_worker *w, struct msg_request *r, const Bulkhead__WriteOpenRequest *m) {
+void on_write_open(struct image_worker *w, struct msg_request *r, const Bulkhead__WriteOpenRequest *m) {
 	struct fault fault;
 	struct write *x = write_find(w, m->id);
 	if (!id_valid(m->id) || (*m->expected && !digest_valid(m->expected))) {
@@ -358,7 +358,7 @@ static struct write *write_of(struct image_worker *w, struct msg_request *r, con
 	return x && !x->ended && !x->waiting ? x : NULL;
 }
 
-void write_sync(struct image_worker *w, struct msg_request *r, const Bulkhead__WriteSyncRequest *m) {
+void on_write_sync(struct image_worker *w, struct msg_request *r, const Bulkhead__WriteSyncRequest *m) {
 	struct write *x = write_of(w, r, m->id);
 	if (!x)
 		return;
@@ -366,7 +366,7 @@ void write_sync(struct image_worker *w, struct msg_request *r, const Bulkhead__W
 	wait_for(x, r, m->offset);
 }
 
-void write_commit(struct image_worker *w, struct msg_request *r, const Bulkhead__WriteCommitRequest *m) {
+void on_write_commit(struct image_worker *w, struct msg_request *r, const Bulkhead__WriteCommitRequest *m) {
 	struct write *x = write_of(w, r, m->id);
 	if (!x)
 		return;
@@ -401,7 +401,7 @@ static bool describe(struct image_worker *w, const char *id, Bulkhead__WriteStat
 	return true;
 }
 
-void write_list(struct image_worker *w, struct msg_request *r, const Bulkhead__KeyList *m) {
+void on_write_list(struct image_worker *w, struct msg_request *r, const Bulkhead__KeyList *m) {
 	Bulkhead__WriteList list = BULKHEAD__WRITE_LIST__INIT;
 	list.writes = arena_alloc(&r->arena, (m->n_ids + 1) * sizeof(*list.writes));
 	for (size_t i = 0; list.writes && i < m->n_ids; i++) {
@@ -413,7 +413,7 @@ void write_list(struct image_worker *w, struct msg_request *r, const Bulkhead__K
 	write_list_reply(r, &list, NULL, 0);
 }
 
-void write_remove(struct image_worker *w, struct msg_request *r, const Bulkhead__KeyList *m) {
+void on_write_remove(struct image_worker *w, struct msg_request *r, const Bulkhead__KeyList *m) {
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	struct fault fault;
 	fault_set(&fault, FAULT_ABORTED, "the write was given up");

@@ -25,70 +25,17 @@
 
 /* --- the table of messages --- */
 
-HANDLER_DEFINE(struct keeper, pod_setup)
-HANDLER_DEFINE(struct keeper, pod_teardown)
-HANDLER_DEFINE(struct keeper, container_create)
-HANDLER_DEFINE(struct keeper, container_create_bare)
-HANDLER_DEFINE(struct keeper, container_start)
-HANDLER_DEFINE(struct keeper, container_kill)
-HANDLER_DEFINE(struct keeper, container_stop)
-HANDLER_DEFINE(struct keeper, container_delete)
-HANDLER_DEFINE(struct keeper, container_reopen_log)
-HANDLER_DEFINE(struct keeper, keeper_exec)
-HANDLER_DEFINE(struct keeper, keeper_exec_open)
-HANDLER_DEFINE(struct keeper, keeper_exec_wait)
-HANDLER_DEFINE(struct keeper, container_update)
-HANDLER_DEFINE(struct keeper, keeper_attach)
-HANDLER_DEFINE(struct keeper, keeper_port)
-HANDLER_DEFINE(struct keeper, keeper_stats)
-HANDLER_DEFINE(struct keeper, keeper_state)
-HANDLER_DEFINE(struct keeper, keeper_vault)
-HANDLER_DEFINE(struct keeper, keeper_adopt)
-HANDLER_DEFINE(struct keeper, keeper_read)
-HANDLER_DEFINE(struct keeper, keeper_userns)
-HANDLER_DEFINE(struct keeper, keeper_process_start)
-HANDLER_DEFINE(struct keeper, keeper_process_kill)
-HANDLER_DEFINE(struct keeper, keeper_process_delete)
-HANDLER_DEFINE(struct keeper, keeper_process_resize)
-HANDLER_DEFINE(struct keeper, keeper_process_close_stdin)
-HANDLER_DEFINE(struct keeper, container_freeze)
-HANDLER_DEFINE(struct keeper, container_pids)
-HANDLER_DEFINE(struct keeper, keeper_file_open)
-HANDLER_DEFINE(struct keeper, keeper_checkpoint)
-HANDLER_DEFINE(struct keeper, keeper_checkpoint_end)
+/* With a root of its own; otherwise the same. */
+void on_container_create_bare(struct keeper *k, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m) {
+	on_container_create(k, r, m);
+}
+
+#define TO_KEEPER(name) HANDLER_DEFINE(struct keeper, name)
+#include "msg/receivers.def"
 
 static const struct link_handler handlers[] = {
-	HANDLER(pod_setup),
-	HANDLER(pod_teardown),
-	HANDLER(container_create),
-	HANDLER(container_start),
-	HANDLER(container_kill),
-	HANDLER(container_stop),
-	HANDLER(container_delete),
-	HANDLER(container_reopen_log),
-	HANDLER(keeper_exec),
-	HANDLER(keeper_exec_open),
-	HANDLER(keeper_exec_wait),
-	HANDLER(container_update),
-	HANDLER(keeper_attach),
-	HANDLER(keeper_port),
-	HANDLER(keeper_stats),
-	HANDLER(keeper_state),
-	HANDLER(keeper_vault),
-	HANDLER(keeper_adopt),
-	HANDLER(keeper_read),
-	HANDLER(keeper_userns),
-	HANDLER(container_create_bare),
-	HANDLER(keeper_process_start),
-	HANDLER(keeper_process_kill),
-	HANDLER(keeper_process_delete),
-	HANDLER(keeper_process_resize),
-	HANDLER(keeper_process_close_stdin),
-	HANDLER(container_freeze),
-	HANDLER(container_pids),
-	HANDLER(keeper_file_open),
-	HANDLER(keeper_checkpoint),
-	HANDLER(keeper_checkpoint_end),
+#define TO_KEEPER(name) HANDLER(name),
+#include "msg/receivers.def"
 	{ 0 },
 };
 

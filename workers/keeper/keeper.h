@@ -105,10 +105,15 @@ void keeper_bury(struct keeper *k, struct cgroup *c);
 int keeper_grave_clear(struct keeper *k, const char *path);
 bool keeper_graves_empty(const struct keeper *k);
 
+/* --- on_<row>: pod.c, container.c, container_start.c, container_end.c, exec.c,
+ *     exec_named.c, process_calls.c, update.c, stats.c, read.c, checkpoint.c,
+ *     vault.c, adopt.c --- */
+
+#define TO_KEEPER(name) HANDLER_DECLARE(struct keeper, name)
+#include "msg/receivers.def"
+
 /* --- pod.c --- */
 
-void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSetupRequest *m);
-void on_pod_teardown(struct keeper *k, struct msg_request *r, const Bulkhead__SandboxStopRequest *m);
 /* Called at each end of a container or exec while the pod is ending. */
 void pod_teardown_continue(struct keeper *k);
 int pod_shm_make(struct pod *p, struct fault *fault);
@@ -127,46 +132,6 @@ int pod_init_ensure(struct keeper *k, struct fault *fault);
 bool pod_init_end(struct keeper *k);
 /* Its control group, made or not. */
 void pod_init_group(const struct keeper *k, char ret_path[CGROUP_PATH_MAX]);
-
-/* --- container.c, container_start.c, container_end.c, exec.c --- */
-
-void on_container_create(struct keeper *k, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m);
-/* With a root of its own; otherwise the same. */
-static inline void on_container_create_bare(struct keeper *k, struct msg_request *r,
-					    const Bulkhead__ContainerCreateRequest *m) {
-	on_container_create(k, r, m);
-}
-void on_container_start(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
-void on_container_kill(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKillRequest *m);
-void on_container_stop(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStopRequest *m);
-void on_container_delete(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
-void on_container_reopen_log(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
-void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperExecRequest *m);
-void on_keeper_exec_open(struct keeper *k, struct msg_request *r, const Bulkhead__ExecOpenRequest *m);
-void on_keeper_exec_wait(struct keeper *k, struct msg_request *r, const Bulkhead__ExecWaitRequest *m);
-/* exec_named.c, process_calls.c */
-void on_keeper_process_start(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessStartRequest *m);
-void on_keeper_process_kill(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessKillRequest *m);
-void on_keeper_process_delete(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessKey *m);
-void on_keeper_process_resize(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessResizeRequest *m);
-void on_keeper_process_close_stdin(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessKey *m);
-void on_container_freeze(struct keeper *k, struct msg_request *r, const Bulkhead__TaskFreezeRequest *m);
-void on_container_pids(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKey *m);
-/* update.c, stats.c */
-void on_container_update(struct keeper *k, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m);
-void on_keeper_attach(struct keeper *k, struct msg_request *r, const Bulkhead__AttachOpenRequest *m);
-void on_keeper_port(struct keeper *k, struct msg_request *r, const Bulkhead__PortOpenRequest *m);
-void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
-void on_keeper_state(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
-
-/* --- pod.c, read.c --- */
-
-void on_keeper_userns(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
-/* checkpoint.c */
-void on_keeper_checkpoint(struct keeper *k, struct msg_request *r, const Bulkhead__CheckpointRequest *m);
-void on_keeper_checkpoint_end(struct keeper *k, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m);
-void on_keeper_read(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperReadRequest *m);
-void on_keeper_file_open(struct keeper *k, struct msg_request *r, const Bulkhead__FileOpenRequest *m);
 
 /* --- state.c, vault.c, adopt.c --- */
 
@@ -195,5 +160,3 @@ void vault_put(struct keeper *k, enum vault_kind kind, const char *id, const int
 void vault_put_pod(struct keeper *k);
 /* Nothing stays in there but what is current: for ends that somebody waits for. */
 void vault_renew(struct keeper *k);
-void on_keeper_vault(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m);
-void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperAdoptRequest *m);

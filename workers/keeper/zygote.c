@@ -75,12 +75,12 @@ static void on_runtime_features(struct zygote *z, struct msg_request *r, const B
 	msg_failf(r, FAULT_NOT_FOUND, "no runtime \"%.64s\" is configured", m->name);
 }
 
-HANDLER_DEFINE(struct zygote, keeper_fork)
-HANDLER_DEFINE(struct zygote, runtime_features)
+#define TO_ZYGOTE(name) HANDLER_DEFINE(struct zygote, name)
+#include "msg/receivers.def"
 
 static const struct link_handler handlers[] = {
-	HANDLER(keeper_fork),
-	HANDLER(runtime_features),
+#define TO_ZYGOTE(name) HANDLER(name),
+#include "msg/receivers.def"
 	{ 0 },
 };
 

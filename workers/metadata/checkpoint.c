@@ -8,7 +8,7 @@
  * checkpoint_end is asked for: it says what criu had to say, and leaves nothing.
  * Should this process die, the keeper gives up when the time is over.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "base/fd.h"

@@ -6,7 +6,7 @@
  * moment, so that the same request joins it, and no created_at, so that nobody
  * sees it. It needs no record before: a snapshot without one is garbage.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "base/log.h"

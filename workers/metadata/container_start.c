@@ -7,7 +7,7 @@
  * none runs twice; anything less is deleted and made again. A failure ends the
  * container: kubelet makes another attempt under another number.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "base/fd.h"

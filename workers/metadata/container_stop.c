@@ -3,7 +3,7 @@
  * needs undoing, the end of the process is the record.
  * RemoveContainer: task_stop when it runs -> record deleted -> the rest is swept.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "workers/metadata/container.h"

@@ -1,5 +1,5 @@
 /* ExecSync and ReopenContainerLog: checked here, done by the task worker. */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "workers/metadata/lifecycle.h"

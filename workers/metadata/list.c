@@ -1,7 +1,7 @@
 /* ListPodSandbox, ListContainers, both in parts too, PodSandboxStatus,
  * ContainerStatus: answered from memory, at once. Views are made in an arena of their own, because the
  * request's is sized for the request. */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "workers/metadata/filter.h"

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 #include "workers/metadata/csandbox/csandbox.h"
 #include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/gc.h"
@@ -238,7 +238,7 @@ void metadata_link_down(struct metadata *m, enum role peer) {
 		m->losses++;
 }
 
-static void task_exited(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+void task_exited(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__TaskExit *e = (const Bulkhead__TaskExit *)request;
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	struct map_node *n = ctask_exited(m, e) ? NULL : map_find(&m->model.container_ids, e->container_id);
@@ -252,7 +252,7 @@ static void task_exited(struct metadata *m, struct msg_request *r, const Protobu
 	task_exited_reply(r, &done, NULL, 0);
 }
 
-static void sandbox_kept(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+void sandbox_kept(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__SandboxKept *k = (const Bulkhead__SandboxKept *)request;
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	struct map_node *n = map_find(&m->model.sandbox_ids, k->sandbox_id);
@@ -263,7 +263,7 @@ static void sandbox_kept(struct metadata *m, struct msg_request *r, const Protob
 	sandbox_kept_reply(r, &done, NULL, 0);
 }
 
-static void units_state(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+void units_state(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__UnitsState *s = (const Bulkhead__UnitsState *)request;
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	m->units_ready = s->ready;
@@ -331,205 +331,3 @@ void metadata_deinit(struct metadata *m) {
 	arena_deinit(&m->runtime_arena);
 	arena_deinit(&m->info_arena);
 }
-
-/* --- the table -------------------------------------------------------------- */
-
-#define ROW(name)                                                                                   \
-	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *q) { \
-		name(worker, r, q);                                                                 \
-	}
-ROW(cri_status)
-ROW(cri_runtime_config)
-ROW(cri_run_pod_sandbox)
-ROW(cri_stop_pod_sandbox)
-ROW(cri_remove_pod_sandbox)
-ROW(cri_pod_sandbox_status)
-ROW(cri_list_pod_sandbox)
-ROW(cri_create_container)
-ROW(cri_start_container)
-ROW(cri_stop_container)
-ROW(cri_remove_container)
-ROW(cri_list_containers)
-ROW(cri_container_status)
-ROW(cri_checkpoint_container)
-ROW(cri_exec_sync)
-ROW(cri_container_stats)
-ROW(cri_list_container_stats)
-ROW(cri_reopen_container_log)
-ROW(cri_update_runtime_config)
-ROW(cri_update_container_resources)
-ROW(cri_update_pod_sandbox_resources)
-ROW(cri_pod_sandbox_stats)
-ROW(cri_list_pod_sandbox_stats)
-ROW(cri_list_metric_descriptors)
-ROW(cri_list_pod_sandbox_metrics)
-ROW(events)
-ROW(cri_stream_pod_sandboxes)
-ROW(cri_stream_containers)
-ROW(call_exec_wait)
-ROW(cri_list_images)
-ROW(cri_stream_images)
-ROW(cri_image_status)
-ROW(cri_pull_image)
-ROW(cri_remove_image)
-ROW(cri_image_fs_info)
-ROW(snapshot_make)
-ROW(snapshot_show)
-ROW(snapshot_seal)
-ROW(snapshot_count)
-ROW(diff_apply)
-ROW(diff_make)
-ROW(object_get)
-ROW(object_list)
-ROW(object_create)
-ROW(object_update)
-ROW(object_delete)
-ROW(lease_change)
-ROW(server_info)
-ROW(bus_follow)
-ROW(bus_publish)
-ROW(csandbox_create)
-ROW(csandbox_start)
-ROW(csandbox_stop)
-ROW(csandbox_wait)
-ROW(csandbox_get)
-ROW(csandbox_freeze)
-ROW(csandbox_metrics)
-ROW(csandbox_update)
-ROW(ctask_create)
-ROW(ctask_start)
-ROW(ctask_delete)
-ROW(ctask_get)
-ROW(ctask_list)
-ROW(ctask_wait)
-ROW(ctask_kill)
-ROW(ctask_exec)
-ROW(ctask_spawn)
-ROW(ctask_resize)
-ROW(ctask_close_stdin)
-ROW(ctask_freeze)
-ROW(ctask_pids)
-ROW(ctask_update)
-ROW(ctask_metrics)
-ROW(content_open)
-ROW(ingest_open)
-ROW(ingest_sync)
-ROW(ingest_commit)
-ROW(ingest_list)
-ROW(ingest_abort)
-ROW(admin_pull)
-ROW(image_pull)
-ROW(admin_inspect)
-ROW(cri_exec)
-ROW(cri_attach)
-ROW(cri_port_forward)
-ROW(session_exec)
-ROW(session_exec_wait)
-ROW(session_attach)
-ROW(session_port)
-ROW(pull_progress)
-ROW(task_exited)
-ROW(sandbox_kept)
-ROW(units_state)
-
-const struct link_handler metadata_handlers[] = {
-	HANDLER(cri_status),
-	HANDLER(cri_runtime_config),
-	HANDLER(cri_run_pod_sandbox),
-	HANDLER(cri_stop_pod_sandbox),
-	HANDLER(cri_remove_pod_sandbox),
-	HANDLER(cri_pod_sandbox_status),
-	HANDLER(cri_list_pod_sandbox),
-	HANDLER(cri_create_container),
-	HANDLER(cri_start_container),
-	HANDLER(cri_stop_container),
-	HANDLER(cri_remove_container),
-	HANDLER(cri_list_containers),
-	HANDLER(cri_container_status),
-	HANDLER(cri_checkpoint_container),
-	HANDLER(cri_exec_sync),
-	HANDLER(cri_container_stats),
-	HANDLER(cri_list_container_stats),
-	HANDLER(cri_reopen_container_log),
-	HANDLER(cri_update_runtime_config),
-	HANDLER(cri_update_container_resources),
-	HANDLER(cri_update_pod_sandbox_resources),
-	HANDLER(cri_pod_sandbox_stats),
-	HANDLER(cri_list_pod_sandbox_stats),
-	HANDLER(cri_list_metric_descriptors),
-	HANDLER(cri_list_pod_sandbox_metrics),
-	HANDLER(events),
-	HANDLER(cri_stream_pod_sandboxes),
-	HANDLER(cri_stream_containers),
-	{ MSG_cri_stream_container_stats, handle_cri_list_container_stats },
-	{ MSG_cri_stream_pod_sandbox_stats, handle_cri_list_pod_sandbox_stats },
-	{ MSG_cri_stream_pod_sandbox_metrics, handle_cri_list_pod_sandbox_metrics },
-	{ MSG_call_exec, handle_session_exec },
-	HANDLER(call_exec_wait),
-	HANDLER(cri_list_images),
-	HANDLER(cri_stream_images),
-	HANDLER(cri_image_status),
-	HANDLER(cri_pull_image),
-	HANDLER(cri_remove_image),
-	HANDLER(cri_image_fs_info),
-	HANDLER(snapshot_make),
-	HANDLER(snapshot_show),
-	HANDLER(snapshot_seal),
-	HANDLER(snapshot_count),
-	HANDLER(diff_apply),
-	HANDLER(diff_make),
-	HANDLER(object_get),
-	HANDLER(object_list),
-	HANDLER(object_create),
-	HANDLER(object_update),
-	HANDLER(object_delete),
-	HANDLER(lease_change),
-	HANDLER(server_info),
-	HANDLER(bus_follow),
-	HANDLER(bus_publish),
-	HANDLER(csandbox_create),
-	HANDLER(csandbox_start),
-	HANDLER(csandbox_stop),
-	HANDLER(csandbox_wait),
-	HANDLER(csandbox_get),
-	HANDLER(csandbox_freeze),
-	HANDLER(csandbox_metrics),
-	HANDLER(csandbox_update),
-	HANDLER(csandbox_update),
-	HANDLER(ctask_create),
-	HANDLER(ctask_start),
-	HANDLER(ctask_delete),
-	HANDLER(ctask_get),
-	HANDLER(ctask_list),
-	HANDLER(ctask_wait),
-	HANDLER(ctask_kill),
-	HANDLER(ctask_exec),
-	HANDLER(ctask_spawn),
-	HANDLER(ctask_resize),
-	HANDLER(ctask_close_stdin),
-	HANDLER(ctask_freeze),
-	HANDLER(ctask_pids),
-	HANDLER(ctask_update),
-	HANDLER(ctask_metrics),
-	HANDLER(content_open),
-	HANDLER(ingest_open),
-	HANDLER(ingest_sync),
-	HANDLER(ingest_commit),
-	HANDLER(ingest_list),
-	HANDLER(ingest_abort),
-	HANDLER(admin_pull),
-	HANDLER(image_pull),
-	HANDLER(admin_inspect),
-	HANDLER(cri_exec),
-	HANDLER(cri_attach),
-	HANDLER(cri_port_forward),
-	HANDLER(session_exec),
-	HANDLER(session_exec_wait),
-	HANDLER(session_attach),
-	HANDLER(session_port),
-	HANDLER(pull_progress),
-	HANDLER(task_exited),
-	HANDLER(sandbox_kept),
-	HANDLER(units_state),
-	{ 0 },
-};

@@ -95,5 +95,5 @@ bool metadata_gate_read(struct metadata *m, struct msg_request *r, const Protobu
 			void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request));
 void metadata_open_gate(struct metadata *m);
 
-/* For all links; the rows' handlers are spread over cri_*.c. */
+/* For all links. */
 extern const struct link_handler metadata_handlers[];

@@ -2,7 +2,7 @@
  * ListMetricDescriptors, ListPodSandboxMetrics, and the latter in parts: of
  * ready pods, and of the containers that run in them.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "workers/metadata/metric_family.h"

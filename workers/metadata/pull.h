@@ -27,8 +27,5 @@ void pull_job_ended(struct pull *p, struct layer_job *j, const struct fault *fau
 void pulls_mark_layers(struct metadata *m);
 bool pulls_need_blob(struct metadata *m, const char *digest);
 
-/* The row pull_progress. */
-void pull_progress(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request);
-
 /* Tells the image worker which images there are, a moment later. */
 void index_later(struct metadata *m);

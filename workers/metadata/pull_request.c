@@ -3,7 +3,7 @@
 #include "workers/metadata/pull_private.h"
 
 #include "base/clock.h"
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 #include "workers/metadata/object/image_object.h"
 #include "workers/metadata/view.h"
 

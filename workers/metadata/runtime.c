@@ -1,5 +1,5 @@
 /* Status, RuntimeConfig, UpdateRuntimeConfig, and the command line's Inspect. */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "base/json.h"

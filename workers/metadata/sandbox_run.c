@@ -6,7 +6,7 @@
  * record STARTING is what a restart of this worker needs to know: it goes on
  * when the pod runs, and forgets it when not.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "base/log.h"

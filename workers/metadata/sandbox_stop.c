@@ -4,7 +4,7 @@
  *
  * Neither has anything to undo: a stop that failed is asked for again.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "workers/metadata/sandbox.h"
 

@@ -2,7 +2,7 @@
 
 #include "base/fd.h"
 #include "base/id.h"
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
  * running containers and ready pods; a figure that one asked for by id and that
  * can't be had is an error.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "workers/metadata/filter.h"
 #include "workers/metadata/parts.h"

@@ -3,7 +3,7 @@
  * which comes back for the descriptors when the client has connected. What it
  * asks then is checked again: between the two the container may have ended.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 /* --- checks --- */
 

@@ -7,7 +7,7 @@
  * Nothing is queued here: an event goes into the subscriber's stream at once,
  * and the API worker cuts off a client that leaves too many unread.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "workers/metadata/lifecycle.h"

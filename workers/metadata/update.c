@@ -5,7 +5,7 @@
  *
  * What the request leaves out (0, empty) stays as it was.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "base/log.h"

@@ -184,7 +184,7 @@ static int writer_start(struct snapshot_worker *s, struct msg_request *r, const 
 	return 0;
 }
 
-void archive_write_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m) {
+void on_archive_write(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m) {
 	struct fault fault;
 	if (!s->overlay.usable) {
 		msg_failf(r, FAULT_UNIMPLEMENTED, "without overlayfs nobody knows what a container has changed");

@@ -90,7 +90,7 @@ static void reading_cancelled(struct msg_request *r, void *ctx) {
 	child_kill(x->child);
 }
 
-void file_digest_start(struct snapshot_worker *s, struct msg_request *r) {
+void on_file_digest(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
 	struct reading *x = arena_zalloc(&r->arena, sizeof(*x));
 	struct fault fault;
 	if (!x) {

@@ -81,7 +81,7 @@ static void commit(struct snapshot_worker *s, struct msg_request *r, struct laye
 	l->state = LAYER_COMMITTING;
 }
 
-void layer_commit_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerCommitRequest *m) {
+void on_layer_commit(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerCommitRequest *m) {
 	struct layer *l = layer_find(s, m->chain_id);
 	const struct layer **parents;
 	if (!l) {

@@ -22,7 +22,7 @@ static int file_open(const struct snapshot_worker *s, const struct layer *l, con
 	return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) ? take_fd(&fd) : -EINVAL;
 }
 
-void layer_file_open(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerFileRequest *m) {
+void on_layer_file(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerFileRequest *m) {
 	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
 	struct fault fault;
 	const struct layer *l = layer_find(s, m->chain_id);

@@ -22,7 +22,7 @@ static void removed(struct reap_wait *w, const struct fault *fault) {
 	done_reply(container_of(w, struct removing, wait)->request);
 }
 
-void layer_remove_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
+void on_layer_remove(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
 	struct layer *l = layer_find(s, m->id);
 	if (!l) {
 		done_reply(r);

@@ -252,7 +252,7 @@ static bool answered(struct snapshot_worker *s, struct msg_request *r, const Bul
 	}
 }
 
-void layer_unpack_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m) {
+void on_layer_unpack(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m) {
 	struct fault fault;
 	if (answered(s, r, m))
 		return;

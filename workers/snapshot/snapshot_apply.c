@@ -267,7 +267,7 @@ static void apply(struct applying *a) {
 		unpack_turn_wait(a->worker, &a->turn);
 }
 
-void snapshot_apply_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotApplyRequest *m) {
+void on_snapshot_apply(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotApplyRequest *m) {
 	struct snapshot *snapshot = snapshot_find(s, m->key);
 	const struct layer **layers;
 	struct fault fault;

@@ -104,7 +104,7 @@ static int seal(struct snapshot_worker *s, struct msg_request *r, struct snapsho
 	return 0;
 }
 
-void snapshot_commit_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotCommitRequest *m) {
+void on_snapshot_commit(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotCommitRequest *m) {
 	const struct layer *l = layer_find(s, m->layer);
 	struct snapshot *snapshot = snapshot_find(s, m->key);
 	struct fault fault;

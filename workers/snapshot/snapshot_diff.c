@@ -119,7 +119,7 @@ static int packing_start(struct snapshot_worker *s, struct msg_request *r, const
 	return 0;
 }
 
-void snapshot_diff_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotDiffRequest *m) {
+void on_snapshot_diff(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotDiffRequest *m) {
 	struct fault fault;
 	if (!s->overlay.usable) {
 		msg_failf(r, FAULT_UNIMPLEMENTED, "without overlayfs nobody knows what a snapshot has changed");

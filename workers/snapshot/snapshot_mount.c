@@ -149,7 +149,7 @@ static void view_do(struct snapshot_worker *s, struct msg_request *r, const Bulk
 	}
 }
 
-void snapshot_mount_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m) {
+void on_snapshot_mount(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m) {
 	const struct layer **layers;
 	const struct snapshot *snapshot = NULL;
 	if (*m->key && *m->sub_path) {

@@ -83,7 +83,7 @@ static void reply(struct mounts *m) {
 	snapshot_mounts_reply(m->r, &list, NULL, 0);
 }
 
-void snapshot_mounts_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *q) {
+void on_snapshot_mounts(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *q) {
 	struct mounts m = { .s = s, .r = r, .n = q->n_parents, .mount = GRPC__MOUNT__INIT };
 	const struct layer **layers;
 	char work[128];

@@ -116,8 +116,7 @@ static void copy_prepare(struct snapshot_worker *s, struct msg_request *r, const
 	msg_fail(r, &fault);
 }
 
-void snapshot_prepare_start(struct snapshot_worker *s, struct msg_request *r,
-			    const Bulkhead__SnapshotPrepareRequest *m) {
+void on_snapshot_prepare(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotPrepareRequest *m) {
 	const struct layer **layers;
 	if (!id_valid(m->key)) {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "prepare snapshot \"%.80s\": that is no name for one", m->key);

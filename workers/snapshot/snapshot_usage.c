@@ -86,7 +86,7 @@ static int count_in_child(struct snapshot_worker *s, struct msg_request *r, int 
 	return child_start(s->loop, &options, &c->child);
 }
 
-void snapshot_usage_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
+void on_snapshot_usage(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
 	const struct snapshot *snapshot = snapshot_find(s, m->id);
 	struct usage usage;
 	if (!snapshot) {
@@ -165,7 +165,7 @@ static void measured(void *ctx, const struct child_result *result) {
 	info_reply_all(s);
 }
 
-void snapshot_info_start(struct snapshot_worker *s, struct msg_request *r) {
+void on_snapshot_info(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
 	bool fresh = s->measured && clock_mono() - s->measured < FRESH;
 	struct info_wait *w = NULL;
 	if (s->snapshots.n_nodes == 0)

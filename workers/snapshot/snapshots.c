@@ -68,7 +68,7 @@ int snapshots_load(struct snapshot_worker *s, struct fault *fault) {
 
 /* --- removing: a rename now, the rest when there is time --- */
 
-static void on_snapshot_remove(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
+void on_snapshot_remove(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
 	struct snapshot *snapshot = snapshot_find(s, m->id);
 	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
 	if (!snapshot) {
@@ -95,7 +95,7 @@ static void on_snapshot_remove(struct snapshot_worker *s, struct msg_request *r,
 
 /* --- listing --- */
 
-static void on_snapshot_list(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
+void on_snapshot_list(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
 	Bulkhead__SnapshotListReply reply = BULKHEAD__SNAPSHOT_LIST_REPLY__INIT;
 	struct map_node *n;
 	size_t pos;
@@ -115,87 +115,3 @@ static void on_snapshot_list(struct snapshot_worker *s, struct msg_request *r, c
 		reply.snapshots[reply.n_snapshots++] = container_of(n, struct snapshot, node)->key;
 	snapshot_list_reply(r, &reply, NULL, 0);
 }
-
-/* --- the table of handlers --- */
-
-static void on_layer_unpack(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m) {
-	layer_unpack_start(s, r, m);
-}
-static void on_layer_commit(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerCommitRequest *m) {
-	layer_commit_start(s, r, m);
-}
-static void on_layer_remove(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
-	layer_remove_start(s, r, m);
-}
-static void on_snapshot_prepare(struct snapshot_worker *s, struct msg_request *r,
-				const Bulkhead__SnapshotPrepareRequest *m) {
-	snapshot_prepare_start(s, r, m);
-}
-static void on_snapshot_mount(struct snapshot_worker *s, struct msg_request *r,
-			      const Bulkhead__SnapshotMountRequest *m) {
-	snapshot_mount_start(s, r, m);
-}
-static void on_snapshot_mount_mapped(struct snapshot_worker *s, struct msg_request *r,
-				     const Bulkhead__SnapshotMountRequest *m) {
-	snapshot_mount_start(s, r, m);
-}
-static void on_snapshot_mounts(struct snapshot_worker *s, struct msg_request *r,
-			       const Bulkhead__SnapshotMountRequest *m) {
-	snapshot_mounts_start(s, r, m);
-}
-static void on_snapshot_commit(struct snapshot_worker *s, struct msg_request *r,
-			       const Bulkhead__SnapshotCommitRequest *m) {
-	snapshot_commit_start(s, r, m);
-}
-static void on_snapshot_apply(struct snapshot_worker *s, struct msg_request *r,
-			      const Bulkhead__SnapshotApplyRequest *m) {
-	snapshot_apply_start(s, r, m);
-}
-static void on_snapshot_diff(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotDiffRequest *m) {
-	snapshot_diff_start(s, r, m);
-}
-static void on_snapshot_usage(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m) {
-	snapshot_usage_start(s, r, m);
-}
-static void on_archive_write(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m) {
-	archive_write_start(s, r, m);
-}
-static void on_file_digest(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
-	file_digest_start(s, r);
-}
-static void on_layer_file(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerFileRequest *m) {
-	layer_file_open(s, r, m);
-}
-static void on_snapshot_info(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Empty *m) {
-	snapshot_info_start(s, r);
-}
-
-HANDLER_DEFINE(struct snapshot_worker, archive_write)
-HANDLER_DEFINE(struct snapshot_worker, file_digest)
-HANDLER_DEFINE(struct snapshot_worker, layer_file)
-HANDLER_DEFINE(struct snapshot_worker, layer_unpack)
-HANDLER_DEFINE(struct snapshot_worker, layer_commit)
-HANDLER_DEFINE(struct snapshot_worker, layer_remove)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_prepare)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_mount)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_mount_mapped)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_mounts)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_commit)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_apply)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_diff)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_remove)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_usage)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_list)
-HANDLER_DEFINE(struct snapshot_worker, snapshot_info)
-
-const struct link_handler snapshot_handlers[] = {
-	HANDLER(layer_unpack),	  HANDLER(layer_commit),
-	HANDLER(layer_remove),	  HANDLER(snapshot_prepare),
-	HANDLER(snapshot_mount),  HANDLER(snapshot_mounts),
-	HANDLER(snapshot_commit), HANDLER(snapshot_apply),
-	HANDLER(snapshot_diff),	  HANDLER(snapshot_remove),
-	HANDLER(snapshot_usage),  HANDLER(snapshot_list),
-	HANDLER(snapshot_info),	  HANDLER(snapshot_mount_mapped),
-	HANDLER(archive_write),	  HANDLER(file_digest),
-	HANDLER(layer_file),	  { 0 },
-};

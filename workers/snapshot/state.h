@@ -103,22 +103,9 @@ struct unpack_job;
 int unpack_staging_open(struct snapshot_worker *s, const char *name, struct unpack_job *job, int *ret_dir,
 			struct fault *fault) NODISCARD;
 
-/* One file each: what a request does. */
-void layer_unpack_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerUnpackRequest *m);
-void layer_commit_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerCommitRequest *m);
-void layer_remove_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m);
-void snapshot_prepare_start(struct snapshot_worker *s, struct msg_request *r,
-			    const Bulkhead__SnapshotPrepareRequest *m);
-void snapshot_mount_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m);
-void snapshot_usage_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__Key *m);
-void archive_write_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m);
-void file_digest_start(struct snapshot_worker *s, struct msg_request *r);
-void layer_file_open(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__LayerFileRequest *m);
-void snapshot_mounts_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotMountRequest *m);
-void snapshot_commit_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotCommitRequest *m);
-void snapshot_apply_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotApplyRequest *m);
-void snapshot_diff_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__SnapshotDiffRequest *m);
-void snapshot_info_start(struct snapshot_worker *s, struct msg_request *r);
+/* on_<row>, a file each but for snapshots.c; handlers.c has their table. */
+#define TO_SNAPSHOT(name) HANDLER_DECLARE(struct snapshot_worker, name)
+#include "msg/receivers.def"
 
 /* The folder of what a container has written; -ENOENT and so on. */
 int upper_open(int room, const char *key) NODISCARD;

@@ -16,10 +16,12 @@
 #include <stdio.h>
 #include <string.h>
 
-HANDLER_DEFINE(struct streamer, stream_open)
+#define TO_STREAM(name) HANDLER_DEFINE(struct streamer, name)
+#include "msg/receivers.def"
 
 static const struct link_handler handlers[] = {
-	HANDLER(stream_open),
+#define TO_STREAM(name) HANDLER(name),
+#include "msg/receivers.def"
 	{ 0 },
 };
 

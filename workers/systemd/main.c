@@ -26,26 +26,13 @@ void units_tell(struct units *u) {
 	units_state_send(u->metadata, NULL, &m, NULL, 0, NULL, NULL);
 }
 
-static void on_unit_start(struct units *u, struct msg_request *r, const Bulkhead__UnitStartRequest *m) {
-	units_start(u, r, m);
-}
-static void on_unit_update(struct units *u, struct msg_request *r, const Bulkhead__UnitUpdateRequest *m) {
-	units_update(u, r, m);
-}
-static void on_unit_stop(struct units *u, struct msg_request *r, const Bulkhead__UnitStopRequest *m) {
-	units_stop(u, r, m);
-}
-static void on_unit_list(struct units *u, struct msg_request *r, const Bulkhead__UnitListRequest *m) {
-	units_list(u, r, m);
-}
-
-HANDLER_DEFINE(struct units, unit_start)
-HANDLER_DEFINE(struct units, unit_update)
-HANDLER_DEFINE(struct units, unit_stop)
-HANDLER_DEFINE(struct units, unit_list)
+#define TO_SYSTEMD(name) HANDLER_DEFINE(struct units, name)
+#include "msg/receivers.def"
 
 static const struct link_handler handlers[] = {
-	HANDLER(unit_start), HANDLER(unit_update), HANDLER(unit_stop), HANDLER(unit_list), { 0 },
+#define TO_SYSTEMD(name) HANDLER(name),
+#include "msg/receivers.def"
+	{ 0 },
 };
 
 static int systemd_prepare(struct worker *w) {

@@ -158,7 +158,7 @@ static void start(struct call *c) {
 
 /* --- the handler --- */
 
-void units_start(struct units *u, struct msg_request *r, const Bulkhead__UnitStartRequest *m) {
+void on_unit_start(struct units *u, struct msg_request *r, const Bulkhead__UnitStartRequest *m) {
 	char unit[UNIT_NAME_SIZE];
 	if (scope_name(m->id, unit) < 0)
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "\"%.80s\" can't name a scope", m->id);

@@ -64,7 +64,7 @@ static void stop(struct call *c) {
 	call_send(c, m, r, stopped);
 }
 
-void units_stop(struct units *u, struct msg_request *r, const Bulkhead__UnitStopRequest *m) {
+void on_unit_stop(struct units *u, struct msg_request *r, const Bulkhead__UnitStopRequest *m) {
 	char unit[UNIT_NAME_SIZE];
 	if (scope_name(m->id, unit) < 0 || (m->slice[0] && !slice_valid(m->slice)))
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "\"%.80s\" and \"%.200s\" can't name units", m->id, m->slice);
@@ -99,7 +99,7 @@ static void update(struct call *c) {
 	call_send(c, m, r, updated);
 }
 
-void units_update(struct units *u, struct msg_request *r, const Bulkhead__UnitUpdateRequest *m) {
+void on_unit_update(struct units *u, struct msg_request *r, const Bulkhead__UnitUpdateRequest *m) {
 	char unit[UNIT_NAME_SIZE];
 	if (m->slice[0] ? !slice_valid(m->slice) : scope_name(m->id, unit) < 0)
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "\"%.80s\" and \"%.200s\" can't name units", m->id, m->slice);
@@ -165,7 +165,7 @@ static void list(struct call *c) {
 	call_send(c, m, r, listed);
 }
 
-void units_list(struct units *u, struct msg_request *r, const Bulkhead__UnitListRequest *m) {
+void on_unit_list(struct units *u, struct msg_request *r, const Bulkhead__UnitListRequest *m) {
 	char slices[UNIT_NAME_SIZE];
 	if (slice_pattern(m->slice, slices) < 0)
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "\"%.200s\" is no slice", m->slice);

@@ -87,10 +87,8 @@ void calls_job_removed(struct units *u, const char *job, const char *result);
 
 /* --- start.c, stop.c: handlers --- */
 
-void units_start(struct units *u, struct msg_request *r, const Bulkhead__UnitStartRequest *m);
-void units_update(struct units *u, struct msg_request *r, const Bulkhead__UnitUpdateRequest *m);
-void units_stop(struct units *u, struct msg_request *r, const Bulkhead__UnitStopRequest *m);
-void units_list(struct units *u, struct msg_request *r, const Bulkhead__UnitListRequest *m);
+#define TO_SYSTEMD(name) HANDLER_DECLARE(struct units, name)
+#include "msg/receivers.def"
 
 /* --- limits.c --- */
 

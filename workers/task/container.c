@@ -51,7 +51,7 @@ static void start_done(void *ctx, const struct msg_answer *a) {
 		task_start_reply(ctx, container_start_answer(a)->created, NULL, 0);
 }
 
-void task_container_start(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+void on_task_start(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	if (!s)
 		return;
@@ -68,7 +68,7 @@ static void kill_done(void *ctx, const struct msg_answer *a) {
 		task_kill_reply(ctx, container_kill_answer(a), NULL, 0);
 }
 
-void task_container_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKillRequest *m) {
+void on_task_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKillRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	if (!s)
 		return;
@@ -83,7 +83,7 @@ static void stop_done(void *ctx, const struct msg_answer *a) {
 		task_stop_reply(ctx, container_stop_answer(a), NULL, 0);
 }
 
-void task_container_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStopRequest *m) {
+void on_task_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStopRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
 	if (!s)
 		return;
@@ -98,7 +98,7 @@ static void delete_done(void *ctx, const struct msg_answer *a) {
 		task_delete_reply(ctx, container_delete_answer(a), NULL, 0);
 }
 
-void task_container_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+void on_task_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
 	if (!s)
 		return;
@@ -129,7 +129,7 @@ static void exec_cancelled(struct msg_request *r, void *ctx) {
 	msg_failf(r, FAULT_CANCELLED, "the caller has given up");
 }
 
-void task_container_exec(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecSyncRequest *m) {
+void on_exec_sync(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecSyncRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	if (!s)
 		return;
@@ -157,7 +157,7 @@ static void stats_done(void *ctx, const struct msg_answer *a) {
 		task_stats_reply(ctx, keeper_stats_answer(a), NULL, 0);
 }
 
-void task_container_stats(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStatsRequest *m) {
+void on_task_stats(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStatsRequest *m) {
 	const char *first = m->n_container_ids ? m->container_ids[0] : "*";
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, first, true);
 	if (!s)
@@ -173,7 +173,7 @@ static void reopen_done(void *ctx, const struct msg_answer *a) {
 		task_reopen_log_reply(ctx, container_reopen_log_answer(a), NULL, 0);
 }
 
-void task_container_reopen_log(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+void on_task_reopen_log(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
 	if (!s)
 		return;

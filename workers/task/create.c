@@ -43,7 +43,7 @@ static void userns_done(void *ctx, const struct msg_answer *a) {
 		task_userns_reply(ctx, keeper_userns_answer(a), a->fds, 1);
 }
 
-void task_sandbox_userns(struct task_worker *w, struct msg_request *r, const Bulkhead__Key *m) {
+void on_task_userns(struct task_worker *w, struct msg_request *r, const Bulkhead__Key *m) {
 	struct sandbox *s = container_sandbox(w, r, m->id, "*", true);
 	if (!s)
 		return;
@@ -148,7 +148,7 @@ static void cdi_done(void *ctx, const struct msg_answer *a) {
 }
 
 /* With the root's descriptor, or without any for one that brings its own. */
-void task_container_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
+void on_task_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m) {
 	struct creation *n = arena_alloc(&r->arena, sizeof(*n));
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	if (!s)

@@ -72,7 +72,7 @@ static void handlers_fill(struct task_worker *w, struct handler_infos *h, Bulkhe
 	}
 }
 
-void task_runtime_info(struct task_worker *w, struct msg_request *r) {
+void on_runtime_info(struct task_worker *w, struct msg_request *r, const Bulkhead__Empty *request) {
 	char *warnings[ARRAY_SIZE(lacks) + 1];
 	struct handler_infos handlers = { 0 };
 	Bulkhead__RuntimeInfoReply m = BULKHEAD__RUNTIME_INFO_REPLY__INIT;

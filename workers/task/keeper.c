@@ -308,9 +308,11 @@ static void on_process_exited(struct sandbox *s, struct msg_request *r, const Bu
 	process_exited_reply(r, &none, NULL, 0);
 }
 
-HANDLER_DEFINE(struct sandbox, process_exited)
+#define TO_TASK_OF_KEEPER(name) HANDLER_DEFINE(struct sandbox, name)
+#include "msg/receivers.def"
 
 const struct link_handler keeper_handlers[] = {
-	HANDLER(process_exited),
+#define TO_TASK_OF_KEEPER(name) HANDLER(name),
+#include "msg/receivers.def"
 	{ 0 },
 };

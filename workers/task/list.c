@@ -86,7 +86,7 @@ static bool listing_add(struct listing *l, struct sandbox *s) {
 	return true;
 }
 
-void task_sandbox_list(struct task_worker *w, struct msg_request *r) {
+void on_task_list(struct task_worker *w, struct msg_request *r, const Bulkhead__Empty *m) {
 	struct listing *l = arena_zalloc(&r->arena, sizeof(*l));
 	size_t n = w->sandboxes.n_nodes;
 	if (l) {

@@ -16,7 +16,7 @@ static void passed(void *ctx, const struct msg_answer *a) {
 		msg_reply(ctx, a->reply, NULL, 0, false);
 }
 
-void task_process_start(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessStartRequest *m) {
+void on_process_start(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessStartRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	if (!s)
 		return;
@@ -24,7 +24,7 @@ void task_process_start(struct task_worker *w, struct msg_request *r, const Bulk
 	keeper_process_start_send(s->link, &context, m, NULL, 0, passed, r);
 }
 
-void task_process_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKillRequest *m) {
+void on_process_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKillRequest *m) {
 	if (!m->process) {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "no process is named");
 		return;
@@ -36,7 +36,7 @@ void task_process_kill(struct task_worker *w, struct msg_request *r, const Bulkh
 	keeper_process_kill_send(s->link, &context, m, NULL, 0, passed, r);
 }
 
-void task_process_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m) {
+void on_process_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
 	if (!s)
 		return;
@@ -44,7 +44,7 @@ void task_process_delete(struct task_worker *w, struct msg_request *r, const Bul
 	keeper_process_delete_send(s->link, &context, m, NULL, 0, passed, r);
 }
 
-void task_process_resize(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessResizeRequest *m) {
+void on_process_resize(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessResizeRequest *m) {
 	if (!m->process) {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "no process is named");
 		return;
@@ -56,7 +56,7 @@ void task_process_resize(struct task_worker *w, struct msg_request *r, const Bul
 	keeper_process_resize_send(s->link, &context, m, NULL, 0, passed, r);
 }
 
-void task_process_close_stdin(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m) {
+void on_process_close_stdin(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
 	if (!s)
 		return;
@@ -64,7 +64,7 @@ void task_process_close_stdin(struct task_worker *w, struct msg_request *r, cons
 	keeper_process_close_stdin_send(s->link, &context, m, NULL, 0, passed, r);
 }
 
-void task_container_freeze(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskFreezeRequest *m) {
+void on_task_freeze(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskFreezeRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
 	if (!s)
 		return;
@@ -72,7 +72,7 @@ void task_container_freeze(struct task_worker *w, struct msg_request *r, const B
 	container_freeze_send(s->link, &context, m, NULL, 0, passed, r);
 }
 
-void task_container_pids(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
+void on_task_pids(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
 	if (!s)
 		return;

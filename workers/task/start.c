@@ -110,7 +110,7 @@ static int start_begin(struct sandbox *s, struct fault *fault) {
 	return 0;
 }
 
-void task_sandbox_start(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStartRequest *m) {
+void on_sandbox_start(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStartRequest *m) {
 	struct fault fault = { 0 };
 	if (start_check(w, m, &fault) < 0) {
 		msg_fail(r, &fault);

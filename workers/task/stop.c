@@ -140,7 +140,7 @@ static struct sandbox *stop_target(struct task_worker *w, const char *id, int *r
 	return s;
 }
 
-void task_sandbox_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStopRequest *m) {
+void on_sandbox_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStopRequest *m) {
 	if (!id_valid(m->id)) {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "\"%.80s\" is no id of a pod sandbox", m->id);
 		return;

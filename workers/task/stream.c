@@ -48,7 +48,7 @@ static struct relay *relay_new(struct msg_request *r, size_t n_fds) {
 	return x;
 }
 
-void task_exec_open(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecOpenRequest *m) {
+void on_exec_open(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecOpenRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	struct relay *x = s ? relay_new(r, 3) : NULL;
 	if (!x)
@@ -57,14 +57,14 @@ void task_exec_open(struct task_worker *w, struct msg_request *r, const Bulkhead
 	x->call = keeper_exec_open_send(s->link, &context, m, NULL, 0, relay_done, x);
 }
 
-void task_exec_wait(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecWaitRequest *m) {
+void on_exec_wait(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecWaitRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
 	struct relay *x = s ? relay_new(r, 0) : NULL;
 	if (x)
 		x->call = keeper_exec_wait_send(s->link, &r->context, m, NULL, 0, relay_done, x);
 }
 
-void task_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhead__AttachOpenRequest *m) {
+void on_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhead__AttachOpenRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	struct relay *x = s ? relay_new(r, 3) : NULL;
 	if (!x)
@@ -73,14 +73,14 @@ void task_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhe
 	x->call = keeper_attach_send(s->link, &context, m, NULL, 0, relay_done, x);
 }
 
-void task_checkpoint_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointRequest *m) {
+void on_checkpoint_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	struct relay *x = s ? relay_new(r, 4) : NULL;
 	if (x)
 		x->call = keeper_checkpoint_send(s->link, &r->context, m, NULL, 0, relay_done, x);
 }
 
-void task_file_open(struct task_worker *w, struct msg_request *r, const Bulkhead__FileOpenRequest *m) {
+void on_file_open(struct task_worker *w, struct msg_request *r, const Bulkhead__FileOpenRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, "*", false);
 	struct relay *x = s ? relay_new(r, 1) : NULL;
 	if (!x)
@@ -89,14 +89,14 @@ void task_file_open(struct task_worker *w, struct msg_request *r, const Bulkhead
 	x->call = keeper_file_open_send(s->link, &context, m, NULL, 0, relay_done, x);
 }
 
-void task_checkpoint_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m) {
+void on_checkpoint_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	struct relay *x = s ? relay_new(r, 0) : NULL;
 	if (x)
 		x->call = keeper_checkpoint_end_send(s->link, &r->context, m, NULL, 0, relay_done, x);
 }
 
-void task_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m) {
+void on_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, "*", false);
 	struct relay *x = s ? relay_new(r, 1) : NULL;
 	if (!x)

@@ -129,10 +129,12 @@ void keeper_revive_all(struct task_worker *w);
 
 extern const struct link_handler task_handlers[];
 
-/* --- start.c, stop.c, create.c, container.c, list.c, info.c: handlers --- */
+/* --- on_<row>: start.c, stop.c, create.c, container.c, update.c, process.c,
+ *     stream.c, list.c, info.c --- */
 
-void task_sandbox_start(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStartRequest *m);
-void task_sandbox_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__SandboxStopRequest *m);
+#define TO_TASK(name) HANDLER_DECLARE(struct task_worker, name)
+#include "msg/receivers.def"
+
 /* One of a start's steps has ended, well or with s->start_fault set. */
 void sandbox_step_done(struct sandbox *s);
 /* Undoes a start that failed; answers its request. */
@@ -140,40 +142,11 @@ void sandbox_undo(struct sandbox *s);
 /* Takes the sandbox down for whoever waits in s->stops. */
 void sandbox_teardown(struct sandbox *s);
 
-void task_container_create(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskCreateRequest *m);
-void task_container_start(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
-void task_container_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKillRequest *m);
-void task_container_stop(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStopRequest *m);
-void task_container_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
-void task_container_exec(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecSyncRequest *m);
-void task_container_stats(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskStatsRequest *m);
-void task_container_update(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m);
-void task_container_reopen_log(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
-/* process.c */
-void task_process_start(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessStartRequest *m);
-void task_process_kill(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKillRequest *m);
-void task_process_delete(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m);
-void task_process_resize(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessResizeRequest *m);
-void task_process_close_stdin(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m);
-void task_container_freeze(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskFreezeRequest *m);
-void task_container_pids(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskKey *m);
-/* stream.c */
-void task_exec_open(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecOpenRequest *m);
-void task_exec_wait(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecWaitRequest *m);
-void task_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhead__AttachOpenRequest *m);
-void task_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m);
-void task_checkpoint_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointRequest *m);
-void task_file_open(struct task_worker *w, struct msg_request *r, const Bulkhead__FileOpenRequest *m);
-void task_checkpoint_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m);
-void task_sandbox_list(struct task_worker *w, struct msg_request *r);
 /* features.c: asks the zygote, anew for all of the configuration; with those that
  * have answered so far. */
 void features_ask_all(struct task_worker *w);
 void features_of(const char *output, size_t size, struct task_handler *ret_handler);
 void host_learn(struct task_host *ret_host);
-void task_runtime_info(struct task_worker *w, struct msg_request *r);
-
-void task_sandbox_userns(struct task_worker *w, struct msg_request *r, const Bulkhead__Key *m);
 
 /* The sandbox that a container call is for; answers the request when there is
  * none. wait: the call may wait for the keeper's return. */

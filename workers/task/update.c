@@ -12,7 +12,7 @@ static void update_done(void *ctx, const struct msg_answer *a) {
 		task_update_reply(ctx, container_update_answer(a), NULL, 0);
 }
 
-void task_container_update(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m) {
+void on_task_update(struct task_worker *w, struct msg_request *r, const Bulkhead__TaskUpdateRequest *m) {
 	const char *name = m->container_id[0] ? m->container_id : "*";
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, name, true);
 	if (!s)

@@ -6,7 +6,7 @@
 #include "workers/metadata/csandbox/csandbox.h"
 
 #include "base/clock.h"
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 #include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/lifecycle.h"
 

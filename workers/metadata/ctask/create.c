@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 #include "workers/metadata/csandbox/csandbox.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/object/object.h"

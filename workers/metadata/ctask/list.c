@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 #include "workers/metadata/sweep.h"
 
 #include <string.h>

@@ -4,7 +4,7 @@
  */
 #include "workers/metadata/ctask/ctask.h"
 
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 #include "workers/metadata/gather.h"
 
 #include <string.h>

@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include <errno.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 struct follower {
 	struct list node;

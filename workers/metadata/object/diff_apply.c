@@ -7,7 +7,7 @@
  * asked again; or it had put all in its place, and couldn't say so any more. The
  * client is told then, since what is there may as well be somebody else's.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "base/fd.h"

@@ -8,7 +8,7 @@
  * What right has beyond left is one folder: an active snapshot's own on the
  * layers that left shows, or the one layer that right shows more.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "base/fd.h"

@@ -15,7 +15,7 @@
 
 #include "base/fd.h"
 #include "base/sha256.h"
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 #include "workers/metadata/object/object.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
  * What leases hold: the row lease_change, and what is made by a call that names
  * a lease, which is held from the beginning.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 #include "workers/metadata/object/object.h"
 
 #include <errno.h>

@@ -5,7 +5,7 @@
  * A creation that comes again because its answer was lost finds what it made
  * by its request id.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "workers/metadata/object/collect.h"
 #include "workers/metadata/object/image_object.h"

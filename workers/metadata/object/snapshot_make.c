@@ -10,7 +10,7 @@
  * here, in whichever namespace or from the CRI, there is nothing to unpack: the
  * committed snapshot is made at once, and the client hears that it exists.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "base/log.h"

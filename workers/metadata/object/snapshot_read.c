@@ -1,5 +1,5 @@
 /* snapshot_show and snapshot_count: what a snapshot's mounts are, and its size. */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "workers/metadata/object/snapshot.h"

@@ -7,7 +7,7 @@
  * on layers that have chain ids as well; and when that layer is here, it is
  * shared and the folder thrown away.
  */
-#include "workers/metadata/cri.h"
+#include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "base/log.h"
