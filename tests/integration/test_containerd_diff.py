@@ -346,6 +346,47 @@ def test_there_and_back(d, client, image):
         tap.check(error is None, "remove " + key, error)
 
 
+def status(pid):
+    """Lines of /proc/PID/status by name; none when it is gone."""
+    try:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in open("/proc/%s/status" % pid) if ":\t" in line)
+    except OSError:
+        return {}
+
+
+def packing(d):
+    """The status of the process that packs, once it does: it begins with the worker's own rights."""
+    for worker in d.processes().get("snapshot", []):
+        for child in open("/proc/%d/task/%d/children" % (worker, worker)).read().split():
+            s = status(child)
+            if s.get("Name") == "pack" and s.get("Seccomp_filters") == "2":
+                return s
+    return None
+
+
+def test_jailed(d, client):
+    """Who packs a tree can read it, and nothing else."""
+    noise = random.Random(2)
+    mounts, _ = client.prepare("jailed")
+    with Mounted(d, mounts.mounts) as m:
+        for i in range(4):
+            with open(os.path.join(m, "f%d" % i), "wb") as f:
+                f.write(noise.randbytes(12 << 20))
+            os.chmod(os.path.join(m, "f%d" % i), 0)
+    seen = []
+    watcher = threading.Thread(target=lambda: seen.append(bh.wait_for(lambda: packing(d), 20, 0.001)))
+    watcher.start()
+    reply, error = client.make([], mounts.mounts)
+    watcher.join()
+    s = seen[0] or {}
+    tap.check(error is None and reply.diff.size > 48 << 20, "diff of what only its owner may read", error)
+    tap.check([int(s.get(k, "-1"), 16) for k in ("CapEff", "CapPrm", "CapInh", "CapAmb")] == [1 << 2, 1 << 2, 0, 0],
+              "the process that packs has CAP_DAC_READ_SEARCH and no other", s)
+    tap.check(s.get("NoNewPrivs") == "1" and s.get("Seccomp") == "2" and s.get("Uid", "0").split()[0] != "0",
+              "a filter of its own, and isn't root", s)
+    client.remove("jailed")
+
+
 def test_run(d, client, folder):
     """From an archive to a container and back: what a container writes is a layer on its image."""
     busybox = layer([("bin", tarfile.DIRTYPE, {}, b""),
@@ -505,6 +546,7 @@ def main():
             test_shared(d, image, registry)
             test_there_and_back(d, client, image)
             test_run(d, client, folder)
+            test_jailed(d, client)
             test_refused(d, client, image)
             test_killed(d, client)
             registry.stop()

@@ -1,5 +1,5 @@
-/* The unpacker's jail: what must work in it works, and everything else that a
- * hostile archive could make its reader do ends it or fails. */
+/* The jails: what must work in them works, and everything else that a hostile
+ * archive or tree could make its reader do ends it or fails. */
 #include "base/fd.h"
 #include "tap.h"
 #include "workers/snapshot/child.h"
@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -102,7 +103,30 @@ static int do_setuid(void) {
 	return setuid(0) == 0;
 }
 
-static const struct attempt attempts[] = {
+static int reads_others(void) {
+	char c;
+	int fd = openat(AT_FDCWD, "secret", O_RDONLY);
+	return fd < 0 || read(fd, &c, 1) != 1 || c != 's';
+}
+
+static int read_only(void) {
+	return openat(AT_FDCWD, "anybodys", O_WRONLY) >= 0 || errno != EROFS;
+}
+
+static int no_trusted_reading(void) {
+	char c;
+	int fd = openat(AT_FDCWD, "secret", O_RDONLY);
+	return fgetxattr(fd, "trusted.overlay.opaque", &c, 1) >= 0 || errno != ENODATA;
+}
+
+static int do_chown(void) {
+	return fchown(openat(AT_FDCWD, "secret", O_RDONLY), 1, 1) == 0;
+}
+static int do_unlink(void) {
+	return unlink("secret") == 0;
+}
+
+static const struct attempt unpack_attempts[] = {
 	{ "files of any kind and owner can be made", files_by_at, false },
 	{ "what is made belongs to root", owner_is_root, false },
 	{ "a device can be made and not be opened", device_is_dead, false },
@@ -123,10 +147,40 @@ static const struct attempt attempts[] = {
 	{ "setuid", do_setuid, true },
 };
 
-static int in_jail(int (*run)(void)) {
+static const struct attempt pack_attempts[] = {
+	{ "a file of another's can be read", reads_others, false },
+	{ "nothing can be written", read_only, false },
+	{ "overlayfs's marks can't be seen", no_trusted_reading, false },
+	{ "no file of the host is there", no_host_file, false },
+	{ "chown", do_chown, true },
+	{ "unlink", do_unlink, true },
+	{ "a local socket", do_unix, true },
+	{ "exec", do_exec, true },
+	{ "fork", do_fork, true },
+	{ "mount", do_mount, true },
+	{ "kill", do_kill, true },
+	{ "io_uring", do_uring, true },
+	{ "open_by_handle_at", do_handle, true },
+	{ "setuid", do_setuid, true },
+};
+
+static int capabilities_raise(void) {
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -1;
+	data[0].effective = data[0].permitted;
+	data[1].effective = data[1].permitted;
+	return (int)syscall(SYS_capset, &header, data);
+}
+
+static int in_jail(enum jail_kind kind, int (*run)(void)) {
 	struct fault fault;
 	int fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int r = jail_enter(fd, &fault);
+	/* As the worker does it: not root, with its capabilities. */
+	if (kind == JAIL_PACK && (prctl(PR_SET_KEEPCAPS, 1) < 0 || setresuid(1, 1, 1) < 0 || capabilities_raise() < 0))
+		_exit(99);
+	int r = jail_enter(kind, fd, &fault);
 	if (r < 0) {
 		dprintf(2, "# %s\n", fault.text);
 		_exit(100);
@@ -134,11 +188,11 @@ static int in_jail(int (*run)(void)) {
 	_exit(run());
 }
 
-static int status_of(int (*run)(void)) {
+static int status_of(enum jail_kind kind, int (*run)(void)) {
 	int status;
 	pid_t pid = fork();
 	if (pid == 0)
-		in_jail(run);
+		in_jail(kind, run);
 	waitpid(pid, &status, 0);
 	return status;
 }
@@ -161,6 +215,32 @@ static void test_descriptors(void) {
 	tap_check(status == 0, "a child keeps the descriptors that it needs, and no other");
 }
 
+/* A new folder with a file that only root may read, which has one of overlayfs's
+ * marks, and one that anybody may write to. */
+static void root_make(void) {
+	char command[128];
+	snprintf(command, sizeof(command), "rm -rf %s", root);
+	if (system(command) != 0 || mkdir(root, 0755) < 0)
+		abort();
+	CLEANUP_FD int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int secret = openat(dir, "secret", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	CLEANUP_FD int anybodys = openat(dir, "anybodys", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (write(secret, "s", 1) != 1 || fsetxattr(secret, "trusted.overlay.opaque", "y", 1, 0) < 0 ||
+	    fchmod(anybodys, 0666) < 0)
+		abort();
+}
+
+static void test_attempts(enum jail_kind kind, const char *name, const struct attempt *a, size_t n) {
+	for (size_t i = 0; i < n; i++) {
+		root_make();
+		int status = status_of(kind, a[i].run);
+		if (a[i].ends)
+			tap_check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, "%s: %s ends it", name, a[i].name);
+		else
+			tap_check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s: %s", name, a[i].name);
+	}
+}
+
 int main(void) {
 	test_descriptors();
 	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0) {
@@ -168,16 +248,9 @@ int main(void) {
 		return tap_done();
 	}
 	snprintf(root, sizeof(root), "/var/tmp/bulkhead-jail-%d", getpid());
+	test_attempts(JAIL_UNPACK, "unpack", unpack_attempts, ARRAY_SIZE(unpack_attempts));
+	test_attempts(JAIL_PACK, "pack", pack_attempts, ARRAY_SIZE(pack_attempts));
 	char command[128];
 	snprintf(command, sizeof(command), "rm -rf %s", root);
-	for (size_t i = 0; i < ARRAY_SIZE(attempts); i++) {
-		if (system(command) != 0 || mkdir(root, 0755) < 0)
-			abort();
-		int status = status_of(attempts[i].run);
-		if (attempts[i].ends)
-			tap_check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS, "%s ends it", attempts[i].name);
-		else
-			tap_check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s", attempts[i].name);
-	}
 	return system(command) == 0 ? tap_done() : 1;
 }

@@ -1,6 +1,7 @@
 #include "workers/snapshot/diff.h"
 
 #include "base/fd.h"
+#include "workers/snapshot/jail.h"
 #include "workers/snapshot/tree/inodes.h"
 #include "workers/snapshot/tree/walk.h"
 
@@ -20,6 +21,7 @@
 
 struct diff {
 	struct tar_writer *w;
+	struct inodes opaque; /* folders */
 	struct inodes linked; /* inode to the index in names */
 	char **names;
 	size_t n_names;
@@ -69,7 +71,7 @@ static int whiteout_write(const struct diff *d, const struct walk_entry *e) {
 }
 
 static int folder_write(struct diff *d, const struct walk_entry *e, struct tar_member *m, struct buffer *records) {
-	char path[PATH_MAX + 1], opaque;
+	char path[PATH_MAX + 1];
 	CLEANUP_FD int fd = openat(e->dir, e->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	int r = fd < 0 ? -errno : xattrs_read(d, fd, records);
 	if (r < 0)
@@ -77,7 +79,7 @@ static int folder_write(struct diff *d, const struct walk_entry *e, struct tar_m
 	int n = snprintf(path, sizeof(path), "%s/", e->path);
 	m->name = path;
 	r = tar_write_header(d->w, m);
-	if (r == 0 && fgetxattr(fd, OPAQUE_XATTR, &opaque, 1) == 1 && opaque == 'y')
+	if (r == 0 && inodes_has(&d->opaque, e->st->st_ino))
 		r = marker_write(d, path, (size_t)n, OPAQUE);
 	return r;
 }
@@ -151,13 +153,48 @@ static int entry(void *ctx, const struct walk_entry *e) {
 	return r == -ENOENT || r == -ELOOP || r == -ENOTDIR || r == -ESTALE ? 1 : r;
 }
 
+/* --- before the jail --- */
+
+static int opaque_note(void *ctx, const struct walk_entry *e) {
+	struct diff *d = ctx;
+	char mark;
+	if (!S_ISDIR(e->st->st_mode))
+		return 0;
+	CLEANUP_FD int fd = openat(e->dir, e->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fgetxattr(fd, OPAQUE_XATTR, &mark, 1) != 1 || mark != 'y')
+		return 0;
+	int r = inodes_add(&d->opaque, e->st->st_ino, 0, NULL);
+	return r == -EEXIST ? 0 : r;
+}
+
+/* upper is the jail's root afterwards, which can't be written to. */
+static int jailed(int upper, struct fault *fault) {
+	int r = jail_enter(JAIL_PACK, upper, fault);
+	if (r < 0)
+		return r;
+	CLEANUP_FD int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return root < 0 || dup3(root, upper, O_CLOEXEC) < 0 ? fault_errno(fault, errno, "open the folder to pack") : 0;
+}
+
+static int tree_write(struct diff *d, int upper, struct fault *fault) {
+	int r = d->space ? walk_tree(upper, 0, opaque_note, d) : -ENOMEM;
+	if (r < 0)
+		return fault_errno(fault, r, "look at what the container has changed in its root");
+	r = jailed(upper, fault);
+	if (r < 0)
+		return r;
+	r = walk_tree_sorted(upper, entry, d);
+	return r < 0 ? fault_errno(fault, r, "write what the container has changed in its root") : 0;
+}
+
 int diff_write(struct tar_writer *w, int upper, struct fault *fault) {
 	struct diff d = { .w = w, .space = malloc(XATTR_NAMES_MAX + XATTR_VALUE_MAX) };
-	int r = d.space ? walk_tree_sorted(upper, entry, &d) : -ENOMEM;
+	int r = tree_write(&d, upper, fault);
 	for (size_t i = 0; i < d.n_names; i++)
 		free(d.names[i]);
 	free(d.names);
 	free(d.space);
 	inodes_deinit(&d.linked);
-	return r < 0 ? fault_errno(fault, r, "write what the container has changed in its root") : 0;
+	inodes_deinit(&d.opaque);
+	return r;
 }

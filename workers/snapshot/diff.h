@@ -12,5 +12,8 @@
 #include "base/fault.h"
 #include "tar/write.h"
 
-/* Without the two blocks at the end. */
+/* Without the two blocks at the end. From here on the process is in the jail of
+ * those who pack (jail.h), with upper as its root: once it has seen which folders
+ * overlayfs has marked as opaque, which takes the right to mount, it needs to do
+ * nothing but read. */
 int diff_write(struct tar_writer *w, int upper, struct fault *fault) NODISCARD;

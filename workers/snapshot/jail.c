@@ -9,6 +9,7 @@
 #include <linux/mount.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -33,34 +34,59 @@
 
 #define MEMORY_MAX (768u * 1024 * 1024)
 
-/* The most frequent first: the filter is a list. */
-static const unsigned calls[] = {
-	SYS_write,	    SYS_pwrite64,     SYS_read,
-	SYS_openat,	    SYS_close,	      SYS_fchown,
-	SYS_fchmod,	    SYS_utimensat,    SYS_openat2,
-	SYS_mkdirat,	    SYS_symlinkat,    SYS_fchownat,
-	SYS_linkat,	    SYS_newfstatat,   SYS_fsetxattr,
-	SYS_mknodat,	    SYS_fchmodat,     SYS_unlinkat,
-	SYS_renameat2,	    SYS_readlinkat,   SYS_fstat,
-	SYS_statx,	    SYS_ftruncate,    SYS_getdents64,
-	SYS_lseek,	    SYS_fcntl,	      SYS_brk,
-	SYS_mmap,	    SYS_munmap,	      SYS_mremap,
-	SYS_madvise,	    SYS_mprotect,     SYS_futex,
-	SYS_getrandom,	    SYS_exit,	      SYS_exit_group,
-	SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall,
-	SYS_clock_gettime,
 #ifdef SANITIZED
-	SYS_sigaltstack,    SYS_rt_sigaction, SYS_getpid,
-	SYS_gettid,	    SYS_tgkill,	      SYS_readlink,
-	SYS_sched_yield,    SYS_prctl,
+#define CALLS_SANITIZER \
+	SYS_sigaltstack, SYS_rt_sigaction, SYS_getpid, SYS_gettid, SYS_tgkill, SYS_readlink, SYS_sched_yield, SYS_prctl,
+#else
+#define CALLS_SANITIZER
 #endif
+/* Memory, the end, and what the libraries need. */
+#define CALLS_ALL                                                                                               \
+	SYS_lseek, SYS_fcntl, SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise, SYS_mprotect, SYS_futex,  \
+	    SYS_getrandom, SYS_exit, SYS_exit_group, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall, \
+	    SYS_clock_gettime, CALLS_SANITIZER
+
+/* The most frequent first: the filter is a list. */
+static const unsigned unpack_calls[] = { SYS_write,	SYS_pwrite64, SYS_read,	     SYS_openat,     SYS_close,
+					 SYS_fchown,	SYS_fchmod,   SYS_utimensat, SYS_openat2,    SYS_mkdirat,
+					 SYS_symlinkat, SYS_fchownat, SYS_linkat,    SYS_newfstatat, SYS_fsetxattr,
+					 SYS_mknodat,	SYS_fchmodat, SYS_unlinkat,  SYS_renameat2,  SYS_readlinkat,
+					 SYS_fstat,	SYS_statx,    SYS_ftruncate, SYS_getdents64, CALLS_ALL };
+static const unsigned pack_calls[] = { SYS_pread64,   SYS_pwrite64,   SYS_write,      SYS_newfstatat, SYS_openat,
+				       SYS_close,     SYS_fstat,      SYS_flistxattr, SYS_openat2,    SYS_getdents64,
+				       SYS_fgetxattr, SYS_readlinkat, SYS_ftruncate,  SYS_read,	      SYS_fsync,
+				       SYS_dup3,      CALLS_ALL };
+
+static const struct jail {
+	uint32_t capabilities;
+	uint64_t attributes; /* of the mount that is its root */
+	bool as_root;	     /* what it makes belongs to root */
+	const unsigned *calls;
+	size_t n_calls;
+} jails[] = {
+	[JAIL_UNPACK] = {
+		.capabilities = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID |
+				1u << CAP_MKNOD | 1u << CAP_SETFCAP,
+		.attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+		.as_root = true,
+		.calls = unpack_calls,
+		.n_calls = ARRAY_SIZE(unpack_calls),
+	},
+	[JAIL_PACK] = {
+		.capabilities = 1u << CAP_DAC_READ_SEARCH,
+		.attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY,
+		.calls = pack_calls,
+		.n_calls = ARRAY_SIZE(pack_calls),
+	},
 };
+#define CALLS_MAX MAX(ARRAY_SIZE(unpack_calls), ARRAY_SIZE(pack_calls))
+_Static_assert(CALLS_MAX < 256, "the filter's jumps");
 
 /* Makes the folder the root: cloned as a mount while it can still be named,
  * then laid over the old root, which is thrown away. */
-static int root_enter(int root, struct fault *fault) {
+static int root_enter(const struct jail *j, int root, struct fault *fault) {
 	CLEANUP_FD int tree = open_tree(root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	struct mount_attr attributes = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC };
+	struct mount_attr attributes = { .attr_set = j->attributes };
 	if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &attributes, sizeof(attributes)) < 0)
 		return fault_errno(fault, errno, "jail: clone the folder as a mount");
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -80,15 +106,13 @@ static int identity_take(struct fault *fault) {
 	return 0;
 }
 
-static int capabilities_drop(struct fault *fault) {
-	const uint32_t keep = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID |
-			      1u << CAP_MKNOD | 1u << CAP_SETFCAP;
+static int capabilities_drop(const struct jail *j, struct fault *fault) {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[2] = { 0 };
 	if (syscall(SYS_capget, &header, data) < 0)
 		return fault_errno(fault, errno, "jail: read the capabilities");
 	_Static_assert(CAP_SETFCAP < 32, "the first word");
-	data[0].permitted &= keep;
+	data[0].permitted &= j->capabilities;
 	data[0].effective = data[0].permitted;
 	data[0].inheritable = 0;
 	data[1] = (struct __user_cap_data_struct){ 0 };
@@ -120,16 +144,16 @@ static int limits_set(struct fault *fault) {
 	return 0;
 }
 
-static int calls_restrict(struct fault *fault) {
-	struct sock_filter f[ARRAY_SIZE(calls) + 8];
+static int calls_restrict(const struct jail *j, struct fault *fault) {
+	struct sock_filter f[CALLS_MAX + 8];
 	unsigned short n = 0;
 	f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
 	f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
 	f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
 	f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
-		f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i],
-						      (uint8_t)(ARRAY_SIZE(calls) - i), 0);
+	for (size_t i = 0; i < j->n_calls; i++)
+		f[n++] =
+		    (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, j->calls[i], (uint8_t)(j->n_calls - i), 0);
 	f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
 	f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	struct sock_fprog program = { .len = n, .filter = f };
@@ -139,13 +163,14 @@ static int calls_restrict(struct fault *fault) {
 	return 0;
 }
 
-int jail_enter(int root, struct fault *fault) {
-	int r = root_enter(root, fault);
-	if (r == 0)
+int jail_enter(enum jail_kind kind, int root, struct fault *fault) {
+	const struct jail *j = &jails[kind];
+	int r = root_enter(j, root, fault);
+	if (r == 0 && j->as_root)
 		r = identity_take(fault);
 	if (r == 0)
 		r = limits_set(fault);
 	if (r == 0)
-		r = capabilities_drop(fault);
-	return r == 0 ? calls_restrict(fault) : r;
+		r = capabilities_drop(j, fault);
+	return r == 0 ? calls_restrict(j, fault) : r;
 }

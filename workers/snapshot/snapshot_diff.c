@@ -1,8 +1,8 @@
 /*
  * snapshot_diff: an archive of what one folder has, in overlayfs's form, as a
  * layer has it. The archive is made in a file without a name and then encoded
- * into the descriptor, by a child: nothing of the folder is interpreted, names
- * and bytes are only copied.
+ * into the descriptor, by a child, which is jailed once it looks into files
+ * (diff.h): nothing of the folder is interpreted, names and bytes are only copied.
  */
 #include "workers/snapshot/diff.h"
 #include "workers/snapshot/encode.h"

@@ -44,3 +44,7 @@ int inodes_add(struct inodes *s, uint64_t inode, uint64_t value, uint64_t *ret_v
 	s->n++;
 	return 0;
 }
+
+bool inodes_has(const struct inodes *s, uint64_t inode) {
+	return s->room > 0 && slot_of(s->slots, s->room, inode)->inode != 0;
+}

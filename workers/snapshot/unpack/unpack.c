@@ -50,7 +50,7 @@ int unpack_run(const struct unpack_job *job, struct unpack_result *ret_result, s
 	int r = decoder_new(job->input, &job->decode, &decoder);
 	if (r < 0)
 		return fault_errno(fault, r, "decode the layer");
-	r = jail_enter(job->tree, fault);
+	r = jail_enter(JAIL_UNPACK, job->tree, fault);
 	if (r == 0)
 		r = extract_and_verify(job, decoder, &report, ret_result, fault);
 	if (r < 0)
