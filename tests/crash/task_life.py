@@ -35,6 +35,8 @@ class Api:
             stub = getattr(stubs, name.capitalize() + "Stub")(channel)
             setattr(self, name, messages)
             setattr(self, name + "_stub", stub)
+        self.sandbox, stubs = bh.stubs_of("containerd/sandbox.proto")
+        self.store_stub, self.controller_stub = stubs.StoreStub(channel), stubs.ControllerStub(channel)
         self.types, _, self.kinds, _ = bh.stubs_of("containerd/types.proto", "containerd/transfer_types.proto")
         self.states, _ = bh.stubs_of("containerd/task_types.proto")
         self.meta = meta
@@ -52,6 +54,7 @@ class Api:
                  ("tasks", "List", self.tasks.ListTasksRequest(), lambda r: [t.id for t in r.tasks]),
                  ("images", "List", self.images.ListImagesRequest(), lambda r: [i.name for i in r.images]),
                  ("leases", "List", self.leases.ListRequest(), lambda r: [x.id for x in r.leases]),
+                 ("store", "List", self.sandbox.StoreListRequest(), lambda r: [s.sandbox_id for s in r.list]),
                  ("snapshots", "List", self.snapshots.ListSnapshotsRequest(snapshotter=SNAPSHOTTER),
                   lambda r: [i.name for part in r for i in part.info]),
                  ("content", "List", self.content.ListContentRequest(), lambda r: [i.digest for part in r for i in part.info]))

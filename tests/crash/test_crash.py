@@ -1,7 +1,7 @@
-"""kill -9 at each step of a pod's life, and of a task's, of each process that bulkhead is made of.
+"""kill -9 at each step of a pod's life, and of a task's and a sandbox's, of each process that bulkhead is made of.
 
 For every step (of the CRI: pull, run, create, start, exec, stop, remove, stop pod, remove pod; of containerd's API those
-of task_life.py, from Transfer to the container's end), every process and two moments
+of task_life.py, from Transfer to the container's end, and those of sandbox_life.py), every process and two moments
 (just before the call, and in the middle of it): the process is killed, the call is made again until it succeeds as the
 kubelet would, the life goes on to its end, and then
 
@@ -25,6 +25,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
 from patience import Impatient, again
+from sandbox_life import SandboxLife
 from task_life import Api, TaskLife
 
 VICTIMS = ["supervisor", "api", "metadata", "image", "snapshot", "task", "stream", "keeper", "pod-keeper"]
@@ -153,7 +154,7 @@ class Life:
         Life(world, "none").forget_image()
 
 
-LIVES = (Life, TaskLife)
+LIVES = (Life, TaskLife, SandboxLife)
 
 
 def log_lines(path):
@@ -168,6 +169,9 @@ class World:
         bh.push(bh.make_image(folder, "busybox"), self.registry, "busybox:v1")
         bh.push(bh.make_image(folder, "witness", config=["--config.env", "WITNESS=1"]), self.registry, "witness:v1")
         self.image = self.registry.host + "/busybox:v1"
+        self.root = os.path.join(folder, "root")
+        bh.busybox_root(self.root)
+        os.makedirs(os.path.join(self.root, "proc"), exist_ok=True)
         self.daemon = bh.Daemon(folder)
         self.daemon.start()
         self.client = self.daemon.client()

@@ -288,6 +288,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	list_init(&m->gate);
 	list_init(&m->read_gate);
 	list_init(&m->ops);
+	list_init(&m->sweeps);
 	list_init(&m->made);
 	list_init(&m->pulls);
 	map_init(&m->layer_jobs);

@@ -202,19 +202,27 @@ static void requeue_run(void *ctx) {
 	q->handle(q->m, q->r, q->request);
 }
 
-void op_requeue(struct op *op, struct msg_request *r, const ProtobufCMessage *request,
-		void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)) {
+struct op_after *op_after_request(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+				  void (*handle)(struct metadata *m, struct msg_request *r,
+						 const ProtobufCMessage *request)) {
 	struct requeued *q = arena_zalloc(&r->arena, sizeof(*q));
 	if (!q) {
-		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s \"%s\": out of memory", op->class->name, op->object);
-		return;
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s: out of memory", r->row->name);
+		return NULL;
 	}
 	*q = (struct requeued){
 		.after = { .fn = requeue_run, .ctx = q },
-		.m = op->m,
+		.m = m,
 		.r = r,
 		.request = request,
 		.handle = handle,
 	};
-	op_wait(op, &q->after);
+	return &q->after;
+}
+
+void op_requeue(struct op *op, struct msg_request *r, const ProtobufCMessage *request,
+		void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)) {
+	struct op_after *after = op_after_request(op->m, r, request, handle);
+	if (after)
+		op_wait(op, after);
 }

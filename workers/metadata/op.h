@@ -88,6 +88,10 @@ struct op_after {
 	void *ctx;
 };
 void op_wait(struct op *op, struct op_after *after);
+/* One that handles the request again. NULL: out of memory, the request has been failed. */
+struct op_after *op_after_request(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+				  void (*handle)(struct metadata *m, struct msg_request *r,
+						 const ProtobufCMessage *request)) NODISCARD;
 /* Handles the request again once the operation is gone. */
 void op_requeue(struct op *op, struct msg_request *r, const ProtobufCMessage *request,
 		void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request));

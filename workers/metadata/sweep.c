@@ -13,6 +13,8 @@
 #define DELAY_MAX_S 60
 
 struct sweep {
+	struct list node;  /* metadata.sweeps */
+	struct list after; /* struct op_after: until something runs no more, or won't go */
 	struct metadata *m;
 	const struct sweep_step *step;
 	char id[ID_SIZE + 12], sandbox_id[ID_SIZE + 12], exec_id[ID_SIZE + 12];
@@ -26,6 +28,7 @@ struct sweep_step {
 	const char *name;
 	void (*send)(struct sweep *s, msg_done_fn done);
 	bool unit;
+	bool runs; /* what it removes may be running */
 };
 
 static void send_sandbox(struct sweep *s, msg_done_fn done) {
@@ -78,12 +81,12 @@ static void send_unit_container(struct sweep *s, msg_done_fn done) {
 
 /* Units are there with the systemd driver alone. */
 static const struct sweep_step sandbox_steps[] = {
-	{ .name = "stop pod sandbox", .send = send_sandbox },
+	{ .name = "stop pod sandbox", .send = send_sandbox, .runs = true },
 	{ .name = "end its units", .send = send_unit_pod, .unit = true },
 	{ .name = NULL },
 };
 static const struct sweep_step task_steps[] = {
-	{ .name = "delete task", .send = send_task },
+	{ .name = "delete task", .send = send_task, .runs = true },
 	{ .name = "end its unit", .send = send_unit_container, .unit = true },
 	{ .name = NULL },
 };
@@ -105,6 +108,19 @@ static const struct sweep_step container_steps[] = {
 
 static void sweep_done(void *ctx, const struct msg_answer *answer);
 
+static void sweep_free(struct sweep *s) {
+	list_unlink(&s->node);
+	free(s);
+}
+
+/* Whoever waits looks again, and may wait for another one. */
+static void sweep_release(struct sweep *s) {
+	for (struct list *n; (n = list_pop(&s->after));) {
+		struct op_after *a = list_entry(n, struct op_after, node);
+		a->fn(a->ctx);
+	}
+}
+
 static void sweep_run(void *ctx) {
 	struct sweep *s = ctx;
 	loop_source_free(s->timer);
@@ -119,7 +135,7 @@ static void sweep_run(void *ctx) {
 		model_free_container(&s->m->model, s->container);
 		gc_later(s->m);
 	}
-	free(s);
+	sweep_free(s);
 }
 
 static void sweep_done(void *ctx, const struct msg_answer *answer) {
@@ -127,6 +143,7 @@ static void sweep_done(void *ctx, const struct msg_answer *answer) {
 	if (!answer->fault || answer->fault->code == FAULT_NOT_FOUND) {
 		s->step++;
 		s->delay_s = 0;
+		sweep_release(s);
 		sweep_run(s);
 		return;
 	}
@@ -134,7 +151,7 @@ static void sweep_done(void *ctx, const struct msg_answer *answer) {
 	log_event(LOG_WARN, "clean-up will be tried again", "step", s->step->name, "object", s->id, "error",
 		  answer->fault->text, NULL);
 	if (loop_timer(s->m->loop, clock_mono() + s->delay_s * NS_PER_SEC, sweep_run, s, &s->timer) < 0)
-		free(s); /* out of memory: the next start finds it */
+		sweep_free(s); /* out of memory: the next start finds it */
 }
 
 static void sweep(struct metadata *m, const struct sweep_step *steps, const char *id, const char *sandbox_id,
@@ -146,6 +163,8 @@ static void sweep(struct metadata *m, const struct sweep_step *steps, const char
 	}
 	s->m = m;
 	s->step = steps;
+	list_init(&s->after);
+	list_append(&m->sweeps, &s->node);
 	s->container = c;
 	snprintf(s->id, sizeof(s->id), "%s", id);
 	snprintf(s->sandbox_id, sizeof(s->sandbox_id), "%s", sandbox_id ? sandbox_id : "");
@@ -181,4 +200,18 @@ void sweep_snapshot(struct metadata *m, const char *key) {
 
 void sweep_container(struct metadata *m, struct container *c, const char *task_sandbox_id) {
 	sweep(m, task_sandbox_id ? container_steps : WITHOUT_TASK, c->record->id, task_sandbox_id, NULL, c);
+}
+
+bool sweep_gate(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+		void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)) {
+	list_for_each (n, &m->sweeps) {
+		struct sweep *s = list_entry(n, struct sweep, node);
+		struct op_after *after;
+		if (!s->step->runs || s->delay_s)
+			continue;
+		if ((after = op_after_request(m, r, request, handle)))
+			list_append(&s->after, &after->node);
+		return true;
+	}
+	return false;
 }

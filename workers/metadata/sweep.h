@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include "msg/msg.h"
+
 struct metadata;
 struct container;
 
@@ -24,3 +26,9 @@ void sweep_snapshot(struct metadata *m, const char *key);
 /* A container that has left the lists (model_drop_container): its task when it
  * may have one in that sandbox (NULL: it has none), its snapshot, then itself. */
 void sweep_container(struct metadata *m, struct container *c, const char *task_sandbox_id);
+
+/* True when pods or processes are just being removed: the request is handled
+ * again when one of them is, or didn't go at the first attempt. For what may
+ * want a name or a control group that these still have. */
+bool sweep_gate(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
+		void (*handle)(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request)) NODISCARD;

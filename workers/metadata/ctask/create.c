@@ -314,7 +314,8 @@ void ctask_create(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	const Bulkhead__CtaskCreateRequest *q = (const Bulkhead__CtaskCreateRequest *)request;
 	const struct object *container = NULL;
 	struct fault fault;
-	if (metadata_gate(m, r, request, ctask_create))
+	/* An attempt that failed may still be on its way out. */
+	if (metadata_gate(m, r, request, ctask_create) || sweep_gate(m, r, request, ctask_create))
 		return;
 	int e = create_check(m, q, &container, &fault);
 	if (e == 0 && (e = create_begin(m, r, q, container)) < 0)
