@@ -11,6 +11,7 @@
  * stopped by the reconciliation, so a crash in between leaves nothing.
  *
  *   model.c      the tasks in memory and in the store
+ *   exec.c       the processes that were added, in memory
  *   create.c     pod -> root -> process -> record
  *   start.c      of the first process, of an added one, of one without a name
  *   delete.c     of both; with the first one goes the pod
@@ -53,7 +54,6 @@ struct ctask *ctask_find_in_pod(const struct ctasks *c, const char *sandbox_id, 
 /* Of a pod: any that has the status; NULL: none. And the containers of all, in the arena. */
 struct ctask *ctask_with_status(const struct ctasks *c, const char *sandbox_id, Bulkhead__CtaskStatus status);
 char **ctask_ids_in(const struct ctasks *c, const char *sandbox_id, struct arena *a, size_t *ret_n);
-Bulkhead__CtaskExec *ctask_exec_find(const struct ctask *t, const char *exec_id);
 int ctask_save(struct metadata *m, const struct ctask *t) NODISCARD;
 int ctask_unsave(struct metadata *m, const struct ctask *t) NODISCARD;
 /* "task "web" in namespace "default"", or "process "x" of ...". */
@@ -63,6 +63,21 @@ int ctask_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **r
 /* And, when the key names one, the added process; else NULL. */
 int ctask_process_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **ret_task,
 		     Bulkhead__CtaskExec **ret_exec, struct fault *fault) NODISCARD;
+
+/* --- exec.c --- */
+
+Bulkhead__CtaskExec *ctask_exec_find(const struct ctask *t, const char *exec_id);
+/* Into the record, CREATED, as the last one. */
+int ctask_exec_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q, bool unnamed) NODISCARD;
+/* Out of the record; whoever takes it frees it. drop is both. */
+void ctask_exec_take(struct ctask *t, const Bulkhead__CtaskExec *exec);
+void ctask_exec_free(Bulkhead__CtaskExec *exec);
+void ctask_exec_drop(struct ctask *t, Bulkhead__CtaskExec *exec);
+/* The end of one, or of the first (exec NULL), in the record: a copy. NULL: out of memory. */
+const Bulkhead__TaskExit *ctask_exit_set(struct ctask *t, Bulkhead__CtaskExec *exec, const Bulkhead__TaskExit *e);
+/* Those of a record that was just copied into the task's arena. */
+int ctask_execs_own(struct ctask *t) NODISCARD;
+void ctask_execs_free(struct ctask *t);
 
 /* --- list.c --- */
 
@@ -78,11 +93,8 @@ void ctask_waits_end(struct ctask *t);
 
 /* --- process.c --- */
 
-/* Another process: whether it may be one of the task's, and into its record, CREATED. */
+/* Another process: whether it may be one of the task's. */
 int ctask_exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q, struct fault *fault) NODISCARD;
-int ctask_exec_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q, bool unnamed) NODISCARD;
-/* Out of the record. */
-void ctask_exec_drop(struct ctask *t, const Bulkhead__CtaskExec *exec);
 /* For an event about a task; the fields of the process's. */
 void ctask_tell(struct metadata *m, const char *topic, const struct ctask *t, const Bulkhead__CtaskExec *exec);
 

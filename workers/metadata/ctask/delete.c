@@ -18,6 +18,7 @@ struct delete_op {
 	Bulkhead__CtaskExec *exec; /* NULL: the task */
 	Bulkhead__CtaskKey key;
 	Bulkhead__CtaskExit exit;
+	bool taken; /* exec is the operation's */
 	bool gone;
 };
 
@@ -63,8 +64,10 @@ static void delete_send(struct op *op) {
 static void delete_record(struct op *op) {
 	struct delete_op *d = delete_of(op);
 	ctask_exit_fill(d->t, d->exec, &d->key, &d->exit);
-	if (d->exec)
-		ctask_exec_drop(d->t, d->exec);
+	if (d->exec) {
+		ctask_exec_take(d->t, d->exec);
+		d->taken = true;
+	}
 	int r = d->exec ? ctask_save(op->m, d->t) : ctask_unsave(op->m, d->t);
 	if (r < 0) {
 		op_fail_store(op, r);
@@ -93,6 +96,8 @@ static void delete_free(struct op *op) {
 		ctask_ended_meanwhile(op->m, d->t);
 		ctask_lent_settle(op->m, d->t);
 	}
+	if (d->taken)
+		ctask_exec_free(d->exec);
 	free(d);
 }
 

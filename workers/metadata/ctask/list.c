@@ -224,13 +224,12 @@ void ctask_ended(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec,
 	Bulkhead__TaskExit unknown;
 	if (*status == CTASK(STOPPED))
 		return;
-	Bulkhead__TaskExit *copy = message_copy(&t->arena, e ? &e->base : &exit_unknown(&unknown, t)->base);
+	const Bulkhead__TaskExit *copy = ctask_exit_set(t, exec, e ? e : exit_unknown(&unknown, t));
 	if (!copy) {
 		log_event(LOG_ERROR, "out of memory: the end of a process isn't recorded", "container",
 			  t->record->container_id, NULL);
 		return;
 	}
-	*(exec ? &exec->exit : &t->record->exit) = copy;
 	*status = CTASK(STOPPED);
 	if (t->made && ctask_save(m, t) < 0)
 		log_event(LOG_WARN, "the end of a task isn't recorded", "container", t->record->container_id, NULL);

@@ -45,8 +45,12 @@ int ctask_add(struct ctasks *c, const Bulkhead__CtaskRecord *record, struct ctas
 	arena_init(&t->arena, 0);
 	list_init(&t->waits);
 	t->record = message_copy(&t->arena, &record->base);
-	int r = t->record ? index_add(c, t) : -ENOMEM;
+	int r = t->record ? ctask_execs_own(t) : -ENOMEM;
+	if (r == 0)
+		r = index_add(c, t);
 	if (r < 0) {
+		if (t->record)
+			ctask_execs_free(t);
 		arena_deinit(&t->arena);
 		free(t);
 		return r;
@@ -62,6 +66,7 @@ void ctask_free(struct ctasks *c, struct ctask *t) {
 	if (!t->record->lent)
 		map_remove(&c->pods, &t->by_pod);
 	list_unlink(&t->node);
+	ctask_execs_free(t);
 	arena_deinit(&t->arena);
 	free(t);
 }
@@ -101,13 +106,6 @@ char **ctask_ids_in(const struct ctasks *c, const char *sandbox_id, struct arena
 	}
 	*ret_n = n;
 	return ids;
-}
-
-Bulkhead__CtaskExec *ctask_exec_find(const struct ctask *t, const char *exec_id) {
-	for (size_t i = 0; i < t->record->n_execs; i++)
-		if (strcmp(t->record->execs[i]->id, exec_id) == 0)
-			return t->record->execs[i];
-	return NULL;
 }
 
 /* --- the store -------------------------------------------------------------- */

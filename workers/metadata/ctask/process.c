@@ -265,34 +265,6 @@ void ctask_pids(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 
 /* --- another process -------------------------------------------------------- */
 
-int ctask_exec_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q, bool unnamed) {
-	Bulkhead__CtaskRecord *r = t->record;
-	Bulkhead__CtaskExec exec = BULKHEAD__CTASK_EXEC__INIT;
-	exec.id = q->key->exec_id;
-	exec.status = CTASK(CREATED);
-	exec.stdio = q->stdio;
-	exec.process = q->process;
-	exec.unnamed = unnamed;
-	Bulkhead__CtaskExec *copy = message_copy(&t->arena, &exec.base),
-			    **all = arena_alloc(&t->arena, (r->n_execs + 1) * sizeof(*all));
-	if (!copy || !all)
-		return -ENOMEM;
-	if (r->n_execs)
-		memcpy(all, r->execs, r->n_execs * sizeof(*all));
-	all[r->n_execs++] = copy;
-	r->execs = all;
-	return 0;
-}
-
-void ctask_exec_drop(struct ctask *t, const Bulkhead__CtaskExec *exec) {
-	Bulkhead__CtaskRecord *r = t->record;
-	size_t n = 0;
-	for (size_t i = 0; i < r->n_execs; i++)
-		if (r->execs[i] != exec)
-			r->execs[n++] = r->execs[i];
-	r->n_execs = n;
-}
-
 int ctask_exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q, struct fault *fault) {
 	char text[CTASK_TEXT_MAX];
 	if (!id_valid(q->key->exec_id))
@@ -306,6 +278,14 @@ int ctask_exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q,
 	if (!q->stdio || !q->process || q->process->n_args == 0)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: the command is empty", ctask_text(q->key, text));
 	return 0;
+}
+
+static int exec_add_saved(struct metadata *m, struct ctask *t, const Bulkhead__CtaskExecRequest *q,
+			  struct fault *fault) {
+	int e = ctask_exec_add(t, q, false);
+	if (e == 0 && (e = ctask_save(m, t)) < 0)
+		ctask_exec_drop(t, ctask_exec_find(t, q->key->exec_id));
+	return e < 0 ? fault_errno(fault, e, "add a process to task \"%s\"", q->key->container_id) : 0;
 }
 
 void ctask_exec(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
@@ -323,8 +303,8 @@ void ctask_exec(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 	int e = ctask_of(m, &first, &t, &fault);
 	if (e == 0)
 		e = ctask_exec_check(t, q, &fault);
-	if (e == 0 && ((e = ctask_exec_add(t, q, false)) < 0 || (e = ctask_save(m, t)) < 0))
-		fault_errno(&fault, e, "add a process to task \"%s\"", first.container_id);
+	if (e == 0)
+		e = exec_add_saved(m, t, q, &fault);
 	if (e < 0) {
 		msg_fail(r, &fault);
 		return;

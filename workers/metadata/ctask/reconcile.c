@@ -26,7 +26,9 @@ static void reconcile_exec(struct metadata *m, struct ctask *t, Bulkhead__CtaskE
 	if (exec->status == CTASK(CREATED) && exec->unnamed) {
 		/* Nobody knows its pid: it is ended as one without a record. */
 		ctask_exec_drop(t, exec);
-	} else if (exec->status == CTASK(CREATED) && info && info->pid) {
+		return;
+	}
+	if (exec->status == CTASK(CREATED) && info && info->pid) {
 		/* Its start's answer was lost. */
 		exec->pid = (uint32_t)info->pid;
 		exec->status = CTASK(RUNNING);
@@ -106,11 +108,11 @@ bool ctask_exited(struct metadata *m, const Bulkhead__TaskExit *e) {
 	if (!t)
 		return *e->exec_id;
 	Bulkhead__CtaskExec *exec = *e->exec_id ? ctask_exec_find(t, e->exec_id) : NULL;
-	if (*e->exec_id && !exec)
+	if (*e->exec_id ? !exec : !exit_is_of(e, t->record->task))
 		return true;
 	/* Nobody hears of an end before the beginning: the operation tells it. */
 	if (t->op)
-		*(exec ? &exec->exit : &t->record->exit) = message_copy(&t->arena, &e->base);
+		ctask_exit_set(t, exec, e);
 	else
 		ctask_ended(m, t, exec, e);
 	return true;

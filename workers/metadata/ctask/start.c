@@ -15,7 +15,7 @@
 struct start_op {
 	struct op op;
 	struct ctask *t;
-	Bulkhead__CtaskExec *exec; /* in the task's arena; NULL: the first process */
+	Bulkhead__CtaskExec *exec; /* the task's; NULL: the first process */
 };
 
 static struct start_op *start_of(struct op *op) {
