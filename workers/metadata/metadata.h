@@ -40,7 +40,7 @@ struct metadata {
 	struct csandboxes csandboxes;
 	struct bus bus;
 	struct events events;
-	struct list ops; /* struct op: all that are under way */
+	struct list ops;    /* struct op: all that are under way */
 	struct list sweeps; /* struct sweep */
 
 	/* Changes wait until the records are compared with what runs. */
