@@ -1,5 +1,6 @@
 /*
- * ctask_create: pod -> root -> process -> record.
+ * ctask_create: pod -> root -> process -> record. The root is asked for with the
+ * pod, since another worker makes it and neither needs the other.
  *
  * The namespaces of the specification say what the pod is: one that is missing
  * is the host's, one with a path is joined, and any other is the pod's own. A
@@ -27,6 +28,9 @@ struct create_op {
 	const Bulkhead__CtaskCreateRequest *request;
 	const Bulkhead__ContainerBody *container;
 	int root; /* detached mount; -1: the client's own mounts, or a path */
+	struct msg_call *mounting;
+	struct fault root_fault;
+	bool root_awaited;
 };
 
 static struct create_op *create_of(struct op *op) {
@@ -44,6 +48,46 @@ static const Grpc__LinuxNamespace *namespace_of(const Grpc__Spec *spec, const ch
 
 static Bulkhead__NamespaceMode mode_of(const Grpc__Spec *spec, const char *type) {
 	return namespace_of(spec, type) ? BULKHEAD__NAMESPACE_MODE__POD : BULKHEAD__NAMESPACE_MODE__NODE;
+}
+
+/* --- the root --------------------------------------------------------------- */
+
+static void root_await(struct op *op) {
+	struct create_op *c = create_of(op);
+	c->root_awaited = true;
+	if (c->mounting)
+		return;
+	if (c->root_fault.code != FAULT_NONE)
+		op_fail_below(op, &c->root_fault);
+	else
+		op_next(op);
+}
+
+static void root_mounted(void *ctx, const struct msg_answer *answer) {
+	struct op *op = ctx;
+	struct create_op *c = create_of(op);
+	c->mounting = NULL;
+	if (answer->fault)
+		c->root_fault = *answer->fault;
+	else
+		c->root = take_fd(&answer->fds[0]);
+	if (c->root_awaited)
+		root_await(op);
+}
+
+static void root_mount(struct op *op) {
+	struct create_op *c = create_of(op);
+	const struct object *s =
+	    snapshot_of_mounts(op->m, c->t->record->namespace_, c->request->rootfs, c->request->n_rootfs);
+	if (!s)
+		return;
+	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
+	bool view = s->record->snapshot->kind == BULKHEAD__SNAPSHOT_KIND__SNAPSHOT_VIEW;
+	q.key = view ? (char *)"" : s->record->snapshot->disk;
+	q.parents = s->record->snapshot->layers;
+	q.n_parents = s->record->snapshot->n_layers;
+	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
+	c->mounting = snapshot_mount_send(op->m->snapshot, &context, &q, NULL, 0, root_mounted, op);
 }
 
 /* --- the pod ---------------------------------------------------------------- */
@@ -69,6 +113,7 @@ static int pod_joins(const Grpc__Spec *spec, struct arena *a, Bulkhead__SandboxS
 
 static void pod_start(struct op *op) {
 	struct create_op *c = create_of(op);
+	root_mount(op);
 	if (!c->t->record->owns_pod) {
 		op_next(op);
 		return;
@@ -101,35 +146,6 @@ static void pod_undo(struct op *op) {
 		sweep_sandbox(op->m, r->sandbox_id);
 	else
 		sweep_task(op->m, r->sandbox_id, r->container_id);
-}
-
-/* --- the root --------------------------------------------------------------- */
-
-static void root_mounted(void *ctx, const struct msg_answer *answer) {
-	struct op *op = ctx;
-	if (answer->fault) {
-		op_fail_below(op, answer->fault);
-		return;
-	}
-	create_of(op)->root = take_fd(&answer->fds[0]);
-	op_next(op);
-}
-
-static void root_mount(struct op *op) {
-	struct create_op *c = create_of(op);
-	const struct object *s =
-	    snapshot_of_mounts(op->m, c->t->record->namespace_, c->request->rootfs, c->request->n_rootfs);
-	if (!s) {
-		op_next(op);
-		return;
-	}
-	Bulkhead__SnapshotMountRequest q = BULKHEAD__SNAPSHOT_MOUNT_REQUEST__INIT;
-	bool view = s->record->snapshot->kind == BULKHEAD__SNAPSHOT_KIND__SNAPSHOT_VIEW;
-	q.key = view ? (char *)"" : s->record->snapshot->disk;
-	q.parents = s->record->snapshot->layers;
-	q.n_parents = s->record->snapshot->n_layers;
-	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
-	snapshot_mount_send(op->m->snapshot, &context, &q, NULL, 0, root_mounted, op);
 }
 
 /* --- the process ------------------------------------------------------------ */
@@ -195,7 +211,7 @@ static void create_unrecord(struct op *op) {
 
 static const struct op_step create_steps[] = {
 	{ .name = "start its pod", .run = pod_start, .undo = pod_undo },
-	{ .name = "mount its root", .run = root_mount },
+	{ .name = "mount its root", .run = root_await },
 	{ .name = "create its process", .run = process_create },
 	{ .name = "record", .run = create_record, .undo = create_unrecord },
 	{ .name = NULL },
@@ -215,6 +231,7 @@ static void create_free(struct op *op) {
 	} else {
 		ctask_free(&op->m->ctasks, c->t);
 	}
+	msg_cancel(c->mounting);
 	fd_close(c->root);
 	arena_deinit(&c->arena);
 	free(c);
