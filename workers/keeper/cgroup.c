@@ -153,7 +153,7 @@ bool cgroup_path_valid(const char *path) {
 	return true;
 }
 
-static int file_open(const struct cgroup *c, int h, const char *file, int flags) {
+int cgroup_file_open(const struct cgroup *c, int h, const char *file, int flags) {
 	char path[CGROUP_PATH_MAX + 128];
 	if ((size_t)snprintf(path, sizeof(path), "%s%s/%s", c->system->hierarchies[h].mount, c->path, file) >=
 	    sizeof(path))
@@ -163,12 +163,12 @@ static int file_open(const struct cgroup *c, int h, const char *file, int flags)
 }
 
 int cgroup_write(const struct cgroup *c, int h, const char *file, const char *value) {
-	CLEANUP_FD int fd = file_open(c, h, file, O_WRONLY);
+	CLEANUP_FD int fd = cgroup_file_open(c, h, file, O_WRONLY);
 	return fd < 0 ? fd : fd_write_all(fd, value, strlen(value));
 }
 
 int cgroup_read(const struct cgroup *c, int h, const char *file, char *ret_text, size_t size) {
-	CLEANUP_FD int fd = file_open(c, h, file, O_RDONLY);
+	CLEANUP_FD int fd = cgroup_file_open(c, h, file, O_RDONLY);
 	if (fd < 0)
 		return fd;
 	size_t used = 0;
@@ -436,7 +436,7 @@ int cgroup_create_sub(const struct cgroup *c, const char *name, struct cgroup *r
 int cgroup_open_v2(const struct cgroup *c) {
 	if (!c->system || c->system->v2 < 0 || !(c->made >> c->system->v2 & 1))
 		return -1;
-	int fd = file_open(c, c->system->v2, ".", O_PATH | O_DIRECTORY);
+	int fd = cgroup_file_open(c, c->system->v2, ".", O_PATH | O_DIRECTORY);
 	return fd < 0 ? -1 : fd;
 }
 

@@ -169,13 +169,14 @@ bool cgroup_populated(const struct cgroup *c) {
 }
 
 bool cgroup_in_use(const struct cgroup_system *s, const char *path) {
-	struct cgroup c;
+	struct cgroup c = { .system = s };
 	char name[NAME_MAX + 1];
-	cgroup_adopt(s, path, &c);
-	if (s->tracker < 0 || !(c.made >> s->tracker & 1))
+	if (s->tracker < 0)
 		return false;
+	snprintf(c.path, sizeof(c.path), "%s", path);
+	c.made = 1U << s->tracker; /* or it isn't there */
 	CLEANUP_FD int folder = folder_open(&c, s->tracker);
-	return cgroup_populated(&c) || (folder >= 0 && first_folder(folder, name));
+	return folder >= 0 && (cgroup_populated(&c) || first_folder(folder, name));
 }
 
 int cgroup_remove(struct cgroup *c) {

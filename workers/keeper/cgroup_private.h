@@ -28,6 +28,8 @@ void cgroup_v2_settings(const Grpc__LinuxResources *r, struct cgroup_settings *r
 
 /* Names of controllers, separated by blanks. */
 unsigned cgroup_controllers_parse(const char *text);
+/* One file of the group in hierarchy h: its descriptor, or a negative errno. */
+int cgroup_file_open(const struct cgroup *c, int h, const char *file, int flags);
 /* The folder in hierarchy h, with those controllers of v2. */
 int cgroup_folder_make(const struct cgroup *c, int h, unsigned needed);
 

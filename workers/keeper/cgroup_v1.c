@@ -1,6 +1,9 @@
 /* cgroup v1: resource limits and device rules. */
 #include "workers/keeper/cgroup_private.h"
 
+#include "base/fd.h"
+
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,21 +55,30 @@ void cgroup_v1_settings(const Grpc__LinuxResources *r, struct cgroup_settings *r
 		cgroup_settings_add(ret, CGROUP_BLKIO, false, "blkio.bfq.weight", "%u", r->blockio->weight);
 }
 
+static void rule_text(const struct device_rule *d, char *ret_text, size_t size) {
+	char major[24] = "*", minor[24] = "*";
+	if (d->major >= 0)
+		snprintf(major, sizeof(major), "%" PRId64, d->major);
+	if (d->minor >= 0)
+		snprintf(minor, sizeof(minor), "%" PRId64, d->minor);
+	if (d->type == 'a')
+		snprintf(ret_text, size, "a");
+	else
+		snprintf(ret_text, size, "%c %s:%s %s%s%s", d->type, major, minor, d->access & DEVICE_READ ? "r" : "",
+			 d->access & DEVICE_WRITE ? "w" : "", d->access & DEVICE_MKNOD ? "m" : "");
+}
+
+/* A rule is one write. The files stay open in between: there are some twenty
+ * rules, and finding the file costs more than writing to it. */
 int device_rules_v1(const struct cgroup *c, int h, const struct device_rules *rules) {
+	CLEANUP_FD int allow = cgroup_file_open(c, h, "devices.allow", O_WRONLY);
+	CLEANUP_FD int deny = cgroup_file_open(c, h, "devices.deny", O_WRONLY);
+	if (allow < 0 || deny < 0)
+		return allow < 0 ? allow : deny;
 	for (size_t i = 0; i < rules->n; i++) {
-		const struct device_rule *d = &rules->list[i];
-		char major[24] = "*", minor[24] = "*", text[80];
-		if (d->major >= 0)
-			snprintf(major, sizeof(major), "%" PRId64, d->major);
-		if (d->minor >= 0)
-			snprintf(minor, sizeof(minor), "%" PRId64, d->minor);
-		if (d->type == 'a')
-			snprintf(text, sizeof(text), "a");
-		else
-			snprintf(text, sizeof(text), "%c %s:%s %s%s%s", d->type, major, minor,
-				 d->access & DEVICE_READ ? "r" : "", d->access & DEVICE_WRITE ? "w" : "",
-				 d->access & DEVICE_MKNOD ? "m" : "");
-		int r = cgroup_write(c, h, d->allow ? "devices.allow" : "devices.deny", text);
+		char text[80];
+		rule_text(&rules->list[i], text, sizeof(text));
+		int r = fd_write_all(rules->list[i].allow ? allow : deny, text, strlen(text));
 		if (r < 0)
 			return r;
 	}
