@@ -201,6 +201,16 @@ static void streams_end(struct container *c) {
 	vault_renew(c->keeper);
 }
 
+/* Its processes are gone, unless it shared a pid namespace or somebody entered
+ * its group in another one. */
+static void group_end(struct container *c) {
+	if (cgroup_remove(&c->cgroup) < 0) {
+		struct cgroup rest = c->cgroup;
+		keeper_bury(c->keeper, &rest);
+	}
+	c->cgroup.made = 0;
+}
+
 void container_ended(struct container *c, uint32_t code) {
 	struct keeper *k = c->keeper;
 	loop_source_free_p(&c->exit_source);
@@ -221,18 +231,14 @@ void container_ended(struct container *c, uint32_t code) {
 	hold_end(c);
 	log_drain(c->log);
 	attach_end_all(c);
-	streams_end(c);
-	/* Its processes are gone, unless it shared a pid namespace or somebody
-	 * entered its group in another one. */
-	if (cgroup_remove(&c->cgroup) < 0) {
-		struct cgroup rest = c->cgroup;
-		keeper_bury(k, &rest);
-	}
-	c->cgroup.made = 0;
 	backend_of(k)->ended(c);
 	state_save(k);
 	pending_fail(c, code);
+	/* Who waits for the end needs nothing of what follows, and a successor
+	 * that finds the end in our state does the rest of it. */
 	announce(c);
+	streams_end(c);
+	group_end(c);
 	if (!list_empty(&c->waits))
 		waits_answer(c);
 	pod_teardown_continue(k);
