@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "tap.h"
 #include "workers/snapshot/state.h"
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 #include "workers/snapshot/unpack/commit.h"
 #include "workers/snapshot/unpack/report.h"
 

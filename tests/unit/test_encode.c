@@ -3,7 +3,7 @@
 #include "tap.h"
 #include "workers/snapshot/decode/decode.h"
 #include "workers/snapshot/encode.h"
-#include "workers/snapshot/tree/walk.h"
+#include "tree/walk.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
  * archive or tree could make its reader do ends it or fails. */
 #include "base/fd.h"
 #include "tap.h"
-#include "workers/snapshot/child.h"
+#include "loop/child.h"
 #include "workers/snapshot/jail.h"
 
 #include <fcntl.h>

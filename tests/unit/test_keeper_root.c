@@ -3,7 +3,7 @@
 #include "tests/unit/tap.h"
 #include "workers/keeper/caps.h"
 #include "workers/keeper/inside.h"
-#include "workers/keeper/mountopt.h"
+#include "base/mountopt.h"
 #include "workers/keeper/shm.h"
 #include "workers/keeper/sys.h"
 #include "workers/keeper/sysctl.h"

@@ -1,8 +1,8 @@
 /* Netlink's wire form: what is built is what the kernel would read, what
  * doesn't fit is refused, and no answer can lead out of its bytes. */
 #include "tests/unit/tap.h"
-#include "workers/keeper/network/address.h"
-#include "workers/keeper/network/netlink.h"
+#include "net/address.h"
+#include "net/netlink.h"
 
 #include <errno.h>
 #include <linux/rtnetlink.h>

@@ -2,7 +2,7 @@
 
 #include "base/fd.h"
 #include "workers/keeper/inside.h"
-#include "workers/keeper/mountopt.h"
+#include "base/mountopt.h"
 #include "workers/keeper/shm.h"
 #include "workers/keeper/sys.h"
 

@@ -5,7 +5,7 @@
  */
 #include "base/buffer.h"
 #include "base/fd.h"
-#include "workers/keeper/mountopt.h"
+#include "base/mountopt.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
 

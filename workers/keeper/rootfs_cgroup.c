@@ -1,7 +1,7 @@
 /* /sys/fs/cgroup of a container: the v2 hierarchy, or a folder with the
  * container's own groups of each v1 hierarchy. */
 #include "base/fd.h"
-#include "workers/keeper/mountopt.h"
+#include "base/mountopt.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
 

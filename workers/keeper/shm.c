@@ -1,7 +1,7 @@
 #include "workers/keeper/shm.h"
 
 #include "base/fd.h"
-#include "workers/keeper/mountopt.h"
+#include "base/mountopt.h"
 #include "workers/keeper/rootfs.h"
 #include "workers/keeper/sys.h"
 

@@ -3,7 +3,7 @@
 #include "base/fd.h"
 #include "workers/snapshot/jail.h"
 #include "workers/snapshot/tree/inodes.h"
-#include "workers/snapshot/tree/walk.h"
+#include "tree/walk.h"
 
 #include <fcntl.h>
 #include <limits.h>

@@ -3,7 +3,7 @@
 
 #include "base/macros.h"
 #include "base/sha256.h"
-#include "workers/snapshot/child.h"
+#include "loop/child.h"
 
 /* From its beginning; the descriptor's position stays. */
 int file_digest(int fd, uint64_t ret_values[CHILD_VALUES]) NODISCARD;

@@ -2,7 +2,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

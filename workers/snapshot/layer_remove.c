@@ -2,7 +2,7 @@
  * there is none, so a pull may already be making it anew. */
 #include "workers/snapshot/state.h"
 
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 
 #include <errno.h>
 

@@ -4,7 +4,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/log.h"
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 
 #include <dirent.h>
 #include <fcntl.h>

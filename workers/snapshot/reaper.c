@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 
 /* Long enough that a burst of removals shares one child. */
 #define PAUSE (300 * NS_PER_MS)

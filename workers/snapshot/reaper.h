@@ -6,7 +6,7 @@
 #pragma once
 
 #include "base/list.h"
-#include "workers/snapshot/child.h"
+#include "loop/child.h"
 #include "workers/snapshot/rooms.h"
 
 struct reaper {

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 #include "workers/snapshot/unpack/commit.h"
 #include "workers/snapshot/unpack/unpack.h"
 

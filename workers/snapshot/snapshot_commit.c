@@ -10,7 +10,7 @@
 
 #include "base/fd.h"
 #include "base/id.h"
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 #include "workers/snapshot/unpack/commit.h"
 
 #include <fcntl.h>

@@ -3,7 +3,7 @@
 
 #include "base/id.h"
 #include "base/log.h"
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 
 #include <dirent.h>
 #include <errno.h>

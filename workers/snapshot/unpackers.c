@@ -2,7 +2,7 @@
 #include "workers/snapshot/state.h"
 
 #include "base/fd.h"
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 #include "workers/snapshot/unpack/unpack.h"
 
 #include <fcntl.h>

@@ -6,7 +6,7 @@
  */
 #include "bridge.h"
 #include "hostns.h"
-#include "rtnl.h"
+#include "net/rtnl.h"
 
 #include "base/fd.h"
 

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "address.h"
+#include "net/address.h"
 #include "network.h"
 
 struct bridge_port {

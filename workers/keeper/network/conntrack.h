@@ -1,7 +1,7 @@
 /* The kernel's memory of connections. */
 #pragma once
 
-#include "netlink.h"
+#include "net/netlink.h"
 
 /* Forgets every flow to that UDP port, so that the next datagram meets the
  * translation as it is now: a client that never pauses would otherwise stay

@@ -15,7 +15,8 @@
  */
 #pragma once
 
-#include "address.h"
+#include "internal/keeper.pb-c.h"
+#include "net/address.h"
 #include "base/fault.h"
 
 #include <stddef.h>

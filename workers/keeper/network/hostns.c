@@ -4,7 +4,7 @@
  * from then on would happen to the wrong network.
  */
 #include "hostns.h"
-#include "rtnl.h"
+#include "net/rtnl.h"
 
 #include "base/fd.h"
 #include "base/log.h"

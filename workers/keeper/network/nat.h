@@ -25,9 +25,9 @@
  */
 #pragma once
 
-#include "address.h"
+#include "net/address.h"
 #include "base/fault.h"
-#include "netlink.h"
+#include "net/netlink.h"
 
 #include <stddef.h>
 

@@ -16,7 +16,7 @@
 #include "publish.h"
 #include "record.h"
 #include "result.h"
-#include "rtnl.h"
+#include "net/rtnl.h"
 #include "sockets.h"
 
 #include "base/clock.h"

@@ -24,7 +24,7 @@
 
 #include "base/fault.h"
 #include "internal/keeper.pb-c.h"
-#include "netlink.h"
+#include "net/netlink.h"
 
 #include <stdbool.h>
 

@@ -5,8 +5,8 @@
  */
 #pragma once
 
-#include "address.h"
-#include "netlink.h"
+#include "net/address.h"
+#include "net/netlink.h"
 
 #include <linux/netfilter/nf_tables.h>
 

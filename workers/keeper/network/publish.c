@@ -3,7 +3,7 @@
 #include "conntrack.h"
 #include "hostns.h"
 #include "nat.h"
-#include "rtnl.h"
+#include "net/rtnl.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,7 +4,8 @@
  */
 #pragma once
 
-#include "address.h"
+#include "internal/keeper.pb-c.h"
+#include "net/address.h"
 #include "network.h"
 
 /* Ports of the plan that can't be published are refused here, before anything

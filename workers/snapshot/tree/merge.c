@@ -8,8 +8,8 @@
 #include "base/fd.h"
 #include "workers/snapshot/tree/copy.h"
 #include "workers/snapshot/tree/inodes.h"
-#include "workers/snapshot/tree/remove.h"
-#include "workers/snapshot/tree/walk.h"
+#include "tree/remove.h"
+#include "tree/walk.h"
 
 #include <fcntl.h>
 #include <limits.h>

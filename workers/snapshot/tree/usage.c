@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "workers/snapshot/tree/inodes.h"
-#include "workers/snapshot/tree/walk.h"
+#include "tree/walk.h"
 
 #include <errno.h>
 

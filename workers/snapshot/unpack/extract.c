@@ -7,7 +7,7 @@
 #include "workers/snapshot/unpack/extract.h"
 
 #include "base/fd.h"
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 #include "workers/snapshot/unpack/attributes.h"
 #include "workers/snapshot/unpack/folders.h"
 #include "workers/snapshot/unpack/path.h"

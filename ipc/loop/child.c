@@ -1,4 +1,4 @@
-#include "workers/snapshot/child.h"
+#include "loop/child.h"
 
 #include "base/fd.h"
 #include "base/log.h"

@@ -4,7 +4,7 @@
  * doesn't answer is -EPROTO; an overrun of the receive buffer (ENOBUFS) is
  * passed up, and the caller's operation counts as failed.
  */
-#include "netlink.h"
+#include "net/netlink.h"
 
 #include "base/fd.h"
 

@@ -1,4 +1,4 @@
-#include "workers/snapshot/tree/remove.h"
+#include "tree/remove.h"
 
 #include "base/fd.h"
 

@@ -3,7 +3,7 @@
  * is opened by the names from the root down; a path that is longer than the
  * kernel takes at once is opened in pieces.
  */
-#include "workers/snapshot/tree/walk.h"
+#include "tree/walk.h"
 
 #include "base/fd.h"
 

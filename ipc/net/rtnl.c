@@ -1,6 +1,6 @@
 /* rtnetlink messages for links, addresses and routes. Each function is one
  * system call; what it couldn't do left nothing behind. */
-#include "rtnl.h"
+#include "net/rtnl.h"
 
 #include <errno.h>
 #include <linux/if_link.h>

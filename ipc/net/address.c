@@ -1,5 +1,5 @@
 /* Arithmetic on addresses; pure. */
-#include "address.h"
+#include "net/address.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /*
- * Short-lived children for what may take long: unpacking, committing, copying,
- * removing. One is a fork of the worker that runs one function, says how it
+ * Short-lived children for what may take long or wait: unpacking, removing,
+ * mounting. One is a fork of the worker that runs one function, says how it
  * ended through a pipe, and exits. It dies with the worker.
  *
  * In the child nothing of the loop may be touched; every descriptor that isn't

@@ -1,4 +1,4 @@
-#include "workers/keeper/mountopt.h"
+#include "base/mountopt.h"
 
 #include <string.h>
 #include <sys/mount.h>

@@ -1,7 +1,7 @@
 /* IPv4 and IPv6 addresses with a prefix length, as values. */
 #pragma once
 
-#include "internal/keeper.pb-c.h"
+#include <protobuf-c/protobuf-c.h>
 
 #include <arpa/inet.h>
 #include <stdbool.h>

@@ -1,1 +1,0 @@
-OBJ_test_netlink := $(patsubst %,$(O)/workers/keeper/network/%.o,netlink address)
