@@ -37,7 +37,7 @@ IPC_O    := $(patsubst %.c,$(O)/%.o,$(wildcard ipc/*/*.c))
 SKEL_O   := $(patsubst %.c,$(O)/%.o,$(wildcard workers/skeleton/*.c))
 LIBIPC   := $(O)/libbulkhead.a
 
-WORKERS  := api metadata image snapshot task stream systemd keeper
+WORKERS  := api metadata image snapshot task stream systemd guest keeper
 TOOLS    := bulkhead churn
 PROGRAMS := $(O)/bulkheadd $(WORKERS:%=$(O)/bulkhead-%) $(O)/bulkhead $(O)/bulkhead-churn
 

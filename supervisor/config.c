@@ -17,7 +17,7 @@
 
 #define FILE_MAX (64 * 1024)
 
-enum kind { PATH, PATH_LIST, TEXT, NUMBER, LEVEL, DRIVER, GROUP };
+enum kind { PATH, PATH_LIST, TEXT, NUMBER, LEVEL, DRIVER, MODE, GROUP };
 
 struct key {
 	const char *name;
@@ -31,6 +31,7 @@ struct key {
 #define NUMBER_FIELD(field) .offset = offsetof(struct config, field)
 
 static const struct key keys[] = {
+	{ .name = "mode", .kind = MODE, NUMBER_FIELD(boot.mode) },
 	{ .name = "state_root", .kind = PATH, TEXT_FIELD(boot.state_root) },
 	{ .name = "run_root", .kind = PATH, TEXT_FIELD(boot.run_root) },
 	{ .name = "certs_dir", .kind = PATH, TEXT_FIELD(boot.certs_dir) },
@@ -40,6 +41,8 @@ static const struct key keys[] = {
 	{ .name = "cgroup_parent", .kind = GROUP, TEXT_FIELD(boot.cgroup_parent) },
 	{ .name = "cgroup_driver", .kind = DRIVER, NUMBER_FIELD(boot.cgroup_driver) },
 	{ .name = "criu", .kind = PATH, TEXT_FIELD(boot.criu) },
+	{ .name = "agent_run_root", .kind = PATH, TEXT_FIELD(boot.agent_run_root) },
+	{ .name = "agent_sysfs", .kind = PATH, TEXT_FIELD(boot.agent_sysfs) },
 	{ .name = "uid_base", .kind = NUMBER, NUMBER_FIELD(uid_base), .min = 1, .max = INT32_MAX - ROLE_COUNT },
 	{ .name = "log_level", .kind = LEVEL, NUMBER_FIELD(boot.log_level), .live = true },
 	{ .name = "max_concurrent_downloads",
@@ -79,6 +82,8 @@ static const struct config defaults = {
 		.cni_bin_dirs = "/opt/cni/bin:/usr/lib/cni",
 		.cni_cache_dir = "/var/lib/cni",
 		.criu = "/usr/sbin/criu",
+		.agent_run_root = "/run/kata-containers",
+		.agent_sysfs = "/sys",
 		.log_level = LOG_INFO,
 		.max_concurrent_downloads = 3,
 		.pull_progress_timeout_s = 300,
@@ -96,10 +101,16 @@ static const struct config defaults = {
 				.services = GROUP_BIT(CONTAINERD) | GROUP_BIT(CONTAINERD_SEED) | GROUP_BIT(SANDBOX_SEED) | GROUP_BIT(HEALTH),
 				.access = ACCESS_FULL,
 			},
+			{
+				.name = "agent",
+				.protocol = PROTOCOL_TTRPC,
+				.services = GROUP_BIT(AGENT),
+				.access = ACCESS_FULL,
+			},
 		},
-		.n_endpoints = 2,
+		.n_endpoints = 3,
 	},
-	.listeners = { LISTENER_DEFAULT, LISTENER_DEFAULT },
+	.listeners = { LISTENER_DEFAULT, LISTENER_DEFAULT, LISTENER_DEFAULT },
 	.stream_address = "127.0.0.1",
 	.uid_base = 64100,
 	.worker_timeout_s = 30,
@@ -170,6 +181,14 @@ static int number_set(const struct key *k, uint32_t *field, const char *where, c
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: \"%s\" takes a number from %u to %u, not \"%s\"",
 				 where, k->name, k->min, k->max, value);
 	*field = (uint32_t)n;
+	return 0;
+}
+
+static int mode_set(uint32_t *field, const char *where, const char *value, struct fault *fault) {
+	if (strcmp(value, "host") != 0 && strcmp(value, "agent") != 0)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: \"mode\" takes host or agent, not \"%s\"", where,
+				 value);
+	*field = strcmp(value, "agent") == 0 ? BOOT_AGENT : BOOT_HOST;
 	return 0;
 }
 
@@ -262,6 +281,8 @@ int config_set(struct config *c, const char *where, const char *key, const char 
 		switch (k->kind) {
 		case DRIVER:
 			return driver_set(number_of(c, k), where, value, fault);
+		case MODE:
+			return mode_set(number_of(c, k), where, value, fault);
 		case NUMBER:
 			return number_set(k, number_of(c, k), where, value, fault);
 		case LEVEL:
@@ -366,7 +387,7 @@ const char *config_reload(struct config *c, const struct config *from) {
 	const char *fixed = NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const struct key *k = &keys[i];
-		if (k->kind == NUMBER || k->kind == LEVEL || k->kind == DRIVER) {
+		if (k->kind == NUMBER || k->kind == LEVEL || k->kind == DRIVER || k->kind == MODE) {
 			if (k->live)
 				*number_of(c, k) = *number_of(&new, k);
 			else if (*number_of(c, k) != *number_of(&new, k))

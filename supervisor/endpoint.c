@@ -1,7 +1,7 @@
 /*
  * Endpoints in the configuration: "endpoint.NAME.FIELD = value". A name that
- * is new makes an endpoint; "cri" and "containerd" are there by themselves,
- * and their lines change what they are.
+ * is new makes an endpoint; "cri" and "containerd" are there by themselves, in
+ * an agent "agent" is, and their lines change what they are.
  *
  * What a single line can get wrong is said with that line; what two endpoints
  * have against each other is seen at the end, and said with the line that set
@@ -179,6 +179,13 @@ static bool serves(const struct boot_endpoint *e) {
 	return e->services & GROUPS_SERVED & ~GROUP_BIT(HEALTH);
 }
 
+/* Where a Kata host looks for its agent. */
+#define AGENT_SOCKET "vsock://-1:1024"
+
+static bool by_itself(const struct config *c, const struct boot_endpoint *e) {
+	return (strcmp(e->name, "agent") == 0) == (c->boot.mode == BOOT_AGENT);
+}
+
 /* Who is at the other end of a vsock connection the kernel doesn't say. */
 static int uids_check(const struct boot_endpoint *e, const char *where, struct fault *fault) {
 	uint32_t cid, port;
@@ -197,7 +204,9 @@ static int endpoint_finish(struct config *c, unsigned i, struct fault *fault) {
 		    "%s: endpoint \"%s\" would serve nothing: name groups in endpoint.%s.services that this "
 		    "version has services of",
 		    where, e->name, e->name);
-	if (e->socket[0] == '\0') {
+	if (e->socket[0] == '\0' && by_itself(c, e) && c->boot.mode == BOOT_AGENT) {
+		snprintf(e->socket, sizeof(e->socket), AGENT_SOCKET);
+	} else if (e->socket[0] == '\0') {
 		const char *file = strcmp(e->name, "cri") == 0 ? "bulkhead" : e->name;
 		int n = snprintf(e->socket, sizeof(e->socket), "%s/%s.sock", c->boot.run_root, file);
 		if ((size_t)n >= sizeof(e->socket))
@@ -219,11 +228,13 @@ static int endpoint_finish(struct config *c, unsigned i, struct fault *fault) {
 	return 0;
 }
 
-/* Those that nobody asked for and that would serve nothing aren't there. */
+/* Those that nobody asked for and that would serve nothing, or belong to the
+ * other mode, aren't there. */
 static void idle_drop(struct config *c) {
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < c->boot.n_endpoints; i++) {
-		if (!serves(&c->boot.endpoints[i]) && c->listeners[i].where[0] == '\0')
+		const struct boot_endpoint *e = &c->boot.endpoints[i];
+		if ((!serves(e) || !by_itself(c, e)) && c->listeners[i].where[0] == '\0')
 			continue;
 		c->boot.endpoints[n] = c->boot.endpoints[i];
 		c->listeners[n++] = c->listeners[i];

@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sched.h>
+#include <linux/netlink.h>
+#include <linux/random.h>
 #include <seccomp.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -17,8 +19,12 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-static const char *const group_names[SYSCALL_GROUPS] = { "base", "memory",  "sockets", "files",	 "owners",   "inet",
-							 "unix", "threads", "spawn",   "mounts", "terminals" };
+static const char *const group_names[SYSCALL_GROUPS] = { "base",      "memory", "sockets", "files", "owners",
+							 "inet",      "unix",	"threads", "spawn", "mounts",
+							 "terminals", "tools",	"machine" };
+
+/* Hostile from all others. */
+#define MACHINE_CALLS "settimeofday clock_settime swapon init_module finit_module"
 
 /* Calls whose arguments don't matter, by group. */
 static const struct {
@@ -55,6 +61,8 @@ static const struct {
 	  "fork vfork wait4 waitid pidfd_open pidfd_send_signal setsid capget capset setrlimit prlimit64 seccomp "
 	  "setpriority" },
 	{ SYSCALLS_TERMINALS, "" },
+	{ SYSCALLS_TOOLS, "execve mmap mprotect" },
+	{ SYSCALLS_MACHINE, MACHINE_CALLS },
 	{ SYSCALLS_MOUNTS, "mount umount2 pivot_root fsopen fsconfig fsmount open_tree move_mount mount_setattr" },
 };
 
@@ -84,6 +92,12 @@ static const struct {
 	{ SYSCALLS_TERMINALS, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = TIOCSWINSZ } },
 	/* Copy-on-write instead of a copy. */
 	{ SYSCALLS_OWNERS, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = FICLONE } },
+	{ SYSCALLS_TOOLS, "socket", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_INET } },
+	{ SYSCALLS_TOOLS, "socket", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_INET6 } },
+	{ SYSCALLS_MACHINE, "socket", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_NETLINK } },
+	{ SYSCALLS_MACHINE, "bind", { .arg = 2, .op = SCMP_CMP_EQ, .datum_a = sizeof(struct sockaddr_nl) } },
+	{ SYSCALLS_MACHINE, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = RNDADDTOENTCNT } },
+	{ SYSCALLS_MACHINE, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = RNDRESEEDCRNG } },
 	{ SYSCALLS_SPAWN, "prctl", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_PDEATHSIG } },
 	{ SYSCALLS_SPAWN, "prctl", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_NO_NEW_PRIVS } },
 	{ SYSCALLS_SPAWN, "clone", { .arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = NAMESPACES, .datum_b = 0 } },
@@ -96,11 +110,10 @@ static const struct {
 };
 
 /* No worker has a use for these, and no library calls them by itself. */
-static const char hostile[] =
-    "ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd kcmp "
-    "kexec_load kexec_file_load init_module finit_module delete_module bpf perf_event_open userfaultfd "
-    "add_key request_key keyctl reboot swapon swapoff iopl ioperm acct quotactl open_by_handle_at "
-    "settimeofday clock_settime adjtimex clock_adjtime vhangup nfsservctl lookup_dcookie syslog";
+static const char hostile[] = "ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd kcmp "
+			      "kexec_load kexec_file_load delete_module bpf perf_event_open userfaultfd "
+			      "add_key request_key keyctl reboot swapoff iopl ioperm acct quotactl open_by_handle_at "
+			      "adjtimex clock_adjtime vhangup nfsservctl lookup_dcookie syslog";
 
 const char *syscall_group_name(unsigned bit) {
 	return bit < SYSCALL_GROUPS ? group_names[bit] : NULL;
@@ -191,6 +204,8 @@ int filter_compile(unsigned groups, struct sock_filter *program, size_t room, ui
 	r = add_groups(&c, groups);
 	if (r == 0)
 		r = add_words(&c, SCMP_ACT_KILL_PROCESS, hostile);
+	if (r == 0 && !(groups & SYSCALLS_MACHINE))
+		r = add_words(&c, SCMP_ACT_KILL_PROCESS, MACHINE_CALLS);
 	if (r < 0)
 		return r;
 	return export(&c, program, room, ret_n);

@@ -24,8 +24,10 @@ enum syscall_group {
 	SYSCALLS_SPAWN = 1 << 8, /* child processes, and what confines them further */
 	SYSCALLS_MOUNTS = 1 << 9,
 	SYSCALLS_TERMINALS = 1 << 10, /* the size of those that were given to it */
+	SYSCALLS_TOOLS = 1 << 11,     /* other programs */
+	SYSCALLS_MACHINE = 1 << 12,   /* clock, swap, kernel modules, entropy, network */
 };
-#define SYSCALL_GROUPS 11
+#define SYSCALL_GROUPS 13
 
 /* "base"; NULL beyond the last. */
 const char *syscall_group_name(unsigned bit);

@@ -35,6 +35,7 @@ static const struct folder {
 	{ .base = STATE_ROOT, .path = "/snapshots", .owner = ROLE_SNAPSHOT, .mode = 0700 },
 	{ .base = RUN_ROOT, .path = "", .owner = ROLE_SUPERVISOR, .mode = 0711 },
 	{ .base = RUN_ROOT, .path = "/pods", .owner = ROLE_TASK, .mode = 0700 },
+	{ .base = RUN_ROOT, .path = "/guest", .owner = ROLE_GUEST, .mode = 0700 },
 	/* Other programs of the host keep their networks' state there too. */
 	{ .base = CNI_CACHE, .path = "", .owner = ROLE_SUPERVISOR, .mode = 0755 },
 };
@@ -122,6 +123,8 @@ int folders_make(const struct config *c, struct fault *fault) {
 		char path[BOOT_PATH_MAX + 16];
 		uid_t uid;
 		gid_t gid;
+		if (!privileges_wanted(f->owner, c))
+			continue;
 		snprintf(path, sizeof(path), "%s%s", bases[f->base], f->path);
 		privileges_owner(f->owner, c, &uid, &gid);
 		int r = folder_make(f, path, uid, gid);

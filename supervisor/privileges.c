@@ -44,7 +44,8 @@ const struct row privilege_rows[ROLE_COUNT] = {
 		.opcodes = OPS_LOOP | OPS_STREAM | OPS_SYNC,
 		NOFILE(4096),
 		.nproc = { 64, 64 },
-		.peers = PEER(API) | PEER(IMAGE) | PEER(SNAPSHOT) | PEER(TASK) | PEER(STREAM) | PEER(SYSTEMD),
+		.peers = PEER(API) | PEER(IMAGE) | PEER(SNAPSHOT) | PEER(TASK) | PEER(STREAM) | PEER(SYSTEMD) |
+			 PEER(GUEST),
 	},
 	/* Talks to registries: the only one with a network, and then with no
 	 * more than what TLS and name resolution read. */
@@ -143,6 +144,21 @@ const struct row privilege_rows[ROLE_COUNT] = {
 		.nproc = { 64, 64 },
 		.peers = PEER(METADATA),
 	},
+	/* Changes the guest that an agent runs in: its mounts, network, clock,
+	 * memory. So it is the guest's root, in the namespaces that the keepers
+	 * see, and its requests come from whoever has the guest; but they come
+	 * decoded, each is worked off by a child of its own, and what only an
+	 * attacker asks for stays forbidden. Runs in an agent alone. */
+	[ROLE_GUEST] = {
+		.capabilities = CAP(SYS_ADMIN) | CAP(NET_ADMIN) | CAP(NET_RAW) | CAP(SYS_TIME) | CAP(SYS_MODULE) |
+				CAP(DAC_OVERRIDE) | CAP(DAC_READ_SEARCH) | CAP(CHOWN) | CAP(FOWNER) | CAP(FSETID),
+		.syscalls = SYSCALLS_BASE | SYSCALLS_MEMORY | SYSCALLS_SOCKETS | SYSCALLS_FILES | SYSCALLS_OWNERS |
+			    SYSCALLS_SPAWN | SYSCALLS_MOUNTS | SYSCALLS_TOOLS | SYSCALLS_MACHINE,
+		.opcodes = OPS_LOOP,
+		NOFILE(1024),
+		.nproc = { 512, 512 },
+		.peers = PEER(METADATA),
+	},
 	/* The zygote isn't confined, on purpose. What keepers fork become
 	 * containers: a filter, no_new_privs, a bounding set or a rlimit of its
 	 * own would be inherited by them, where it would break setuid programs
@@ -184,7 +200,19 @@ void privileges_owner(enum role role, const struct config *c, uid_t *ret_uid, gi
 }
 
 bool privileges_wanted(enum role role, const struct config *c) {
-	return role != ROLE_SYSTEMD || c->boot.cgroup_driver == BOOT_SYSTEMD;
+	bool agent = c->boot.mode == BOOT_AGENT;
+	switch (role) {
+	case ROLE_SYSTEMD:
+		return c->boot.cgroup_driver == BOOT_SYSTEMD;
+	case ROLE_IMAGE:
+	case ROLE_SNAPSHOT:
+	case ROLE_STREAM:
+		return !agent;
+	case ROLE_GUEST:
+		return agent;
+	default:
+		return true;
+	}
 }
 
 bool privileges_peers(enum role a, enum role b) {

@@ -41,22 +41,29 @@ struct boot_runtime {
 /* Who makes control groups: the keepers by files, or systemd as its units. */
 enum boot_cgroup_driver { BOOT_CGROUPFS, BOOT_SYSTEMD };
 
+/* What the daemon is: a machine's container host, or the Kata agent of the guest
+ * that it runs in. An agent has no image, snapshot or stream worker. */
+enum boot_mode { BOOT_HOST, BOOT_AGENT };
+
 /* The configuration, as far as workers need it; read by the supervisor alone. */
 struct boot_config {
-	char state_root[BOOT_PATH_MAX];	   /* /var/lib/bulkhead */
-	char run_root[BOOT_PATH_MAX];	   /* /run/bulkhead */
-	char certs_dir[BOOT_PATH_MAX];	   /* /etc/bulkhead/certs.d: HOST/hosts.toml below */
-	char cni_conf_dir[BOOT_PATH_MAX];  /* /etc/cni/net.d */
-	char cni_bin_dirs[BOOT_PATH_MAX];  /* colon-separated: /opt/cni/bin:/usr/lib/cni */
-	char cni_cache_dir[BOOT_PATH_MAX]; /* /var/lib/cni */
-	char cgroup_parent[BOOT_PATH_MAX]; /* default parent of pods: /bulkhead, or bulkhead.slice */
-	uint32_t cgroup_driver;		   /* enum boot_cgroup_driver */
-	uint32_t log_level;		   /* enum log_level */
-	uint32_t max_concurrent_downloads; /* layers of one pull: 3 */
-	uint32_t pull_progress_timeout_s;  /* 300; 0: none */
-	uint32_t log_line_max;		   /* 16384 */
-	uint32_t stream_idle_timeout_s;	   /* 14400; 0: none */
-	char criu[BOOT_PATH_MAX];	   /* /usr/sbin/criu */
+	uint32_t mode;			    /* enum boot_mode */
+	char state_root[BOOT_PATH_MAX];	    /* /var/lib/bulkhead */
+	char run_root[BOOT_PATH_MAX];	    /* /run/bulkhead */
+	char certs_dir[BOOT_PATH_MAX];	    /* /etc/bulkhead/certs.d: HOST/hosts.toml below */
+	char cni_conf_dir[BOOT_PATH_MAX];   /* /etc/cni/net.d */
+	char cni_bin_dirs[BOOT_PATH_MAX];   /* colon-separated: /opt/cni/bin:/usr/lib/cni */
+	char cni_cache_dir[BOOT_PATH_MAX];  /* /var/lib/cni */
+	char cgroup_parent[BOOT_PATH_MAX];  /* default parent of pods: /bulkhead, or bulkhead.slice */
+	uint32_t cgroup_driver;		    /* enum boot_cgroup_driver */
+	uint32_t log_level;		    /* enum log_level */
+	uint32_t max_concurrent_downloads;  /* layers of one pull: 3 */
+	uint32_t pull_progress_timeout_s;   /* 300; 0: none */
+	uint32_t log_line_max;		    /* 16384 */
+	uint32_t stream_idle_timeout_s;	    /* 14400; 0: none */
+	char criu[BOOT_PATH_MAX];	    /* /usr/sbin/criu */
+	char agent_run_root[BOOT_PATH_MAX]; /* /run/kata-containers: all that an agent mounts and writes is below it */
+	char agent_sysfs[BOOT_PATH_MAX];    /* /sys */
 	struct boot_runtime runtimes[BOOT_RUNTIMES_MAX];
 	uint32_t n_runtimes;
 	struct boot_runtime log_binaries[BOOT_RUNTIMES_MAX];

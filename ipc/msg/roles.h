@@ -11,6 +11,7 @@ enum role {
 	ROLE_TASK,
 	ROLE_STREAM,
 	ROLE_SYSTEMD,
+	ROLE_GUEST,
 	ROLE_KEEPER,
 	ROLE_ZYGOTE = ROLE_KEEPER, /* of which keepers are made: the same program and privileges */
 	ROLE_COUNT

@@ -14,6 +14,9 @@ enum { RESEND = 1, STREAM = 2, READ = 4, METRICS = 8, MORE_FDS = 16 };
 #define B(t) DESCRIPTOR_Bulkhead__##t
 #define CRI(t) DESCRIPTOR_Runtime__V1__##t
 #define ADMIN(t) DESCRIPTOR_Bulkhead__V1__##t
+#define KATA(t) DESCRIPTOR_Grpc__##t
+#define TYPES(t) DESCRIPTOR_Types__##t
+#define GOOGLE(t) DESCRIPTOR_Google__Protobuf__##t
 #define NONE NULL
 
 const struct msg_row msg_rows[] = {

@@ -26,6 +26,7 @@
 #include "internal/csandbox.pb-c.h"
 #include "internal/ctask.pb-c.h"
 #include "internal/event.pb-c.h"
+#include "internal/guest.pb-c.h"
 #include "internal/image.pb-c.h"
 #include "internal/keeper.pb-c.h"
 #include "internal/object.pb-c.h"
@@ -33,11 +34,15 @@
 #include "internal/stream.pb-c.h"
 #include "internal/systemd.pb-c.h"
 #include "internal/task.pb-c.h"
+#include "kata/agent.pb-c.h"
 #include "msg/msg.h"
 
 #define B(t) Bulkhead__##t
 #define CRI(t) Runtime__V1__##t
 #define ADMIN(t) Bulkhead__V1__##t
+#define KATA(t) Grpc__##t
+#define TYPES(t) Types__##t
+#define GOOGLE(t) Google__Protobuf__##t
 #define NONE Bulkhead__Empty
 
 enum msg_number {
@@ -78,4 +83,7 @@ enum msg_number {
 #undef B
 #undef CRI
 #undef ADMIN
+#undef KATA
+#undef TYPES
+#undef GOOGLE
 #undef NONE

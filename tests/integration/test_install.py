@@ -10,7 +10,7 @@ import bulkhead as bh
 bh.isolate()
 tap = bh.Tap()
 
-WORKERS = ["api", "metadata", "image", "snapshot", "task", "stream", "systemd", "keeper"]
+WORKERS = ["api", "metadata", "image", "snapshot", "task", "stream", "systemd", "guest", "keeper"]
 
 
 def install(root):
@@ -48,7 +48,7 @@ def test_runs(folder, prefix):
         # That of the systemd cgroup driver isn't among them: it isn't needed here.
         # The keeper runs from a copy in memory, for those that outlive an upgrade.
         tap.check(paths - {"/memfd:bulkhead-keeper (deleted)"} ==
-                  {d.program} | {prefix + "/libexec/bulkhead/bulkhead-" + w for w in WORKERS if w not in ("keeper", "systemd")},
+                  {d.program} | {prefix + "/libexec/bulkhead/bulkhead-" + w for w in WORKERS if w not in ("keeper", "systemd", "guest")},
                   "its processes are the installed ones", paths)
         p = subprocess.run([prefix + "/bin/bulkhead", "version"], env=dict(os.environ, BULKHEAD_SOCKET=d.socket),
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

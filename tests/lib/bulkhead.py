@@ -261,15 +261,18 @@ class Daemon:
         with open(os.path.join(self.cni, "10-test.conflist"), "w") as f:
             json.dump({"cniVersion": "1.0.0", "name": "test", "plugins": plugins}, f)
 
-    def start(self, wait=True, before=None):
-        """before: what the process calls that becomes the daemon."""
-        sets = {"run_root": self.run, "state_root": self.state, "endpoint.cri.socket": self.socket,
+    def keys(self):
+        """The configuration."""
+        return {"run_root": self.run, "state_root": self.state, "endpoint.cri.socket": self.socket,
                 "endpoint.containerd.socket": self.containerd,
                 "cni_conf_dir": self.cni, "cni_cache_dir": os.path.join(self.folder, "cni-cache"), "cgroup_parent": self.cgroup,
                 "certs_dir": os.path.join(self.folder, "certs.d"),
                 "cni_bin_dirs": os.path.join(self.folder, "cni-bin") + ":/usr/lib/cni"}
+
+    def start(self, wait=True, before=None):
+        """before: what the process calls that becomes the daemon."""
         command = [self.program, "-c", "/dev/null"]
-        for key, value in sets.items():
+        for key, value in self.keys().items():
             command += ["--set", "%s=%s" % (key, value)]
         for setting in self.settings:
             command += ["--set", setting]

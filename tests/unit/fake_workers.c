@@ -245,7 +245,7 @@ static const struct worker_class classes[ROLE_COUNT] = {
 		.handlers = (const struct link_handler[]){ { 0 } },
 	},
 	[ROLE_METADATA] = {
-		.peers = PEERS(ROLE_API, ROLE_IMAGE, ROLE_SNAPSHOT, ROLE_TASK, ROLE_STREAM, ROLE_SYSTEMD),
+		.peers = PEERS(ROLE_API, ROLE_IMAGE, ROLE_SNAPSHOT, ROLE_TASK, ROLE_STREAM, ROLE_SYSTEMD, ROLE_GUEST),
 		.handlers = HANDLERS(HANDLER(cri_list_images)),
 	},
 	[ROLE_IMAGE] = { .peers = PEERS(ROLE_METADATA), .handlers = HANDLERS(HANDLER(content_list)) },
@@ -257,6 +257,7 @@ static const struct worker_class classes[ROLE_COUNT] = {
 	},
 	[ROLE_STREAM] = { .peers = PEERS(ROLE_METADATA), .handlers = (const struct link_handler[]){ { 0 } } },
 	[ROLE_SYSTEMD] = { .peers = PEERS(ROLE_METADATA), .handlers = (const struct link_handler[]){ { 0 } } },
+	[ROLE_GUEST] = { .peers = PEERS(ROLE_METADATA), .handlers = (const struct link_handler[]){ { 0 } } },
 	[ROLE_KEEPER] = { .zygote = zygote_zygote },
 };
 

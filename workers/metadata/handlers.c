@@ -4,6 +4,8 @@
  */
 #include "workers/metadata/handlers.h"
 
+#include "workers/metadata/guest.h"
+
 #define SAME(row, as)                                                                    \
 	void row(struct metadata *m, struct msg_request *r, const ProtobufCMessage *q) { \
 		as(m, r, q);                                                             \
@@ -12,6 +14,9 @@ SAME(cri_stream_container_stats, cri_list_container_stats)
 SAME(cri_stream_pod_sandbox_stats, cri_list_pod_sandbox_stats)
 SAME(cri_stream_pod_sandbox_metrics, cri_list_pod_sandbox_metrics)
 SAME(call_exec, session_exec)
+/* What an agent does to its guest, too. */
+SAME(guest_attach, guest_relay)
+SAME(guest_detach, guest_relay)
 
 #define TO_METADATA(name)                                                                           \
 	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *q) { \

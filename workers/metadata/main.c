@@ -51,6 +51,7 @@ static int metadata_serve(struct worker *w) {
 	m->task = worker_link(w, ROLE_TASK, 0);
 	m->stream = worker_link(w, ROLE_STREAM, 0);
 	m->systemd = worker_link(w, ROLE_SYSTEMD, 0);
+	m->guest = worker_link(w, ROLE_GUEST, 0);
 	int r = metadata_init(m, w->loop, &w->config, &fault);
 	if (r < 0)
 		log_event(LOG_ERROR, "metadata worker can't serve", "error", fault.text, NULL);
@@ -75,8 +76,8 @@ static void metadata_stop(struct worker *w) {
 	worker_exit(w, 0);
 }
 
-static const enum role peers[] = { ROLE_API,	ROLE_IMAGE,   ROLE_SNAPSHOT,  ROLE_TASK,
-				   ROLE_STREAM, ROLE_SYSTEMD, ROLE_SUPERVISOR };
+static const enum role peers[] = { ROLE_API,	ROLE_IMAGE,   ROLE_SNAPSHOT, ROLE_TASK,
+				   ROLE_STREAM, ROLE_SYSTEMD, ROLE_GUEST,    ROLE_SUPERVISOR };
 
 static const struct worker_class class = {
 	.role = ROLE_METADATA,

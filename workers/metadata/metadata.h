@@ -24,7 +24,7 @@
 struct metadata {
 	struct loop *loop;
 	const struct boot_config *config;
-	struct link *image, *snapshot, *task, *stream, *systemd;
+	struct link *image, *snapshot, *task, *stream, *systemd, *guest;
 	/* As far as this process has seen them, by role and instance; its own too. */
 	struct peer {
 		pid_t pid;

@@ -4,6 +4,7 @@
  * asks then is checked again: between the two the container may have ended.
  */
 #include "workers/metadata/handlers.h"
+#include "workers/metadata/relay.h"
 
 /* --- checks --- */
 
@@ -154,42 +155,6 @@ void cri_port_forward(struct metadata *m, struct msg_request *r, const ProtobufC
 }
 
 /* --- what the stream worker asks for --- */
-
-/* A call to the task worker on behalf of a request, and its end with it. */
-struct relay {
-	struct msg_request *request;
-	struct msg_call *call;
-	size_t n_fds;
-};
-
-static void relay_cancelled(struct msg_request *r, void *ctx) {
-	struct relay *x = ctx;
-	msg_cancel(x->call);
-	msg_failf(r, FAULT_CANCELLED, "the client has gone");
-}
-
-static struct relay *relay_new(struct msg_request *r, size_t n_fds) {
-	struct relay *x = arena_zalloc(&r->arena, sizeof(*x));
-	if (!x) {
-		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "out of memory");
-		return NULL;
-	}
-	x->request = r;
-	x->n_fds = n_fds;
-	r->cancelled = relay_cancelled;
-	r->cancelled_ctx = x;
-	return x;
-}
-
-/* The answers of both rows are the same message. */
-static void relay_done(void *ctx, const struct msg_answer *a) {
-	struct relay *x = ctx;
-	x->request->cancelled = NULL;
-	if (a->fault)
-		msg_fail(x->request, a->fault);
-	else
-		msg_reply(x->request, a->reply, a->fds, x->n_fds, false);
-}
 
 /* The sandbox is ours to say, not the asker's. */
 static const Bulkhead__ContainerRecord *record_of(struct metadata *m, struct msg_request *r, const char *container) {
