@@ -1,1 +1,1 @@
-OBJ_test_hostlocal := $(patsubst %,$(O)/workers/keeper/network/%.o,hostlocal address)
+OBJ_test_hostlocal := $(patsubst %,$(O)/workers/keeper/network/%.o,hostlocal)
