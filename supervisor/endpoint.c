@@ -1,7 +1,7 @@
 /*
  * Endpoints in the configuration: "endpoint.NAME.FIELD = value". A name that
- * is new makes an endpoint; "cri" and "containerd" are there by themselves, in
- * an agent "agent" is, and their lines change what they are.
+ * is new makes an endpoint; "cri" and "containerd" are there by themselves, or
+ * "agent" in an agent, and their lines change what they are.
  *
  * What a single line can get wrong is said with that line; what two endpoints
  * have against each other is seen at the end, and said with the line that set
@@ -13,6 +13,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+#define AGENT "agent"
+/* Where a Kata host looks for it. */
+#define AGENT_SOCKET "vsock://-1:1024"
 
 static int on_socket(struct config *c, unsigned i, const char *where, const char *value, struct fault *fault) {
 	uint32_t cid, port;
@@ -141,6 +145,10 @@ static int endpoint_place(struct config *c, const char *where, const char *name,
 	if (i == c->boot.n_endpoints) {
 		struct boot_endpoint *e = &c->boot.endpoints[c->boot.n_endpoints++];
 		*e = (struct boot_endpoint){ .access = ACCESS_FULL };
+		if (strcmp(name, AGENT) == 0) {
+			e->services = GROUP_BIT(AGENT);
+			e->protocol = PROTOCOL_TTRPC;
+		}
 		snprintf(e->name, sizeof(e->name), "%s", name);
 		c->listeners[i] = (struct listener_config)LISTENER_DEFAULT;
 	}
@@ -179,11 +187,8 @@ static bool serves(const struct boot_endpoint *e) {
 	return e->services & GROUPS_SERVED & ~GROUP_BIT(HEALTH);
 }
 
-/* Where a Kata host looks for its agent. */
-#define AGENT_SOCKET "vsock://-1:1024"
-
 static bool by_itself(const struct config *c, const struct boot_endpoint *e) {
-	return (strcmp(e->name, "agent") == 0) == (c->boot.mode == BOOT_AGENT);
+	return (strcmp(e->name, AGENT) == 0) == (c->boot.mode == BOOT_AGENT);
 }
 
 /* Who is at the other end of a vsock connection the kernel doesn't say. */
@@ -248,6 +253,8 @@ static void idle_drop(struct config *c) {
 
 int endpoints_finish(struct config *c, struct fault *fault) {
 	idle_drop(c);
+	if (c->boot.mode == BOOT_AGENT && c->boot.n_endpoints == 0)
+		endpoint_place(c, "", AGENT, fault);
 	for (unsigned i = 0; i < c->boot.n_endpoints; i++) {
 		int r = endpoint_finish(c, i, fault);
 		if (r < 0)

@@ -230,6 +230,20 @@ static void test_endpoint_refusals(void) {
 		  "a ninth endpoint");
 }
 
+static void test_agent(void) {
+	struct config c;
+	tap_check(load("mode = agent\n", &c) == 0 && c.boot.mode == BOOT_AGENT && c.boot.n_endpoints == 1 &&
+		      strcmp(c.boot.endpoints[0].socket, "vsock://-1:1024") == 0 &&
+		      c.boot.endpoints[0].services == GROUP_BIT(AGENT) &&
+		      c.boot.endpoints[0].protocol == PROTOCOL_TTRPC,
+		  "an agent has its endpoint and none else");
+	tap_check(load("endpoint.agent.socket = /a\nmode = agent\n", &c) == 0 && c.boot.n_endpoints == 1 &&
+		      c.boot.endpoints[0].services == GROUP_BIT(AGENT),
+		  "an agent on another socket");
+	tap_check(refused("mode = vm\n", ":1", "host or agent"), "an unknown mode");
+	tap_check(refused("agent_run_root = run\n", ":1", "absolute"), "an agent's folder that is no path");
+}
+
 /* What packaging/bulkhead.conf says is true: its keys exist, and what is
  * commented out is the default. */
 static void test_packaged(void) {
@@ -248,7 +262,7 @@ static void test_packaged(void) {
 			keys++;
 		}
 	load("", &defaults);
-	tap_check(load(text, &packaged) == 0 && keys == 27, "it names all %u keys", keys);
+	tap_check(load(text, &packaged) == 0 && keys == 30, "it names all %u keys", keys);
 	tap_check(config_reload(&defaults, &packaged) == NULL &&
 		      memcmp(&defaults.boot, &packaged.boot, sizeof(defaults.boot)) == 0 &&
 		      defaults.worker_timeout_s == packaged.worker_timeout_s &&
@@ -269,6 +283,7 @@ int main(void) {
 	test_runtimes();
 	test_endpoints();
 	test_endpoint_refusals();
+	test_agent();
 	test_packaged();
 	unlink(path);
 	return tap_done();
