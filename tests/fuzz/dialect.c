@@ -43,11 +43,11 @@ static void translate(const struct grpc_target *target, bool reply, ProtobufCMes
 	const struct grpc_translator *translator = target->method->translator;
 	const struct msg_row *row = msg_row_find(target->method->number);
 	struct arena kept;
-	struct grpc_translation t = { .arena = arena, .kept = &kept, .service = target->service };
+	struct grpc_translation t = { .arena = arena, .kept = &kept, .target = target };
 	struct fault fault = { 0 };
 	ProtobufCMessage *out = NULL;
 	arena_init(&kept, ARENA_MAX);
-	int r = (reply ? translator->reply : translator->request)(&t, in, &out, &fault);
+	int r = reply ? grpc_translate_reply(&t, in, &out, &fault) : translator->request(&t, in, &out, &fault);
 	require(r == 0 || (fault.code != FAULT_NONE && fault.text[0]));
 	if (r == 0 && out)
 		check(out, reply ? target->types->output : row->request, arena);

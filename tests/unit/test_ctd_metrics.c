@@ -38,7 +38,9 @@ static Google__Protobuf__Any *any_of(struct arena *a, bool unified) {
 	Bulkhead__CtaskMetrics m = BULKHEAD__CTASK_METRICS__INIT;
 	struct grpc_translation t = { .arena = a, .kept = a };
 	struct fault fault;
-	ProtobufCMessage *reply;
+	Containerd__Services__Tasks__V1__MetricsResponse empty =
+	    CONTAINERD__SERVICES__TASKS__V1__METRICS_RESPONSE__INIT;
+	ProtobufCMessage *reply = &empty.base;
 	for (size_t i = 0; i < ARRAY_SIZE(figures); i++)
 		list[i] = &figures[i];
 	bulkhead__task_stats__init(&stats);

@@ -149,6 +149,20 @@ void grpc_finish(struct grpc_call *c) {
 	grpc_call_finish(c, NULL, NULL);
 }
 
+int grpc_translate_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+			 struct fault *fault) {
+	const struct grpc_translator *translator = t->target->method->translator;
+	const ProtobufCMessageDescriptor *type = t->target->types->output;
+	ProtobufCMessage *reply = arena_alloc(t->arena, type->sizeof_message);
+	if (!reply)
+		return grpc_no_memory(fault);
+	protobuf_c_message_init(type, reply);
+	int r = translator->reply ? translator->reply(t, internal, &reply, fault) : 0;
+	if (r == 0)
+		*ret_reply = reply;
+	return r;
+}
+
 /* What a translator leaves out of a stream is no reply, but may be its end. */
 static void reply_translated(struct grpc_call *c, const ProtobufCMessage *internal, bool more) {
 	struct arena arena;
@@ -157,9 +171,9 @@ static void reply_translated(struct grpc_call *c, const ProtobufCMessage *intern
 	arena_init(&arena, 0);
 	t->arena = &arena;
 	do {
-		ProtobufCMessage *reply = NULL;
+		ProtobufCMessage *reply;
 		t->more = false;
-		if (c->target.method->translator->reply(t, internal, &reply, &fault) < 0)
+		if (grpc_translate_reply(t, internal, &reply, &fault) < 0)
 			grpc_call_fail(c, &fault);
 		else if (reply)
 			reply_part(c, reply, more || t->more);

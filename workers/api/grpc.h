@@ -28,8 +28,8 @@ struct grpc_call;
  * the rest as long as the call. */
 struct grpc_translation {
 	struct arena *arena;
-	const struct grpc_service *service;
-	const struct grpc_call *call; /* for grpc_header */
+	const struct grpc_target *target; /* what was called */
+	const struct grpc_call *call;	  /* for grpc_header */
 	/* From the request, for the replies. */
 	struct arena *kept; /* as long as the call */
 	uint64_t cursor;
@@ -44,8 +44,10 @@ struct grpc_translation {
 struct grpc_translator {
 	int (*request)(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		       struct fault *fault);
-	/* NULL in *ret_reply: nothing that the client would hear of. */
-	int (*reply)(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+	/* *reply is an empty message of the method's type. Another may take its
+	 * place, or NULL: nothing that the client would hear of. Without a function
+	 * the client hears the empty one. */
+	int (*reply)(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		     struct fault *fault);
 	/* Gives the row's failure the code that the dialect has for it. May be NULL. */
 	void (*failure)(struct fault *fault);
@@ -92,6 +94,7 @@ struct grpc_method {
 	void (*answer)(struct grpc_call *c, const ProtobufCMessage *request);
 	const struct grpc_handler *handler;
 	const struct grpc_translator *translator; /* NULL: the row has the client's own types */
+	const void *about;			  /* what a translator of several methods reads of this one */
 	/* Requests are decoded as this, which is the same on the wire; NULL: as
 	 * the service's descriptor says. Replies are packed as what they are. */
 	const ProtobufCMessageDescriptor *input;
@@ -157,6 +160,9 @@ struct grpc_target {
 	const struct grpc_method *method;
 	const ProtobufCMethodDescriptor *types;
 };
+/* A message of the row's reply as one for the client; NULL in *ret_reply: none. */
+int grpc_translate_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+			 struct fault *fault);
 /* What a request is decoded as. */
 const ProtobufCMessageDescriptor *grpc_input(const struct grpc_target *target);
 int grpc_resolve(const struct grpc_server *server, const char *path, struct grpc_target *ret_target,

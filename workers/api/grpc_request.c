@@ -82,7 +82,7 @@ static int translate(struct grpc_call *c, struct arena *arena, ProtobufCMessage 
 	if (!c->target.method->translator)
 		return 0;
 	c->translation.arena = arena;
-	c->translation.service = c->target.service;
+	c->translation.target = &c->target;
 	c->translation.call = c;
 	c->translation.kept = &c->arena;
 	return c->target.method->translator->request(&c->translation, *request, request, fault);

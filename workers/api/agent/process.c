@@ -91,23 +91,10 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 
 /* --- replies --- */
 
-static int empty(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
-		 struct fault *fault) {
-	Google__Protobuf__Empty *e = ARENA_NEW(t->arena, Google__Protobuf__Empty, GOOGLE__PROTOBUF__EMPTY__INIT);
-	if (!e)
-		return grpc_no_memory(fault);
-	*ret_reply = &e->base;
-	return 0;
-}
-
-static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
-	Grpc__WaitProcessResponse *a =
-	    ARENA_NEW(t->arena, Grpc__WaitProcessResponse, GRPC__WAIT_PROCESS_RESPONSE__INIT);
-	if (!a)
-		return grpc_no_memory(fault);
+	Grpc__WaitProcessResponse *a = (Grpc__WaitProcessResponse *)*reply;
 	a->status = (int32_t)((const Bulkhead__CtaskExit *)internal)->exit_status;
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -122,16 +109,13 @@ static void no_terminal(struct fault *fault) {
 		fault->code = FAULT_UNAVAILABLE;
 }
 
-static const struct grpc_translator on_start = { .request = start, .reply = empty },
-				    on_wait = { .request = wait, .reply = wait_reply },
-				    on_signal = { .request = signal_process, .reply = empty },
-				    on_close_stdin = { .request = close_stdin, .reply = empty },
-				    on_resize = { .request = resize, .reply = empty, .failure = no_terminal },
-				    on_pause = { .request = pause_request,
-						 .reply = empty,
-						 .failure = unknown_container },
-				    on_resume = { .request = resume, .reply = empty, .failure = unknown_container },
-				    on_update = { .request = update, .reply = empty, .failure = unknown_container };
+static const struct grpc_translator on_start = { .request = start }, on_wait = { .request = wait, .reply = wait_reply },
+				    on_signal = { .request = signal_process },
+				    on_close_stdin = { .request = close_stdin },
+				    on_resize = { .request = resize, .failure = no_terminal },
+				    on_pause = { .request = pause_request, .failure = unknown_container },
+				    on_resume = { .request = resume, .failure = unknown_container },
+				    on_update = { .request = update, .failure = unknown_container };
 
 const struct grpc_method agent_service_methods[] = {
 	{ .name = "StartContainer", .number = MSG_ctask_start, .translator = &on_start, .changes = true },

@@ -61,20 +61,13 @@ Bulkhead__Descriptor *ctd_descriptor(struct grpc_translation *t, const Container
 
 Grpc__Mount **ctd_mounts(struct grpc_translation *t, Containerd__Types__Mount *const *from, size_t n);
 
+Bulkhead__Runtime *ctd_runtime(struct grpc_translation *t, char *name, const Google__Protobuf__Any *options);
+
 /* A container's specification, as it is and parsed. -1: out of memory. */
 int ctd_spec(struct grpc_translation *t, const Google__Protobuf__Any *any, Bulkhead__ContainerBody *b);
 
-/* Whole requests: of rows that take a key, a list, an update, a deletion. */
-int ctd_get(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key, ProtobufCMessage **ret_internal,
-	    struct fault *fault);
 /* For the replies: t->state. */
 int ctd_filters_keep(struct grpc_translation *t, char *const *filters, size_t n_filters, struct fault *fault);
-int ctd_list(struct grpc_translation *t, Bulkhead__ObjectKind kind, char *const *filters, size_t n_filters,
-	     ProtobufCMessage **ret_internal, struct fault *fault);
-int ctd_update(struct grpc_translation *t, Bulkhead__Object *object, const Google__Protobuf__FieldMask *mask,
-	       ProtobufCMessage **ret_internal, struct fault *fault);
-int ctd_delete(struct grpc_translation *t, Bulkhead__ObjectKind kind, const char *key, bool wait,
-	       const char *target_digest, ProtobufCMessage **ret_internal, struct fault *fault);
 
 /* Reply parts; NULL where there was nothing, or when out of memory. */
 Google__Protobuf__Any *ctd_any(struct grpc_translation *t, const Bulkhead__Typed *from);
@@ -84,48 +77,19 @@ Google__Protobuf__Timestamp *ctd_time(struct grpc_translation *t, int64_t ns);
 Containerd__Types__Descriptor *ctd_descriptor_back(struct grpc_translation *t, const Bulkhead__Descriptor *from);
 /* Of a Bulkhead__MountList. */
 Containerd__Types__Mount **ctd_mounts_back(struct grpc_translation *t, const ProtobufCMessage *internal, size_t *ret_n);
-/* google.protobuf.Empty. */
-int ctd_empty(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+/* The reply as it comes. */
+int ctd_empty(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 	      struct fault *fault);
 
-/* One object, made by make; NULL and a fault when out of memory, or when it
- * isn't whole. */
-typedef void *(*ctd_make_fn)(struct grpc_translation *t, const Bulkhead__Object *o);
-void *ctd_one(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, struct fault *fault);
-/* A reply that is one object in a field. */
-#define CTD_REPLY_ONE(function, type, INIT, field, make)                                  \
-	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, \
-			    ProtobufCMessage **ret_reply, struct fault *fault) {          \
-		type *a = ARENA_NEW(t->arena, type, INIT);                                \
-		if (!a)                                                                   \
-			return grpc_no_memory(fault);                                     \
-		*ret_reply = &a->base;                                                    \
-		a->field = ctd_one(t, internal, make, fault);                             \
-		return a->field ? 0 : -EBADMSG;                                           \
-	}
-
 /* A reply that is a descriptor in a field, made by back. */
-#define CTD_REPLY_DESCRIPTOR(function, type, INIT, field, back)                           \
-	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, \
-			    ProtobufCMessage **ret_reply, struct fault *fault) {          \
-		type *a = ARENA_NEW(t->arena, type, INIT);                                \
-		if (!a || !(a->field = back(t, (const Bulkhead__Descriptor *)internal)))  \
-			return grpc_no_memory(fault);                                     \
-		*ret_reply = &a->base;                                                    \
-		return 0;                                                                 \
+#define CTD_REPLY_DESCRIPTOR(function, type, field, back)                                                           \
+	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply, \
+			    struct fault *fault) {                                                                  \
+		type *a = (type *)*reply;                                                                           \
+		a->field = back(t, (const Bulkhead__Descriptor *)internal);                                         \
+		return a->field ? 0 : grpc_no_memory(fault);                                                        \
 	}
 
 /* What packs a layer of that type, into the namespace of the call and held by
  * its lease; NULL and a fault when there is no such type, or no memory. */
 Bulkhead__DiffMakeRequest *ctd_diff_make(struct grpc_translation *t, const char *media_type, struct fault *fault);
-
-/* Those of the list that the request's filters want, each made by make, in the
- * arena; make returns NULL when out of memory. */
-int ctd_wanted(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, void ***ret_list,
-	       size_t *ret_n, struct fault *fault);
-/* The next of them, at most max, for lists that come in parts; none after the last. */
-int ctd_part(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, size_t max,
-	     void ***ret_list, size_t *ret_n, struct fault *fault);
-/* The next of them, one a call, for lists that are streams; NULL after the last. */
-int ctd_next(struct grpc_translation *t, const ProtobufCMessage *internal, ctd_make_fn make, void **ret_one,
-	     struct fault *fault);

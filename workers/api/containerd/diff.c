@@ -26,8 +26,8 @@ static int apply(struct grpc_translation *t, const ProtobufCMessage *request, Pr
 	return 0;
 }
 
-CTD_REPLY_DESCRIPTOR(apply_reply, D(ApplyResponse), D_INIT(APPLY_RESPONSE), applied, ctd_descriptor_back)
-CTD_REPLY_DESCRIPTOR(diff_reply, D(DiffResponse), D_INIT(DIFF_RESPONSE), diff, ctd_descriptor_back)
+CTD_REPLY_DESCRIPTOR(apply_reply, D(ApplyResponse), applied, ctd_descriptor_back)
+CTD_REPLY_DESCRIPTOR(diff_reply, D(DiffResponse), diff, ctd_descriptor_back)
 
 static const struct layer_type {
 	const char *name;

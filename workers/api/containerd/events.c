@@ -189,26 +189,25 @@ static int subscribe(struct grpc_translation *t, const ProtobufCMessage *request
 	return ctd_filters_keep(t, q->filters, q->n_filters, fault);
 }
 
-static int envelope(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+/* What containerd has no message for is nothing, like what no filter wants. */
+static int envelope(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		    struct fault *fault) {
 	const Bulkhead__BusEvent *e = (const Bulkhead__BusEvent *)internal;
 	const struct topic *topic = e->published ? NULL : topic_find(e->topic);
 	struct event_view view = { .event = e };
+	Containerd__Types__Envelope *v = (Containerd__Types__Envelope *)*reply;
+	*reply = NULL;
 	if (!topic && !e->published)
-		return 0; /* containerd has no message for it */
+		return 0;
 	if (topic && !(view.inside = topic->fill(t, e)))
 		return grpc_no_memory(fault);
 	if (!filters_match(t->state, event_field, &view))
 		return 0;
-	Containerd__Types__Envelope *v =
-	    ARENA_NEW(t->arena, Containerd__Types__Envelope, CONTAINERD__TYPES__ENVELOPE__INIT);
-	if (!v)
-		return grpc_no_memory(fault);
 	v->timestamp = ctd_time(t, e->time);
 	v->namespace_ = e->namespace_;
 	v->topic = e->topic;
 	v->event = topic ? ctd_pack(t, view.inside) : ctd_any(t, e->published);
-	*ret_reply = &v->base;
+	*reply = &v->base;
 	return v->event ? 0 : grpc_no_memory(fault);
 }
 
@@ -238,7 +237,7 @@ static int forward(struct grpc_translation *t, const ProtobufCMessage *request, 
 	return publish_as(t, v->namespace_, v->topic, v->event, ret_internal, fault);
 }
 
-static const struct grpc_translator on_publish = { publish, ctd_empty }, on_forward = { forward, ctd_empty },
+static const struct grpc_translator on_publish = { .request = publish }, on_forward = { .request = forward },
 				    on_subscribe = { subscribe, envelope };
 
 const struct grpc_method ctd_events_methods[] = {

@@ -135,16 +135,13 @@ static int server(struct grpc_translation *t, const ProtobufCMessage *request, P
 	return 0;
 }
 
-static int server_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int server_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
 	const Bulkhead__ServerInfo *i = (const Bulkhead__ServerInfo *)internal;
-	N(ServerResponse) *a = ARENA_NEW(t->arena, N(ServerResponse), N_INIT(SERVER_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	N(ServerResponse) *a = (N(ServerResponse) *)*reply;
 	a->uuid = i->uuid;
 	a->pid = i->pid;
 	a->pidns = i->pid_namespace;
-	*ret_reply = &a->base;
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 /* containerd.services.leases.v1.Leases */
-#include "workers/api/containerd/containerd.h"
+#include "workers/api/containerd/objects.h"
 
 #include "base/id.h"
 #include "containerd/leases.pb-c.h"
@@ -37,29 +37,6 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	return 0;
 }
 
-CTD_REPLY_ONE(create_reply, L(CreateResponse), L_INIT(CREATE_RESPONSE), lease, make)
-
-static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	const L(DeleteRequest) *q = (const L(DeleteRequest) *)request;
-	return ctd_delete(t, KIND, q->id, q->sync, "", ret_internal, fault);
-}
-
-static int list(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	const L(ListRequest) *q = (const L(ListRequest) *)request;
-	return ctd_list(t, KIND, q->filters, q->n_filters, ret_internal, fault);
-}
-
-static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
-		      struct fault *fault) {
-	L(ListResponse) *a = ARENA_NEW(t->arena, L(ListResponse), L_INIT(LIST_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
-	*ret_reply = &a->base;
-	return ctd_wanted(t, internal, make, (void ***)&a->leases, &a->n_leases, fault);
-}
-
 /* --- resources -------------------------------------------------------------- */
 
 static int change(struct grpc_translation *t, const char *lease, const L(Resource) * resource, bool remove,
@@ -91,19 +68,14 @@ static int take(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	return change(t, q->id, q->resource, true, ret_internal, fault);
 }
 
-static int resources(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		     struct fault *fault) {
-	return ctd_get(t, KIND, ((const L(ListResourcesRequest) *)request)->id, ret_internal, fault);
-}
-
-static int resources_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int resources_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			   struct fault *fault) {
-	const Bulkhead__Object *o = (const Bulkhead__Object *)internal;
-	if (o->body_case != BULKHEAD__OBJECT__BODY_LEASE)
-		return fault_set(fault, FAULT_INTERNAL, "the metadata worker has sent no lease");
+	const Bulkhead__Object *o = ctd_object_of(t, internal, fault);
+	if (!o)
+		return -EBADMSG;
 	const Bulkhead__LeaseBody *b = o->lease;
-	L(ListResourcesResponse) *a = ARENA_NEW(t->arena, L(ListResourcesResponse), L_INIT(LIST_RESOURCES_RESPONSE));
-	if (!a || !(a->resources = arena_alloc(t->arena, (b->n_resources + 1) * sizeof(*a->resources))))
+	L(ListResourcesResponse) *a = (L(ListResourcesResponse) *)*reply;
+	if (!(a->resources = arena_alloc(t->arena, (b->n_resources + 1) * sizeof(*a->resources))))
 		return grpc_no_memory(fault);
 	for (size_t i = 0; i < b->n_resources; i++) {
 		L(Resource) *one = ARENA_NEW(t->arena, L(Resource), L_INIT(RESOURCE));
@@ -113,20 +85,19 @@ static int resources_reply(struct grpc_translation *t, const ProtobufCMessage *i
 		one->type = b->resources[i]->type;
 		a->resources[a->n_resources++] = one;
 	}
-	*ret_reply = &a->base;
 	return 0;
 }
 
-static const struct grpc_translator on_create = { create, create_reply }, on_delete = { drop, ctd_empty },
-				    on_list = { list, list_reply }, on_add = { add, ctd_empty },
-				    on_take = { take, ctd_empty }, on_resources = { resources, resources_reply };
+static const struct grpc_translator on_create = { create, ctd_object_reply }, on_add = { .request = add },
+				    on_take = { .request = take }, on_resources = { ctd_key_request, resources_reply };
+static const struct ctd_objects leases = { .kind = KIND, .key = "id", .make = make };
 
 const struct grpc_method ctd_leases_methods[] = {
-	{ .name = "Create", .number = MSG_object_create, .translator = &on_create, .changes = true },
-	{ .name = "Delete", .number = MSG_object_delete, .translator = &on_delete, .changes = true },
-	{ .name = "List", .number = MSG_object_list, .translator = &on_list },
+	{ .name = "Create", .number = MSG_object_create, .translator = &on_create, .about = &leases, .changes = true },
+	{ .name = "Delete", CTD_OBJECT_DELETE(leases) },
+	{ .name = "List", CTD_OBJECT_LIST(leases) },
 	{ .name = "AddResource", .number = MSG_lease_change, .translator = &on_add, .changes = true },
 	{ .name = "DeleteResource", .number = MSG_lease_change, .translator = &on_take, .changes = true },
-	{ .name = "ListResources", .number = MSG_object_get, .translator = &on_resources },
+	{ .name = "ListResources", .number = MSG_object_get, .translator = &on_resources, .about = &leases },
 	{ 0 },
 };

@@ -67,11 +67,11 @@ Containerd__Types__Metric *ctd_metric(struct grpc_translation *t, const Bulkhead
 	return m;
 }
 
-static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			 struct fault *fault) {
 	const Bulkhead__CtaskMetrics *l = (const Bulkhead__CtaskMetrics *)internal;
-	T(MetricsResponse) *a = ARENA_NEW(t->arena, T(MetricsResponse), T_INIT(METRICS_RESPONSE));
-	if (!a || !(a->metrics = arena_alloc(t->arena, (l->n_stats + 1) * sizeof(*a->metrics))))
+	T(MetricsResponse) *a = (T(MetricsResponse) *)*reply;
+	if (!(a->metrics = arena_alloc(t->arena, (l->n_stats + 1) * sizeof(*a->metrics))))
 		return grpc_no_memory(fault);
 	for (size_t i = 0; i < l->n_stats; i++) {
 		struct measured m = { .t = t, .stats = l->stats[i] };
@@ -79,7 +79,6 @@ static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *int
 		    !(a->metrics[a->n_metrics++] = ctd_metric(t, l->stats[i], l->stats[i]->container_id)))
 			return grpc_no_memory(fault);
 	}
-	*ret_reply = &a->base;
 	return 0;
 }
 

@@ -50,24 +50,10 @@ const char *ctd_sandbox_state(const Bulkhead__Csandbox *s) {
 		const S(type) *q = (const S(type) *)request;                                     \
 		return ctd_sandbox_request(t, q->sandbox_id, q->sandboxer, ret_internal, fault); \
 	}
-/* An answer without fields. */
-#define EMPTY_REPLY(function, type, INIT)                                                 \
-	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, \
-			    ProtobufCMessage **ret_reply, struct fault *fault) {          \
-		S(type) *a = ARENA_NEW(t->arena, S(type), S_INIT(INIT));                  \
-		if (!a)                                                                   \
-			return grpc_no_memory(fault);                                     \
-		*ret_reply = &a->base;                                                    \
-		return 0;                                                                 \
-	}
-
 KEY_REQUEST(platform, ControllerPlatformRequest)
 KEY_REQUEST(wait, ControllerWaitRequest)
 KEY_REQUEST(status, ControllerStatusRequest)
 KEY_REQUEST(metrics, ControllerMetricsRequest)
-EMPTY_REPLY(stop_reply, ControllerStopResponse, CONTROLLER_STOP_RESPONSE)
-EMPTY_REPLY(shutdown_reply, ControllerShutdownResponse, CONTROLLER_SHUTDOWN_RESPONSE)
-EMPTY_REPLY(update_reply, ControllerUpdateResponse, CONTROLLER_UPDATE_RESPONSE)
 
 /* --- life ------------------------------------------------------------------- */
 
@@ -141,31 +127,23 @@ static char *id_of(const Bulkhead__Csandbox *s) {
 	return s->key ? s->key->id : (char *)"";
 }
 
-static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
-	S(ControllerCreateResponse) *a =
-	    ARENA_NEW(t->arena, S(ControllerCreateResponse), S_INIT(CONTROLLER_CREATE_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	S(ControllerCreateResponse) *a = (S(ControllerCreateResponse) *)*reply;
 	a->sandbox_id = id_of((const Bulkhead__Csandbox *)internal);
-	*ret_reply = &a->base;
 	return 0;
 }
 
-static int start_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int start_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		       struct fault *fault) {
 	const Bulkhead__Csandbox *s = (const Bulkhead__Csandbox *)internal;
-	S(ControllerStartResponse) *a =
-	    ARENA_NEW(t->arena, S(ControllerStartResponse), S_INIT(CONTROLLER_START_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	S(ControllerStartResponse) *a = (S(ControllerStartResponse) *)*reply;
 	a->sandbox_id = id_of(s);
 	a->pid = s->pid;
 	if (!s->drafted) {
 		a->created_at = ctd_time(t, s->created_at);
 		a->spec = ctd_any(t, s->spec);
 	}
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -196,15 +174,12 @@ static int shut_down(struct grpc_translation *t, const ProtobufCMessage *request
 			   fault);
 }
 
-static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Bulkhead__Csandbox *s = (const Bulkhead__Csandbox *)internal;
-	S(ControllerWaitResponse) *a = ARENA_NEW(t->arena, S(ControllerWaitResponse), S_INIT(CONTROLLER_WAIT_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	S(ControllerWaitResponse) *a = (S(ControllerWaitResponse) *)*reply;
 	a->exit_status = s->exit_status;
 	a->exited_at = ctd_time(t, s->exited_at);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -241,43 +216,37 @@ static int info(struct grpc_translation *t, const Bulkhead__Csandbox *s, S(Contr
 	return 0;
 }
 
-static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
 	const Bulkhead__Csandbox *s = (const Bulkhead__Csandbox *)internal;
 	if (s->drafted)
-		return ctd_seed_sandbox_status(t, s, ret_reply, fault);
-	S(ControllerStatusResponse) *a =
-	    ARENA_NEW(t->arena, S(ControllerStatusResponse), S_INIT(CONTROLLER_STATUS_RESPONSE));
-	if (!a || (t->cursor && info(t, s, a) < 0))
+		return ctd_seed_sandbox_status(t, s, reply, fault);
+	S(ControllerStatusResponse) *a = (S(ControllerStatusResponse) *)*reply;
+	if ((t->cursor && info(t, s, a) < 0))
 		return grpc_no_memory(fault);
 	a->sandbox_id = id_of(s);
 	a->pid = s->pid;
 	a->state = (char *)(uintptr_t)ctd_sandbox_state(s);
 	a->created_at = ctd_time(t, s->created_at);
 	a->exited_at = ctd_time(t, s->exited_at);
-	*ret_reply = &a->base;
 	return 0;
 }
 
-static int platform_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int platform_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			  struct fault *fault) {
-	S(ControllerPlatformResponse) *a =
-	    ARENA_NEW(t->arena, S(ControllerPlatformResponse), S_INIT(CONTROLLER_PLATFORM_RESPONSE));
-	if (!a || !(a->platform = ctd_platform(t->arena)))
+	S(ControllerPlatformResponse) *a = (S(ControllerPlatformResponse) *)*reply;
+	if (!(a->platform = ctd_platform(t->arena)))
 		return grpc_no_memory(fault);
-	*ret_reply = &a->base;
 	return 0;
 }
 
 /* --- figures ---------------------------------------------------------------- */
 
-static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int metrics_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			 struct fault *fault) {
-	S(ControllerMetricsResponse) *a =
-	    ARENA_NEW(t->arena, S(ControllerMetricsResponse), S_INIT(CONTROLLER_METRICS_RESPONSE));
-	if (!a || !(a->metrics = ctd_metric(t, (const Bulkhead__TaskStats *)internal, t->state)))
+	S(ControllerMetricsResponse) *a = (S(ControllerMetricsResponse) *)*reply;
+	if (!(a->metrics = ctd_metric(t, (const Bulkhead__TaskStats *)internal, t->state)))
 		return grpc_no_memory(fault);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -304,11 +273,10 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 }
 
 static const struct grpc_translator on_create = { create, create_reply }, on_start = { start, start_reply },
-				    on_platform = { platform, platform_reply }, on_stop = { stop, stop_reply },
+				    on_platform = { platform, platform_reply }, on_stop = { .request = stop },
 				    on_wait = { wait, wait_reply }, on_status = { status_request, status_reply },
-				    on_shutdown = { shut_down, shutdown_reply },
-				    on_metrics = { metrics_request, metrics_reply },
-				    on_update = { update, update_reply };
+				    on_shutdown = { .request = shut_down },
+				    on_metrics = { metrics_request, metrics_reply }, on_update = { .request = update };
 
 const struct grpc_method ctd_sandbox_controller_methods[] = {
 	{ .name = "Create", .number = MSG_csandbox_create, .translator = &on_create, .changes = true },

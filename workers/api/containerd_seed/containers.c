@@ -14,14 +14,8 @@
 
 /* --- from the client -------------------------------------------------------- */
 
-static Bulkhead__Runtime *runtime(struct grpc_translation *t, char *name) {
-	Bulkhead__Runtime *to = ARENA_NEW(t->arena, Bulkhead__Runtime, BULKHEAD__RUNTIME__INIT);
-	if (to)
-		to->name = name;
-	return to;
-}
-
-static Bulkhead__Object *object(struct grpc_translation *t, const S(Container) * c) {
+static Bulkhead__Object *object(struct grpc_translation *t, const void *from) {
+	const S(Container) *c = from;
 	Bulkhead__Object *o = ctd_object(t, KIND, c ? c->id : "");
 	Bulkhead__ContainerBody *b = ARENA_NEW(t->arena, Bulkhead__ContainerBody, BULKHEAD__CONTAINER_BODY__INIT);
 	if (!o || !b)
@@ -36,13 +30,13 @@ static Bulkhead__Object *object(struct grpc_translation *t, const S(Container) *
 	b->snapshot_key = c->rootfs;
 	if (*c->rootfs)
 		b->snapshotter = CTD_SEED_SNAPSHOTTER;
-	return (b->runtime = runtime(t, c->runtime)) && ctd_spec(t, c->spec, b) == 0 ? o : NULL;
+	return (b->runtime = ctd_runtime(t, c->runtime, NULL)) && ctd_spec(t, c->spec, b) == 0 ? o : NULL;
 }
 
 /* --- to the client ---------------------------------------------------------- */
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	const Bulkhead__ContainerBody *b = o->body_case == BULKHEAD__OBJECT__BODY_CONTAINER ? o->container : NULL;
+	const Bulkhead__ContainerBody *b = o->container;
 	S(Container) *c = b ? ARENA_NEW(t->arena, S(Container), S_INIT(CONTAINER)) : NULL;
 	if (!c)
 		return NULL;
@@ -57,40 +51,6 @@ static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
 }
 
 /* --- the calls -------------------------------------------------------------- */
-
-CTD_REPLY_ONE(get_reply, S(GetContainerResponse), S_INIT(GET_CONTAINER_RESPONSE), container, make)
-CTD_REPLY_ONE(create_reply, S(CreateContainerResponse), S_INIT(CREATE_CONTAINER_RESPONSE), container, make)
-CTD_REPLY_ONE(update_reply, S(UpdateContainerResponse), S_INIT(UPDATE_CONTAINER_RESPONSE), container, make)
-
-static int get(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-	       struct fault *fault) {
-	return ctd_get(t, KIND, ((const S(GetContainerRequest) *)request)->id, ret_internal, fault);
-}
-
-/* The filter's syntax was never defined: today's serves. */
-static int list(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	char *const filter[] = { ((const S(ListContainersRequest) *)request)->filter };
-	return ctd_list(t, KIND, filter, *filter[0] ? 1 : 0, ret_internal, fault);
-}
-
-static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
-		      struct fault *fault) {
-	S(ListContainersResponse) *a = ARENA_NEW(t->arena, S(ListContainersResponse), S_INIT(LIST_CONTAINERS_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
-	*ret_reply = &a->base;
-	return ctd_wanted(t, internal, make, (void ***)&a->containers, &a->n_containers, fault);
-}
-
-static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		  struct fault *fault) {
-	Bulkhead__Object *o = object(t, ((const S(CreateContainerRequest) *)request)->container);
-	if (!o)
-		return grpc_no_memory(fault);
-	*ret_internal = &o->base;
-	return 0;
-}
 
 /* Fields as this age calls them; the runtime stays. */
 static const struct {
@@ -134,23 +94,22 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 	const S(UpdateContainerRequest) *q = (const S(UpdateContainerRequest) *)request;
 	Google__Protobuf__FieldMask mask;
 	int r = mask_of(t, q->container ? q->container->id : "", q->update_mask, &mask, fault);
-	return r < 0 ? r : ctd_update(t, object(t, q->container), &mask, ret_internal, fault);
+	return r < 0 ? r : ctd_update(t, object(t, q->container), mask.paths, mask.n_paths, ret_internal, fault);
 }
 
-static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	return ctd_delete(t, KIND, ((const S(DeleteContainerRequest) *)request)->id, false, "", ret_internal, fault);
-}
-
-static const struct grpc_translator on_get = { get, get_reply }, on_list = { list, list_reply },
-				    on_create = { create, create_reply }, on_update = { update, update_reply },
-				    on_delete = { drop, ctd_empty };
+/* The filter's syntax was never defined: today's serves. */
+static const struct ctd_objects containers = { .kind = KIND, .key = "id", .make = make, .object = object };
+static const struct grpc_translator on_update = { update, ctd_object_reply };
 
 const struct grpc_method ctd_seed_containers_methods[] = {
-	{ .name = "Get", .number = MSG_object_get, .translator = &on_get },
-	{ .name = "List", .number = MSG_object_list, .translator = &on_list },
-	{ .name = "Create", .number = MSG_object_create, .translator = &on_create, .changes = true },
-	{ .name = "Update", .number = MSG_object_update, .translator = &on_update, .changes = true },
-	{ .name = "Delete", .number = MSG_object_delete, .translator = &on_delete, .changes = true },
+	{ .name = "Get", CTD_OBJECT_GET(containers) },
+	{ .name = "List", CTD_OBJECT_LIST(containers) },
+	{ .name = "Create", CTD_OBJECT_CREATE(containers) },
+	{ .name = "Update",
+	  .number = MSG_object_update,
+	  .translator = &on_update,
+	  .about = &containers,
+	  .changes = true },
+	{ .name = "Delete", CTD_OBJECT_DELETE(containers) },
 	{ 0 },
 };

@@ -12,43 +12,15 @@
 #define S(name) Containerd__Seed__##name
 #define S_INIT(name) CONTAINERD__SEED__##name##__INIT
 #define KIND BULKHEAD__OBJECT_KIND__OBJECT_CONTENT
-#define LIST_PART 100 /* blobs in one message */
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Info) *i = o->body_case == BULKHEAD__OBJECT__BODY_CONTENT ? ARENA_NEW(t->arena, S(Info), S_INIT(INFO)) : NULL;
+	S(Info) *i = ARENA_NEW(t->arena, S(Info), S_INIT(INFO));
 	if (!i)
 		return NULL;
 	i->digest = o->id->key;
 	i->size = (int64_t)o->content->size;
 	i->committed_at = ctd_time(t, o->created_at);
 	return i;
-}
-
-CTD_REPLY_ONE(info_reply, S(InfoResponse), S_INIT(INFO_RESPONSE), info, make)
-
-static int info(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	return ctd_get(t, KIND, ((const S(InfoRequest) *)request)->digest, ret_internal, fault);
-}
-
-static int list(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	return ctd_list(t, KIND, NULL, 0, ret_internal, fault);
-}
-
-static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
-		      struct fault *fault) {
-	S(ListContentResponse) *a = ARENA_NEW(t->arena, S(ListContentResponse), S_INIT(LIST_CONTENT_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
-	int r = ctd_part(t, internal, make, LIST_PART, (void ***)&a->info, &a->n_info, fault);
-	*ret_reply = r == 0 && a->n_info ? &a->base : NULL;
-	return r;
-}
-
-static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	return ctd_delete(t, KIND, ((const S(DeleteContentRequest) *)request)->digest, false, "", ret_internal, fault);
 }
 
 /* --- ingests ---------------------------------------------------------------- */
@@ -98,11 +70,11 @@ static const char *status_field(const void *object, const char *const *path, siz
 	return ((const Bulkhead__IngestStatus *)object)->ref;
 }
 
-static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
 	const Bulkhead__IngestList *l = (const Bulkhead__IngestList *)internal;
-	S(StatusResponse) *a = ARENA_NEW(t->arena, S(StatusResponse), S_INIT(STATUS_RESPONSE));
-	if (!a || !(a->statuses = arena_alloc(t->arena, (l->n_ingests + 1) * sizeof(*a->statuses))))
+	S(StatusResponse) *a = (S(StatusResponse) *)*reply;
+	if (!(a->statuses = arena_alloc(t->arena, (l->n_ingests + 1) * sizeof(*a->statuses))))
 		return grpc_no_memory(fault);
 	for (size_t i = 0; i < l->n_ingests; i++) {
 		if (!filters_match(t->state, status_field, l->ingests[i]))
@@ -110,24 +82,17 @@ static int status_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 		if (!(a->statuses[a->n_statuses++] = make_status(t, l->ingests[i])))
 			return grpc_no_memory(fault);
 	}
-	*ret_reply = &a->base;
 	return 0;
 }
 
-static int give_up(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		   struct fault *fault) {
-	return ctd_get(t, BULKHEAD__OBJECT_KIND__OBJECT_INGEST, ((const S(AbortRequest) *)request)->ref, ret_internal,
-		       fault);
-}
-
-static const struct grpc_translator on_info = { info, info_reply }, on_list = { list, list_reply },
-				    on_delete = { drop, ctd_empty }, on_status = { status, status_reply },
-				    on_abort = { give_up, ctd_empty };
+static const struct ctd_objects blobs = { .kind = KIND, .key = "digest", .make = make },
+				ingesting = { .kind = BULKHEAD__OBJECT_KIND__OBJECT_INGEST, .key = "ref" };
+static const struct grpc_translator on_status = { status, status_reply }, on_abort = { .request = ctd_key_request };
 
 const struct grpc_method ctd_seed_content_methods[] = {
-	{ .name = "Info", .number = MSG_object_get, .translator = &on_info },
-	{ .name = "List", .number = MSG_object_list, .translator = &on_list, .list = true },
-	{ .name = "Delete", .number = MSG_object_delete, .translator = &on_delete, .changes = true },
+	{ .name = "Info", CTD_OBJECT_GET(blobs) },
+	{ .name = "List", CTD_OBJECT_STREAM(blobs) },
+	{ .name = "Delete", CTD_OBJECT_DELETE(blobs) },
 	{
 	    .name = "Read",
 	    .handler = &ctd_content_read,
@@ -140,6 +105,6 @@ const struct grpc_method ctd_seed_content_methods[] = {
 	    .input = &containerd__services__content__v1__write_content_request__descriptor,
 	    .changes = true,
 	},
-	{ .name = "Abort", .number = MSG_ingest_abort, .translator = &on_abort, .changes = true },
+	{ .name = "Abort", .number = MSG_ingest_abort, .translator = &on_abort, .about = &ingesting, .changes = true },
 	{ 0 },
 };

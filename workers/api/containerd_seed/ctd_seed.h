@@ -13,7 +13,7 @@
  */
 #pragma once
 
-#include "workers/api/containerd/containerd.h"
+#include "workers/api/containerd/objects.h"
 
 #include "containerd_seed/types.pb-c.h"
 

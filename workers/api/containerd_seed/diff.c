@@ -45,8 +45,8 @@ static int diff(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	return 0;
 }
 
-CTD_REPLY_DESCRIPTOR(apply_reply, S(ApplyResponse), S_INIT(APPLY_RESPONSE), applied, ctd_seed_descriptor_back)
-CTD_REPLY_DESCRIPTOR(diff_reply, S(DiffResponse), S_INIT(DIFF_RESPONSE), diff, ctd_seed_descriptor_back)
+CTD_REPLY_DESCRIPTOR(apply_reply, S(ApplyResponse), applied, ctd_seed_descriptor_back)
+CTD_REPLY_DESCRIPTOR(diff_reply, S(DiffResponse), diff, ctd_seed_descriptor_back)
 
 static const struct grpc_translator on_apply = { apply, apply_reply }, on_diff = { diff, diff_reply };
 

@@ -18,34 +18,12 @@ static char *labels_back(const Bulkhead__Object *o) {
 }
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Image) *i = o->body_case == BULKHEAD__OBJECT__BODY_IMAGE ? ARENA_NEW(t->arena, S(Image), S_INIT(IMAGE))
-								   : NULL;
+	S(Image) *i = ARENA_NEW(t->arena, S(Image), S_INIT(IMAGE));
 	if (!i || !(i->target = ctd_seed_descriptor_back(t, o->image->target)))
 		return NULL;
 	i->name = o->id->key;
 	i->labels = labels_back(o);
 	return i;
-}
-
-CTD_REPLY_ONE(get_reply, S(GetResponse), S_INIT(GET_RESPONSE), image, make)
-
-static int get(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-	       struct fault *fault) {
-	return ctd_get(t, KIND, ((const S(GetRequest) *)request)->name, ret_internal, fault);
-}
-
-static int list(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	return ctd_list(t, KIND, NULL, 0, ret_internal, fault);
-}
-
-static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
-		      struct fault *fault) {
-	S(ListResponse) *a = ARENA_NEW(t->arena, S(ListResponse), S_INIT(LIST_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
-	*ret_reply = &a->base;
-	return ctd_wanted(t, internal, make, (void ***)&a->images, &a->n_images, fault);
 }
 
 /* -1: out of memory. */
@@ -72,24 +50,19 @@ static int put(struct grpc_translation *t, const ProtobufCMessage *request, Prot
 	if (i &&
 	    (labels(t, i->labels, o) < 0 || (i->target && !(o->image->target = ctd_seed_descriptor(t, i->target)))))
 		return grpc_no_memory(fault);
-	int r = ctd_update(t, o, NULL, ret_internal, fault);
+	int r = ctd_update(t, o, NULL, 0, ret_internal, fault);
 	if (r == 0)
 		((Bulkhead__ObjectUpdateRequest *)*ret_internal)->make = true;
 	return r;
 }
 
-static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	return ctd_delete(t, KIND, ((const S(DeleteRequest) *)request)->name, false, "", ret_internal, fault);
-}
-
-static const struct grpc_translator on_get = { get, get_reply }, on_list = { list, list_reply },
-				    on_put = { put, ctd_empty }, on_delete = { drop, ctd_empty };
+static const struct ctd_objects images = { .kind = KIND, .key = "name", .make = make };
+static const struct grpc_translator on_put = { .request = put };
 
 const struct grpc_method ctd_seed_images_methods[] = {
-	{ .name = "Get", .number = MSG_object_get, .translator = &on_get },
-	{ .name = "List", .number = MSG_object_list, .translator = &on_list },
+	{ .name = "Get", CTD_OBJECT_GET(images) },
+	{ .name = "List", CTD_OBJECT_LIST(images) },
 	{ .name = "Put", .number = MSG_object_update, .translator = &on_put, .changes = true },
-	{ .name = "Delete", .number = MSG_object_delete, .translator = &on_delete, .changes = true },
+	{ .name = "Delete", CTD_OBJECT_DELETE(images) },
 	{ 0 },
 };

@@ -52,31 +52,15 @@ static int ping(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	return ctd_sandbox_request(t, ((const S(ControllerPingRequest) *)request)->sandbox_id, "", ret_internal, fault);
 }
 
-static int pause_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
-		       struct fault *fault) {
-	S(ControllerPauseResponse) *a =
-	    ARENA_NEW(t->arena, S(ControllerPauseResponse), S_INIT(CONTROLLER_PAUSE_RESPONSE));
-	*ret_reply = a ? &a->base : NULL;
-	return a ? 0 : grpc_no_memory(fault);
-}
-
-static int resume_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
-			struct fault *fault) {
-	S(ControllerResumeResponse) *a =
-	    ARENA_NEW(t->arena, S(ControllerResumeResponse), S_INIT(CONTROLLER_RESUME_RESPONSE));
-	*ret_reply = a ? &a->base : NULL;
-	return a ? 0 : grpc_no_memory(fault);
-}
-
 /* Its figures are the keeper's, so who has them has an answer of what holds it. */
-static int ping_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int ping_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	S(ControllerPingResponse) *a = ARENA_NEW(t->arena, S(ControllerPingResponse), S_INIT(CONTROLLER_PING_RESPONSE));
-	*ret_reply = a ? &a->base : NULL;
+	*reply = a ? &a->base : NULL;
 	return a ? 0 : grpc_no_memory(fault);
 }
 
-static const struct grpc_translator on_pause = { pause, pause_reply }, on_resume = { resume, resume_reply },
+static const struct grpc_translator on_pause = { .request = pause }, on_resume = { .request = resume },
 				    on_ping = { ping, ping_reply };
 
 const struct grpc_method ctd_seed_sandbox_methods[] = {

@@ -7,11 +7,9 @@
 #define S_INIT(name) CONTAINERD__SEED__SNAPSHOT__##name##__INIT
 #define KIND BULKHEAD__OBJECT_KIND__OBJECT_SNAPSHOT
 #define SNAPSHOT(name) BULKHEAD__SNAPSHOT_KIND__SNAPSHOT_##name
-#define LIST_PART 100 /* snapshots in one message */
 
 static void *make(struct grpc_translation *t, const Bulkhead__Object *o) {
-	S(Info) *i = o->body_case == BULKHEAD__OBJECT__BODY_SNAPSHOT ? ARENA_NEW(t->arena, S(Info), S_INIT(INFO))
-								     : NULL;
+	S(Info) *i = ARENA_NEW(t->arena, S(Info), S_INIT(INFO));
 	if (!i)
 		return NULL;
 	i->name = o->id->key;
@@ -46,16 +44,11 @@ static int view(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	return make_request(t, (const S(PrepareRequest) *)request, SNAPSHOT(VIEW), ret_internal, fault);
 }
 
-static int mounts(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		  struct fault *fault) {
-	return ctd_get(t, KIND, ((const S(MountsRequest) *)request)->key, ret_internal, fault);
-}
-
-static int mounts_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int mounts_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
 	const Bulkhead__MountList *l = (const Bulkhead__MountList *)internal;
-	S(MountsResponse) *a = ARENA_NEW(t->arena, S(MountsResponse), S_INIT(MOUNTS_RESPONSE));
-	if (!a || !(a->mounts = arena_alloc(t->arena, (l->n_mounts + 1) * sizeof(*a->mounts))))
+	S(MountsResponse) *a = (S(MountsResponse) *)*reply;
+	if (!(a->mounts = arena_alloc(t->arena, (l->n_mounts + 1) * sizeof(*a->mounts))))
 		return grpc_no_memory(fault);
 	for (; a->n_mounts < l->n_mounts; a->n_mounts++) {
 		const Grpc__Mount *from = l->mounts[a->n_mounts];
@@ -70,7 +63,6 @@ static int mounts_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 		to->n_options = from->n_options;
 		a->mounts[a->n_mounts] = to;
 	}
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -88,65 +80,28 @@ static int commit(struct grpc_translation *t, const ProtobufCMessage *request, P
 	return 0;
 }
 
-static int drop(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	return ctd_delete(t, KIND, ((const S(RemoveRequest) *)request)->key, false, "", ret_internal, fault);
-}
-
-static int stat_one(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		    struct fault *fault) {
-	return ctd_get(t, KIND, ((const S(StatRequest) *)request)->key, ret_internal, fault);
-}
-
-CTD_REPLY_ONE(stat_reply, S(StatResponse), S_INIT(STAT_RESPONSE), info, make)
-
-static int usage(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		 struct fault *fault) {
-	return ctd_get(t, KIND, ((const S(UsageRequest) *)request)->key, ret_internal, fault);
-}
-
-static int usage_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int usage_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		       struct fault *fault) {
 	const Bulkhead__SnapshotUsageReply *u = (const Bulkhead__SnapshotUsageReply *)internal;
-	S(UsageResponse) *a = ARENA_NEW(t->arena, S(UsageResponse), S_INIT(USAGE_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	S(UsageResponse) *a = (S(UsageResponse) *)*reply;
 	a->size = (int64_t)u->size;
 	a->inodes = (int64_t)u->inodes;
-	*ret_reply = &a->base;
 	return 0;
 }
 
-/* --- List ------------------------------------------------------------------- */
-
-static int list(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		struct fault *fault) {
-	return ctd_list(t, KIND, NULL, 0, ret_internal, fault);
-}
-
-static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
-		      struct fault *fault) {
-	S(ListResponse) *a = ARENA_NEW(t->arena, S(ListResponse), S_INIT(LIST_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
-	int r = ctd_part(t, internal, make, LIST_PART, (void ***)&a->info, &a->n_info, fault);
-	*ret_reply = r == 0 && a->n_info ? &a->base : NULL;
-	return r;
-}
-
+static const struct ctd_objects snapshots = { .kind = KIND, .key = "key", .make = make };
 static const struct grpc_translator on_prepare = { prepare, mounts_reply }, on_view = { view, mounts_reply },
-				    on_mounts = { mounts, mounts_reply }, on_commit = { commit, ctd_empty },
-				    on_remove = { drop, ctd_empty }, on_stat = { stat_one, stat_reply },
-				    on_list = { list, list_reply }, on_usage = { usage, usage_reply };
+				    on_mounts = { ctd_key_request, mounts_reply }, on_commit = { .request = commit },
+				    on_usage = { ctd_key_request, usage_reply };
 
 const struct grpc_method ctd_seed_snapshot_methods[] = {
 	{ .name = "Prepare", .number = MSG_snapshot_make, .translator = &on_prepare, .changes = true },
 	{ .name = "View", .number = MSG_snapshot_make, .translator = &on_view, .changes = true },
-	{ .name = "Mounts", .number = MSG_snapshot_show, .translator = &on_mounts },
+	{ .name = "Mounts", .number = MSG_snapshot_show, .translator = &on_mounts, .about = &snapshots },
 	{ .name = "Commit", .number = MSG_snapshot_seal, .translator = &on_commit, .changes = true },
-	{ .name = "Remove", .number = MSG_object_delete, .translator = &on_remove, .changes = true },
-	{ .name = "Stat", .number = MSG_object_get, .translator = &on_stat },
-	{ .name = "List", .number = MSG_object_list, .translator = &on_list, .list = true },
-	{ .name = "Usage", .number = MSG_snapshot_count, .translator = &on_usage },
+	{ .name = "Remove", CTD_OBJECT_DELETE(snapshots) },
+	{ .name = "Stat", CTD_OBJECT_GET(snapshots) },
+	{ .name = "List", CTD_OBJECT_STREAM(snapshots) },
+	{ .name = "Usage", .number = MSG_snapshot_count, .translator = &on_usage, .about = &snapshots },
 	{ 0 },
 };

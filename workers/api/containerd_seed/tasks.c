@@ -210,8 +210,10 @@ static int event(struct grpc_translation *t, const ProtobufCMessage *internal, P
 	const Bulkhead__BusEvent *e = (const Bulkhead__BusEvent *)internal;
 	const struct topic *topic = topic_of(t, e);
 	T(Event) *a = topic ? ARENA_NEW(t->arena, T(Event), T_INIT(EVENT)) : NULL;
-	if (!topic)
-		return 0; /* nothing that this age has a name for */
+	if (!topic) {
+		*ret_reply = NULL; /* nothing that this age has a name for */
+		return 0;
+	}
 	if (!a)
 		return grpc_no_memory(fault);
 	a->id = e->id;

@@ -26,10 +26,10 @@ static int events_request(struct grpc_translation *t, const ProtobufCMessage *re
 /* cursor: the number of the latest event that the client has, plus 1; 0 before
  * the first reply. */
 static int events_reply_translate(struct grpc_translation *t, const ProtobufCMessage *internal,
-				  ProtobufCMessage **ret_reply, struct fault *fault) {
+				  ProtobufCMessage **reply, struct fault *fault) {
 	const Bulkhead__EventsReply *a = (const Bulkhead__EventsReply *)internal;
 	uint64_t first = a->begin ? a->sequence + 1 : a->sequence;
-	*ret_reply = NULL;
+	*reply = NULL;
 	if (t->cursor == 0)
 		t->cursor = first;
 	if (first > t->cursor)
@@ -40,7 +40,7 @@ static int events_reply_translate(struct grpc_translation *t, const ProtobufCMes
 		return 0;
 	t->cursor = a->sequence + 1;
 	if (a->event)
-		*ret_reply = &a->event->base;
+		*reply = &a->event->base;
 	return 0;
 }
 

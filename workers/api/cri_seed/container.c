@@ -176,14 +176,10 @@ static int create_request(struct grpc_translation *t, const ProtobufCMessage *re
 	return r == 0 ? seed_pod_config(t, from->sandbox_config, &q->sandbox_config, fault) : r;
 }
 
-static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
-	Runtime__CreateContainerResponse *a =
-	    ARENA_NEW(t->arena, Runtime__CreateContainerResponse, RUNTIME__CREATE_CONTAINER_RESPONSE__INIT);
-	if (!a)
-		return grpc_no_memory(fault);
+	Runtime__CreateContainerResponse *a = (Runtime__CreateContainerResponse *)*reply;
 	a->container_id = ((const Runtime__V1__CreateContainerResponse *)internal)->container_id;
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -202,11 +198,8 @@ static int stop_request(struct grpc_translation *t, const ProtobufCMessage *requ
 
 SEED_KEY_REQUEST(start_request, Runtime__StartContainerRequest, Runtime__V1__StartContainerRequest,
 		 RUNTIME__V1__START_CONTAINER_REQUEST__INIT, container_id)
-SEED_EMPTY_REPLY(start_reply, Runtime__StartContainerResponse, RUNTIME__START_CONTAINER_RESPONSE__INIT)
-SEED_EMPTY_REPLY(stop_reply, Runtime__StopContainerResponse, RUNTIME__STOP_CONTAINER_RESPONSE__INIT)
 SEED_KEY_REQUEST(remove_request, Runtime__RemoveContainerRequest, Runtime__V1__RemoveContainerRequest,
 		 RUNTIME__V1__REMOVE_CONTAINER_REQUEST__INIT, container_id)
-SEED_EMPTY_REPLY(remove_reply, Runtime__RemoveContainerResponse, RUNTIME__REMOVE_CONTAINER_RESPONSE__INIT)
 SEED_KEY_REQUEST(status_request, Runtime__ContainerStatusRequest, Runtime__V1__ContainerStatusRequest,
 		 RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT, container_id)
 
@@ -260,14 +253,10 @@ static int status_back(struct grpc_translation *t, const Runtime__V1__ContainerS
 	return r == 0 ? mounts_back(t, from, v, fault) : r;
 }
 
-static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
 	const Runtime__V1__ContainerStatusResponse *from = (const Runtime__V1__ContainerStatusResponse *)internal;
-	Runtime__ContainerStatusResponse *a =
-	    ARENA_NEW(t->arena, Runtime__ContainerStatusResponse, RUNTIME__CONTAINER_STATUS_RESPONSE__INIT);
-	if (!a)
-		return grpc_no_memory(fault);
-	*ret_reply = &a->base;
+	Runtime__ContainerStatusResponse *a = (Runtime__ContainerStatusResponse *)*reply;
 	return from->status ? status_back(t, from->status, &a->status, fault) : 0;
 }
 
@@ -315,12 +304,11 @@ static int item_back(struct grpc_translation *t, const Runtime__V1__Container *f
 	return seed_image_spec_back(t, from->image, &v->image, fault);
 }
 
-static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Runtime__V1__ListContainersResponse *from = (const Runtime__V1__ListContainersResponse *)internal;
-	Runtime__ListContainersResponse *a =
-	    ARENA_NEW(t->arena, Runtime__ListContainersResponse, RUNTIME__LIST_CONTAINERS_RESPONSE__INIT);
-	if (!a || !(a->containers = arena_alloc(t->arena, (from->n_containers + 1) * sizeof(*a->containers))))
+	Runtime__ListContainersResponse *a = (Runtime__ListContainersResponse *)*reply;
+	if (!(a->containers = arena_alloc(t->arena, (from->n_containers + 1) * sizeof(*a->containers))))
 		return grpc_no_memory(fault);
 	for (size_t i = 0; i < from->n_containers; i++) {
 		const Runtime__V1__Container *c = from->containers[i];
@@ -331,13 +319,12 @@ static int list_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 			return r;
 		a->n_containers++;
 	}
-	*ret_reply = &a->base;
 	return 0;
 }
 
 const struct grpc_translator seed_create_container = { .request = create_request, .reply = create_reply };
-const struct grpc_translator seed_start_container = { .request = start_request, .reply = start_reply };
-const struct grpc_translator seed_stop_container = { .request = stop_request, .reply = stop_reply };
-const struct grpc_translator seed_remove_container = { .request = remove_request, .reply = remove_reply };
+const struct grpc_translator seed_start_container = { .request = start_request };
+const struct grpc_translator seed_stop_container = { .request = stop_request };
+const struct grpc_translator seed_remove_container = { .request = remove_request };
 const struct grpc_translator seed_list_containers = { .request = list_request, .reply = list_reply };
 const struct grpc_translator seed_container_status = { .request = status_request, .reply = status_reply };

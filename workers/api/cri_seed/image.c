@@ -30,17 +30,15 @@ static Runtime__Image *image_back(struct grpc_translation *t, const Runtime__V1_
 	return v;
 }
 
-static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Runtime__V1__ListImagesResponse *from = (const Runtime__V1__ListImagesResponse *)internal;
-	Runtime__ListImagesResponse *a =
-	    ARENA_NEW(t->arena, Runtime__ListImagesResponse, RUNTIME__LIST_IMAGES_RESPONSE__INIT);
-	if (!a || !(a->images = arena_alloc(t->arena, (from->n_images + 1) * sizeof(*a->images))))
+	Runtime__ListImagesResponse *a = (Runtime__ListImagesResponse *)*reply;
+	if (!(a->images = arena_alloc(t->arena, (from->n_images + 1) * sizeof(*a->images))))
 		return grpc_no_memory(fault);
 	for (size_t i = 0; i < from->n_images; i++)
 		if (!(a->images[a->n_images++] = image_back(t, from->images[i])))
 			return grpc_no_memory(fault);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -54,14 +52,12 @@ static int status_request(struct grpc_translation *t, const ProtobufCMessage *re
 	return seed_image_spec(t, ((const Runtime__ImageStatusRequest *)request)->image, &q->image, fault);
 }
 
-static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
 	const Runtime__V1__Image *from = ((const Runtime__V1__ImageStatusResponse *)internal)->image;
-	Runtime__ImageStatusResponse *a =
-	    ARENA_NEW(t->arena, Runtime__ImageStatusResponse, RUNTIME__IMAGE_STATUS_RESPONSE__INIT);
-	if (!a || (from && !(a->image = image_back(t, from))))
+	Runtime__ImageStatusResponse *a = (Runtime__ImageStatusResponse *)*reply;
+	if ((from && !(a->image = image_back(t, from))))
 		return grpc_no_memory(fault);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -97,10 +93,7 @@ static int remove_request(struct grpc_translation *t, const ProtobufCMessage *re
 	return seed_image_spec(t, ((const Runtime__RemoveImageRequest *)request)->image, &q->image, fault);
 }
 
-SEED_EMPTY_REPLY(pull_reply, Runtime__PullImageResponse, RUNTIME__PULL_IMAGE_RESPONSE__INIT)
-SEED_EMPTY_REPLY(remove_reply, Runtime__RemoveImageResponse, RUNTIME__REMOVE_IMAGE_RESPONSE__INIT)
-
 const struct grpc_translator seed_list_images = { .request = list_request, .reply = list_reply };
 const struct grpc_translator seed_image_status = { .request = status_request, .reply = status_reply };
-const struct grpc_translator seed_pull_image = { .request = pull_request, .reply = pull_reply };
-const struct grpc_translator seed_remove_image = { .request = remove_request, .reply = remove_reply };
+const struct grpc_translator seed_pull_image = { .request = pull_request };
+const struct grpc_translator seed_remove_image = { .request = remove_request };

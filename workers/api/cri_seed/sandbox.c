@@ -142,23 +142,17 @@ static int create_request(struct grpc_translation *t, const ProtobufCMessage *re
 	return seed_pod_config(t, ((const Runtime__CreatePodSandboxRequest *)request)->config, &q->config, fault);
 }
 
-static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
-	Runtime__CreatePodSandboxResponse *a =
-	    ARENA_NEW(t->arena, Runtime__CreatePodSandboxResponse, RUNTIME__CREATE_POD_SANDBOX_RESPONSE__INIT);
-	if (!a)
-		return grpc_no_memory(fault);
+	Runtime__CreatePodSandboxResponse *a = (Runtime__CreatePodSandboxResponse *)*reply;
 	a->pod_sandbox_id = ((const Runtime__V1__RunPodSandboxResponse *)internal)->pod_sandbox_id;
-	*ret_reply = &a->base;
 	return 0;
 }
 
 SEED_KEY_REQUEST(stop_request, Runtime__StopPodSandboxRequest, Runtime__V1__StopPodSandboxRequest,
 		 RUNTIME__V1__STOP_POD_SANDBOX_REQUEST__INIT, pod_sandbox_id)
-SEED_EMPTY_REPLY(stop_reply, Runtime__StopPodSandboxResponse, RUNTIME__STOP_POD_SANDBOX_RESPONSE__INIT)
 SEED_KEY_REQUEST(remove_request, Runtime__RemovePodSandboxRequest, Runtime__V1__RemovePodSandboxRequest,
 		 RUNTIME__V1__REMOVE_POD_SANDBOX_REQUEST__INIT, pod_sandbox_id)
-SEED_EMPTY_REPLY(remove_reply, Runtime__RemovePodSandboxResponse, RUNTIME__REMOVE_POD_SANDBOX_RESPONSE__INIT)
 SEED_KEY_REQUEST(status_request, Runtime__PodSandboxStatusRequest, Runtime__V1__PodSandboxStatusRequest,
 		 RUNTIME__V1__POD_SANDBOX_STATUS_REQUEST__INIT, pod_sandbox_id)
 
@@ -215,14 +209,10 @@ static int status_back(struct grpc_translation *t, const Runtime__V1__PodSandbox
 	return l && l->namespaces && l->namespaces->options ? namespaces_back(t, l->namespaces->options, v, fault) : 0;
 }
 
-static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int status_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
 	const Runtime__V1__PodSandboxStatusResponse *from = (const Runtime__V1__PodSandboxStatusResponse *)internal;
-	Runtime__PodSandboxStatusResponse *a =
-	    ARENA_NEW(t->arena, Runtime__PodSandboxStatusResponse, RUNTIME__POD_SANDBOX_STATUS_RESPONSE__INIT);
-	if (!a)
-		return grpc_no_memory(fault);
-	*ret_reply = &a->base;
+	Runtime__PodSandboxStatusResponse *a = (Runtime__PodSandboxStatusResponse *)*reply;
 	return from->status ? status_back(t, from->status, &a->status, fault) : 0;
 }
 
@@ -270,12 +260,11 @@ static Runtime__PodSandbox *item_back(struct grpc_translation *t, const Runtime_
 	return v;
 }
 
-static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Runtime__V1__ListPodSandboxResponse *from = (const Runtime__V1__ListPodSandboxResponse *)internal;
-	Runtime__ListPodSandboxResponse *a =
-	    ARENA_NEW(t->arena, Runtime__ListPodSandboxResponse, RUNTIME__LIST_POD_SANDBOX_RESPONSE__INIT);
-	if (!a || !(a->items = arena_alloc(t->arena, (from->n_items + 1) * sizeof(*a->items))))
+	Runtime__ListPodSandboxResponse *a = (Runtime__ListPodSandboxResponse *)*reply;
+	if (!(a->items = arena_alloc(t->arena, (from->n_items + 1) * sizeof(*a->items))))
 		return grpc_no_memory(fault);
 	for (size_t i = 0; i < from->n_items; i++) {
 		const Runtime__V1__PodSandbox *s = from->items[i];
@@ -284,12 +273,11 @@ static int list_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 		if (!(a->items[a->n_items++] = item_back(t, s)))
 			return grpc_no_memory(fault);
 	}
-	*ret_reply = &a->base;
 	return 0;
 }
 
 const struct grpc_translator seed_create_pod_sandbox = { .request = create_request, .reply = create_reply };
-const struct grpc_translator seed_stop_pod_sandbox = { .request = stop_request, .reply = stop_reply };
-const struct grpc_translator seed_remove_pod_sandbox = { .request = remove_request, .reply = remove_reply };
+const struct grpc_translator seed_stop_pod_sandbox = { .request = stop_request };
+const struct grpc_translator seed_remove_pod_sandbox = { .request = remove_request };
 const struct grpc_translator seed_pod_sandbox_status = { .request = status_request, .reply = status_reply };
 const struct grpc_translator seed_list_pod_sandbox = { .request = list_request, .reply = list_reply };

@@ -53,7 +53,7 @@ int seed_image_spec_back(struct grpc_translation *t, const Runtime__V1__ImageSpe
 int seed_filter_name(struct grpc_translation *t, const char *name, struct fault *fault);
 bool seed_name_wanted(const struct grpc_translation *t, const char *name);
 
-/* A request that is one id, and a reply that says nothing. */
+/* A request that is one id. */
 #define SEED_KEY_REQUEST(function, seed_type, v1_type, V1_INIT, field)                   \
 	static int function(struct grpc_translation *t, const ProtobufCMessage *request, \
 			    ProtobufCMessage **ret_internal, struct fault *fault) {      \
@@ -63,13 +63,4 @@ bool seed_name_wanted(const struct grpc_translation *t, const char *name);
 		q->field = seed_to_v1(((const seed_type *)request)->field);              \
 		*ret_internal = &q->base;                                                \
 		return 0;                                                                \
-	}
-#define SEED_EMPTY_REPLY(function, seed_type, SEED_INIT)                                  \
-	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, \
-			    ProtobufCMessage **ret_reply, struct fault *fault) {          \
-		seed_type *a = ARENA_NEW(t->arena, seed_type, SEED_INIT);                 \
-		if (!a)                                                                   \
-			return grpc_no_memory(fault);                                     \
-		*ret_reply = &a->base;                                                    \
-		return 0;                                                                 \
 	}
