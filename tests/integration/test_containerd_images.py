@@ -4,6 +4,7 @@ labelled, removed; content by content; and in k8s.io the same images as the CRI'
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -126,6 +127,29 @@ def test_unpacked(d, name):
         os.listdir(os.path.join(d.state, "layers")))
 
 
+def ids(d, c, name, image_id):
+    """An image's id is one of its names: it goes and comes like the others, and leads nowhere else."""
+    pb = c.pb
+    k8s = dict(namespace="k8s.io")
+
+    def of_cri(what):
+        return c.images.ImageStatus(pb.ImageStatusRequest(image=pb.ImageSpec(image=what))).image.id
+    shows(d, "label of the id", ["images", "label", image_id, "x=y"], "x=y", **k8s)
+    shows(d, "which is that name's alone", ["images", "ls", "labels.x==y"], image_id, missing=[name], **k8s)
+    shows(d, "rm of the id alone", ["images", "rm", image_id], **k8s)
+    shows(d, "takes that name away", ["images", "ls"], name, missing=[image_id + " "], **k8s)
+    tap.check(of_cri(name) == of_cri(image_id) == image_id, "the CRI has its image, and finds it by its id")
+    good, out = ctr(d, "images", "rm", image_id, **k8s)
+    tap.check("not found" in out, "a second rm finds nothing", out)
+    old = d.processes()["metadata"]
+    os.kill(old[0], signal.SIGKILL)
+    bh.wait_for(lambda: d.processes().get("metadata") not in (None, [], old))
+    shows(d, "it stays away after kill -9 of metadata", ["images", "ls"], name, missing=[image_id + " "], **k8s)
+    shows(d, "tag gives it back", ["images", "tag", name, image_id], **k8s)
+    shows(d, "without the labels that it had", ["images", "ls", "labels.x==y"], missing=[image_id], **k8s)
+    shows(d, "as a name", ["images", "ls"], image_id + " ", **k8s)
+
+
 def test_cri(d, name, other):
     """The CRI's images in k8s.io, and the other way round."""
     c = d.client()
@@ -153,8 +177,15 @@ def test_cri(d, name, other):
               images(d))
     tar = os.path.join(d.folder, "cri.tar")
     shows(d, "export of the CRI's image", ["images", "export", tar, name], **k8s)
-    shows(d, "rm of all names", ["images", "rm", "--sync", name, digest], **k8s)
-    tap.check(not images(d) and not blobs(d), "leaves nothing", (images(d), blobs(d)))
+    ids(d, c, name, image_id)
+    shows(d, "rm of all names but the id", ["images", "rm", "--sync", name, digest], **k8s)
+    left = c.images.ListImages(pb.ListImagesRequest()).images
+    tap.check([i.id for i in left] == [image_id] and not left[0].repo_tags and not left[0].repo_digests and blobs(d),
+              "leaves the CRI an image without names", left)
+    shows(d, "which shows by its id", ["images", "ls"], image_id, missing=[name, digest], **k8s)
+    shows(d, "rm of the id", ["images", "rm", "--sync", image_id], **k8s)
+    left = c.images.ListImages(pb.ListImagesRequest()).images
+    tap.check(not left and not blobs(d), "leaves nothing", (left, blobs(d)))
     shows(d, "import", ["images", "import", "--no-unpack", tar], **k8s)
     tap.check(images(d).get(name) == image_id, "what was imported is the CRI's", images(d))
     c.images.RemoveImage(pb.RemoveImageRequest(image=pb.ImageSpec(image=name)))
@@ -179,7 +210,8 @@ def test_cri(d, name, other):
     tap.check(out.stdout == b"hello\n", "a container of the CRI runs from what ctr brought", out)
     c.runtime.StopPodSandbox(pb.StopPodSandboxRequest(pod_sandbox_id=p))
     c.runtime.RemovePodSandbox(pb.RemovePodSandboxRequest(pod_sandbox_id=p))
-    shows(d, "rm", ["images", "rm", "--sync", other], **k8s)
+    id = images(d)[other]
+    shows(d, "rm", ["images", "rm", "--sync", other, id], **k8s)
     tap.check(not images(d) and not blobs(d), "leaves nothing here, either", (images(d), blobs(d)))
     c.close()
 

@@ -137,8 +137,8 @@ def test_events(d, pod, image):
     found = topics(p, id)
     p.kill()
     p.wait()
-    tap.check(found == ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"], "events of a container's task",
-              found)
+    tap.check(found == ["/snapshot/prepare", "/containers/create", "/tasks/create", "/tasks/start", "/tasks/exit",
+                        "/tasks/delete"], "events of a container and its task", found)
     pod.client.runtime.RemoveContainer(pod.client.pb.RemoveContainerRequest(container_id=id))
 
 

@@ -14,6 +14,7 @@
 #include "workers/metadata/container.h"
 #include "workers/metadata/image.h"
 #include "workers/metadata/lifecycle.h"
+#include "workers/metadata/object/object.h"
 #include "workers/metadata/privileges.h"
 #include "workers/metadata/restore.h"
 #include "workers/metadata/spec/spec.h"
@@ -143,6 +144,7 @@ static void create_record(struct op *op) {
 	}
 	op_commit(op, STORE_PODS);
 	events_add(&op->m->events, EVENT_CREATED, c->record->sandbox_id, c->record->id);
+	container_view_tell(op->m, CONTAINER_NEWS_MADE, c);
 }
 
 static const struct op_step create_steps[] = {

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "workers/metadata/container.h"
+#include "workers/metadata/object/object.h"
 #include "workers/metadata/spec/spec.h"
 
 #include <stdio.h>
@@ -51,6 +52,7 @@ static void remove_record(struct op *op) {
 	/* In one transaction, and told after the operation went on. */
 	op_commit(op, STORE_PODS);
 	events_add(&op->m->events, EVENT_DELETED, c->record->sandbox_id, c->record->id);
+	container_view_tell(op->m, CONTAINER_NEWS_GONE, c);
 }
 
 static void remove_forget(struct op *op) {

@@ -13,6 +13,7 @@
 #include "workers/metadata/info.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/object/collect.h"
+#include "workers/metadata/object/image_news.h"
 #include "workers/metadata/parts.h"
 #include "workers/metadata/pull.h"
 #include "workers/metadata/view.h"
@@ -177,6 +178,7 @@ static void remove_record(struct op *op) {
 	}
 	/* From here on no new container finds it. */
 	model_free_image(&op->m->model, image_op_of(op)->image);
+	image_gone_tell(op->m, image_op_of(op)->record);
 	index_later(op->m);
 	op_commit(op, STORE_IMAGES);
 }

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "workers/metadata/gc.h"
 #include "workers/metadata/image.h"
+#include "workers/metadata/object/image_news.h"
 #include "workers/metadata/object/object.h"
 
 #include <errno.h>
@@ -327,6 +328,7 @@ static int make_record(struct pull *p, Bulkhead__ImageRecord *r) {
 	if (n)
 		*r = *container_of(n, struct image, by_id)->record;
 	r->id = a->config->digest;
+	r->id_unnamed = false;
 	r->target = a->target;
 	r->manifest = a->manifest;
 	r->config = a->config;
@@ -354,7 +356,7 @@ static bool known(struct pull *p) {
 	if (!n || !named)
 		return false;
 	const struct image *i = container_of(n, struct image, by_id);
-	return container_of(named, struct image_name, node)->image == i && !i->broken &&
+	return container_of(named, struct image_name, node)->image == i && !i->broken && !i->record->id_unnamed &&
 	       strcmp(i->record->target->digest, p->resolved->target->digest) == 0;
 }
 
@@ -401,6 +403,7 @@ static void pull_record(struct op *op) {
 	struct image *robbed[8];
 	size_t n_robbed = 0;
 	int e = make_record(p, &r);
+	const struct image_news *news = e < 0 ? NULL : image_news_of(op->m, &p->resolved_arena, &r);
 	struct image *i = e < 0 ? NULL : model_put_image(&op->m->model, &r, robbed, ARRAY_SIZE(robbed), &n_robbed);
 	if (!i) {
 		fault_errno(&op->fault, e < 0 ? e : errno, "keep the record");
@@ -417,6 +420,7 @@ static void pull_record(struct op *op) {
 		return;
 	}
 	index_later(op->m);
+	image_news_tell(op->m, news);
 	op_commit(op, STORE_IMAGES);
 }
 

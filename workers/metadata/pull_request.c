@@ -144,8 +144,8 @@ static struct pull *pull_new(struct metadata *m, const struct reference *ref, co
 }
 
 /* In k8s.io, under the registry's name for it, it is an image of the CRI. */
-static bool for_cri(const Bulkhead__ImagePullRequest *q, const char *name) {
-	return image_object_is_cri(q->image->id) && strcmp(name, q->image->id->key) == 0;
+static bool for_cri(struct metadata *m, const Bulkhead__ImagePullRequest *q, const char *name) {
+	return image_object_is_cri(m, q->image->id) && strcmp(name, q->image->id->key) == 0;
 }
 
 /* Joins the pull with this key, or begins one; into NULL: the CRI asks. */
@@ -166,7 +166,7 @@ static void pull_join(struct metadata *m, struct msg_request *r, const struct re
 	}
 	p->into = into ? message_copy(&p->arena, &into->base) : NULL;
 	p->local = p->into ? p->into->local : NULL;
-	p->objects = p->into && !for_cri(into, name);
+	p->objects = p->into && !for_cri(m, into, name);
 	op_join(&p->op, r);
 	watch(p, r);
 	op_start(&p->op);

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "workers/metadata/check.h"
+#include "workers/metadata/object/object.h"
 #include "workers/metadata/reconcile.h"
 #include "workers/metadata/sandbox.h"
 #include "workers/metadata/sweep.h"
@@ -203,6 +204,7 @@ static void run_ready(struct op *op) {
 	op_commit(op, STORE_PODS);
 	events_add(&op->m->events, EVENT_CREATED, s->record->id, NULL);
 	events_add(&op->m->events, EVENT_STARTED, s->record->id, NULL);
+	sandbox_view_tell(op->m, CONTAINER_NEWS_MADE, s);
 }
 
 static const struct op_step run_steps[] = {

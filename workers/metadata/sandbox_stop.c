@@ -6,6 +6,7 @@
  */
 #include "workers/metadata/handlers.h"
 
+#include "workers/metadata/object/object.h"
 #include "workers/metadata/sandbox.h"
 
 #include <stdlib.h>
@@ -135,10 +136,13 @@ static void remove_records(struct op *op) {
 		return;
 	}
 	op_commit(op, STORE_PODS);
-	list_for_each (n, &s->containers)
-		events_add(&op->m->events, EVENT_DELETED, s->record->id,
-			   list_entry(n, struct container, in_sandbox)->record->id);
+	list_for_each (n, &s->containers) {
+		const struct container *c = list_entry(n, struct container, in_sandbox);
+		events_add(&op->m->events, EVENT_DELETED, s->record->id, c->record->id);
+		container_view_tell(op->m, CONTAINER_NEWS_GONE, c);
+	}
 	events_add(&op->m->events, EVENT_DELETED, s->record->id, NULL);
+	sandbox_view_tell(op->m, CONTAINER_NEWS_GONE, s);
 }
 
 static void remove_forget(struct op *op) {

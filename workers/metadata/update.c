@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "workers/metadata/container.h"
+#include "workers/metadata/object/object.h"
 #include "workers/metadata/sandbox.h"
 #include "workers/metadata/spec/spec.h"
 #include "workers/metadata/unit.h"
@@ -149,8 +150,10 @@ static void update_record(struct op *op) {
 	int r = new ? container_save(op->m, c) : -ENOMEM;
 	if (r < 0) {
 		op_fail_store(op, r);
-	} else
-		op_commit(op, STORE_PODS);
+		return;
+	}
+	op_commit(op, STORE_PODS);
+	container_view_tell(op->m, CONTAINER_NEWS_CHANGED, c);
 }
 
 static const struct op_step update_steps[] = {
@@ -303,8 +306,10 @@ static void pod_update_record(struct op *op) {
 		r = sandbox_save(op->m, s);
 	if (r < 0) {
 		op_fail_store(op, r);
-	} else
-		op_commit(op, STORE_PODS);
+		return;
+	}
+	op_commit(op, STORE_PODS);
+	sandbox_view_tell(op->m, CONTAINER_NEWS_CHANGED, s);
 }
 
 static const struct op_step pod_update_steps[] = {

@@ -17,6 +17,10 @@ struct untold {
 
 /* --- telling ---------------------------------------------------------------- */
 
+bool bus_followed(const struct bus *b) {
+	return !list_empty(&b->followers);
+}
+
 void bus_tell(struct bus *b, Bulkhead__BusEvent *e) {
 	e->time = clock_real();
 	list_for_each_safe (n, &b->followers)
@@ -42,7 +46,7 @@ static void committed(void *ctx, int result) {
 
 void bus_tell_committed(struct bus *b, enum store_base base, const Bulkhead__BusEvent *e) {
 	struct bus_queue *q = &b->queues[base];
-	if (list_empty(&b->followers))
+	if (!bus_followed(b))
 		return;
 	struct untold *u = calloc(1, sizeof(*u));
 	if (u)

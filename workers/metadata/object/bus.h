@@ -26,6 +26,8 @@ struct bus {
 void bus_init(struct bus *b);
 /* Before the store is closed. */
 void bus_deinit(struct bus *b);
+/* Somebody listens: else nothing needs to be said. */
+bool bus_followed(const struct bus *b);
 /* The time is set here. */
 void bus_tell(struct bus *b, Bulkhead__BusEvent *e);
 /* Once what was put in the base so far is committed. */

@@ -42,7 +42,8 @@ static Bulkhead__Object *make(struct arena *a, const char *id, int64_t at) {
 	return o;
 }
 
-static Bulkhead__Object *of_sandbox(struct arena *a, const struct sandbox *s) {
+/* All but the specification. */
+static Bulkhead__Object *describe_sandbox(struct arena *a, const struct sandbox *s) {
 	const Runtime__V1__PodSandboxConfig *config = s->record->config;
 	const struct label more[] = {
 		{ LABEL_KIND, (char *)"sandbox" },
@@ -51,14 +52,19 @@ static Bulkhead__Object *of_sandbox(struct arena *a, const struct sandbox *s) {
 		{ "io.kubernetes.pod.uid", config->metadata->uid },
 	};
 	Bulkhead__Object *o = make(a, s->record->id, s->record->created_at);
-	if (!o || !(o->container->parsed = view_sandbox_spec(a, s)))
+	if (!o)
 		return NULL;
 	LABELS(o, a, config, more);
 	o->container->sandbox = s->record->id;
 	return o;
 }
 
-static Bulkhead__Object *of_container(struct metadata *m, struct arena *a, struct container *c) {
+static Bulkhead__Object *of_sandbox(struct arena *a, const struct sandbox *s) {
+	Bulkhead__Object *o = describe_sandbox(a, s);
+	return o && (o->container->parsed = view_sandbox_spec(a, s)) ? o : NULL;
+}
+
+static Bulkhead__Object *describe_container(struct metadata *m, struct arena *a, const struct container *c) {
 	const Runtime__V1__ContainerConfig *config = c->record->config;
 	const Runtime__V1__PodSandboxMetadata *pod = c->sandbox->record->config->metadata;
 	const struct label more[] = {
@@ -66,9 +72,8 @@ static Bulkhead__Object *of_container(struct metadata *m, struct arena *a, struc
 		{ "io.kubernetes.pod.name", pod->name }, { "io.kubernetes.pod.namespace", pod->namespace_ },
 		{ "io.kubernetes.pod.uid", pod->uid },
 	};
-	struct fault fault;
 	Bulkhead__Object *o = make(a, c->record->id, c->record->created_at);
-	if (!o || view_container_spec(m, a, c, &o->container->parsed, &fault) < 0)
+	if (!o)
 		return NULL;
 	LABELS(o, a, config, more);
 	o->container->image = view_image_name(m, c);
@@ -76,6 +81,12 @@ static Bulkhead__Object *of_container(struct metadata *m, struct arena *a, struc
 	o->container->snapshot_key = c->record->id;
 	o->container->sandbox = c->record->sandbox_id;
 	return o;
+}
+
+static Bulkhead__Object *of_container(struct metadata *m, struct arena *a, struct container *c) {
+	struct fault fault;
+	Bulkhead__Object *o = describe_container(m, a, c);
+	return o && view_container_spec(m, a, c, &o->container->parsed, &fault) == 0 ? o : NULL;
 }
 
 static Bulkhead__Object *get(struct metadata *m, struct arena *a, const char *key) {
@@ -106,3 +117,47 @@ static size_t list(struct metadata *m, struct arena *a, Bulkhead__Object ***ret_
 }
 
 const struct object_view container_view = { .get = get, .list = list };
+
+/* --- what happens to them --------------------------------------------------- */
+
+static const char *const container_topics[] = {
+	[CONTAINER_NEWS_MADE] = "/containers/create",
+	[CONTAINER_NEWS_CHANGED] = "/containers/update",
+	[CONTAINER_NEWS_GONE] = "/containers/delete",
+};
+
+static void tell(struct metadata *m, const char *topic, Bulkhead__Object *o) {
+	Bulkhead__BusEvent e = BULKHEAD__BUS_EVENT__INIT;
+	e.topic = (char *)(uintptr_t)topic;
+	e.namespace_ = o->id->namespace_;
+	e.id = o->id->key;
+	e.object = o;
+	bus_tell_committed(&m->bus, STORE_PODS, &e);
+}
+
+/* Its writable folder is a snapshot, which comes before it and goes after it. */
+void container_view_tell(struct metadata *m, enum container_news news, const struct container *c) {
+	struct arena a;
+	if (!bus_followed(&m->bus))
+		return;
+	arena_init(&a, 0);
+	Bulkhead__Object *o = describe_container(m, &a, c), *snapshot = snapshot_view_of_container(&a, c);
+	if (snapshot && news == CONTAINER_NEWS_MADE)
+		tell(m, "/snapshot/prepare", snapshot);
+	if (o)
+		tell(m, container_topics[news], o);
+	if (snapshot && news == CONTAINER_NEWS_GONE)
+		tell(m, "/snapshot/remove", snapshot);
+	arena_deinit(&a);
+}
+
+void sandbox_view_tell(struct metadata *m, enum container_news news, const struct sandbox *s) {
+	struct arena a;
+	if (!bus_followed(&m->bus))
+		return;
+	arena_init(&a, 0);
+	Bulkhead__Object *o = describe_sandbox(&a, s);
+	if (o)
+		tell(m, container_topics[news], o);
+	arena_deinit(&a);
+}

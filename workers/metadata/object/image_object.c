@@ -5,6 +5,9 @@
  *                   a pull would make it from a registry; then the name is its
  *   delete          the name is taken from it; without any it is removed
  *
+ * An image's id is one of its names. Nobody can make it lead elsewhere, but it
+ * can be labelled, taken away like any other, and given back.
+ *
  * What the CRI can't run (another platform's, no image at all) or name (as
  * nothing that a registry has) is an object like in any other namespace.
  */
@@ -12,6 +15,7 @@
 
 #include "workers/metadata/image.h"
 #include "workers/metadata/object/collect.h"
+#include "workers/metadata/object/image_news.h"
 #include "workers/metadata/object/object.h"
 #include "workers/metadata/pull.h"
 #include "workers/metadata/reference.h"
@@ -21,12 +25,20 @@
 
 #define IMAGE BULKHEAD__OBJECT_KIND__OBJECT_IMAGE
 
-bool image_object_is_cri(const Bulkhead__ObjectKey *id) {
+static struct image *image_of_id(struct metadata *m, const char *key) {
+	struct map_node *n = map_find(&m->model.image_ids, key);
+	return n ? container_of(n, struct image, by_id) : NULL;
+}
+
+bool image_object_is_cri(struct metadata *m, const Bulkhead__ObjectKey *id) {
 	struct reference ref;
 	struct fault ignored;
 	char full[REFERENCE_MAX];
-	if (id->kind != IMAGE || strcmp(id->namespace_, NAMESPACE_CRI) != 0 ||
-	    reference_parse(id->key, &ref, &ignored) < 0)
+	if (id->kind != IMAGE || strcmp(id->namespace_, NAMESPACE_CRI) != 0)
+		return false;
+	if (image_of_id(m, id->key))
+		return true;
+	if (reference_parse(id->key, &ref, &ignored) < 0)
 		return false;
 	reference_format(&ref, full, sizeof(full));
 	return strcmp(full, id->key) == 0;
@@ -64,26 +76,40 @@ static struct image *image_named(struct metadata *m, const char *name) {
 	return n ? container_of(n, struct image_name, node)->image : NULL;
 }
 
+static char **without(struct arena *a, char *const *list, size_t n, const char *name, size_t *ret_n) {
+	char **left = arena_alloc(a, (n + 1) * sizeof(*left));
+	*ret_n = 0;
+	for (size_t k = 0; left && k < n; k++)
+		if (strcmp(list[k], name) != 0)
+			left[(*ret_n)++] = list[k];
+	return left;
+}
+
+static Bulkhead__ImageLabels **labels_without(struct arena *a, const Bulkhead__ImageRecord *r, const char *name,
+					      size_t *ret_n) {
+	Bulkhead__ImageLabels **left = arena_alloc(a, (r->n_labels + 1) * sizeof(*left));
+	*ret_n = 0;
+	for (size_t k = 0; left && k < r->n_labels; k++)
+		if (strcmp(r->labels[k]->name, name) != 0)
+			left[(*ret_n)++] = r->labels[k];
+	return left;
+}
+
 /* The image without the name; NULL when it had no other, and is as it was. */
 static struct image *name_drop(struct metadata *m, struct image *i, const char *name, int *ret_error) {
-	Bulkhead__ImageRecord r = *i->record;
+	const Bulkhead__ImageRecord *old = i->record;
+	Bulkhead__ImageRecord r = *old;
+	struct image *left = NULL;
 	struct arena a;
 	arena_init(&a, 0);
-	char **all = arena_alloc(&a, (r.n_names + r.n_digests + 1) * sizeof(*all));
-	size_t n = 0, n_names = 0;
-	for (size_t k = 0; all && k < r.n_names + r.n_digests; k++) {
-		char *one = k < r.n_names ? r.names[k] : r.digests[k - r.n_names];
-		if (strcmp(one, name) == 0)
-			continue;
-		all[n++] = one;
-		n_names += k < r.n_names;
-	}
-	r.names = all;
-	r.n_names = n_names;
-	r.digests = all ? all + n_names : NULL;
-	r.n_digests = n - n_names;
-	struct image *left = all && n > 0 ? model_put_image(&m->model, &r, NULL, 0, NULL) : NULL;
-	*ret_error = !all || (n > 0 && !left) ? -ENOMEM : left ? image_save(m, left) : 0;
+	r.names = without(&a, old->names, old->n_names, name, &r.n_names);
+	r.digests = without(&a, old->digests, old->n_digests, name, &r.n_digests);
+	r.labels = labels_without(&a, old, name, &r.n_labels);
+	r.id_unnamed |= strcmp(old->id, name) == 0;
+	bool room = r.names && r.digests && r.labels;
+	if (room && image_n_keys(&r) > 0)
+		left = model_put_image(&m->model, &r, NULL, 0, NULL);
+	*ret_error = !room || (image_n_keys(&r) > 0 && !left) ? -ENOMEM : left ? image_save(m, left) : 0;
 	arena_deinit(&a);
 	index_later(m);
 	return left;
@@ -96,6 +122,7 @@ struct settlement {
 	struct metadata *m;
 	struct msg_request *r;
 	const Bulkhead__Object *want; /* in the request's arena */
+	bool leads;		      /* the name leads there already: what changes are its labels */
 };
 
 static int put_plain(struct metadata *m, const Bulkhead__Object *want) {
@@ -124,6 +151,8 @@ static void settled(void *ctx) {
 	struct image *i = image_named(s->m, s->want->id->key);
 	bool good = i && strcmp(i->record->target->digest, s->want->image->target->digest) == 0;
 	int e = good ? put_cri(s->m, i, s->want) : put_plain(s->m, s->want);
+	if (good && e == 0 && s->leads)
+		image_key_tell(s->m, "update", s->want->id->key);
 	const Bulkhead__Object *o = e < 0 ? NULL : object_look(s->m, &s->r->arena, s->want->id);
 	if (o)
 		object_answer(s->m, s->r, STORE_IMAGES, &o->base);
@@ -131,7 +160,34 @@ static void settled(void *ctx) {
 		object_fail_store(s->r, s->want->id, e < 0 ? e : -ENOMEM);
 }
 
+static bool leads_to(const struct image *i, const Bulkhead__Object *want) {
+	return i && strcmp(i->record->target->digest, want->image->target->digest) == 0;
+}
+
+static void id_put(struct metadata *m, struct msg_request *r, struct image *i, const Bulkhead__Object *want) {
+	bool was_there = !i->record->id_unnamed;
+	if (!leads_to(i, want)) {
+		msg_failf(r, FAULT_FAILED_PRECONDITION,
+			  "image \"%.120s\" is the id of an image, and leads to that alone", want->id->key);
+		return;
+	}
+	i->record->id_unnamed = false;
+	int e = put_cri(m, i, want);
+	const Bulkhead__Object *o = e < 0 ? NULL : object_look(m, &r->arena, want->id);
+	if (!o) {
+		object_fail_store(r, want->id, e < 0 ? e : -ENOMEM);
+		return;
+	}
+	image_key_tell(m, was_there ? "update" : "create", want->id->key);
+	object_answer(m, r, STORE_IMAGES, &o->base);
+}
+
 void image_object_put(struct metadata *m, struct msg_request *r, const Bulkhead__Object *want) {
+	struct image *i = image_of_id(m, want->id->key);
+	if (i) {
+		id_put(m, r, i, want);
+		return;
+	}
 	struct settlement *s = arena_zalloc(&r->arena, sizeof(*s));
 	if (!s) {
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s: out of memory", r->row->name);
@@ -140,6 +196,7 @@ void image_object_put(struct metadata *m, struct msg_request *r, const Bulkhead_
 	s->m = m;
 	s->r = r;
 	s->want = want;
+	s->leads = leads_to(image_named(m, want->id->key), want);
 	s->after = (struct op_after){ .fn = settled, .ctx = s };
 	pull_local(m, r, want->id->key, want->image->target, &s->after);
 }
@@ -159,13 +216,8 @@ static void removed(void *ctx) {
 
 void image_object_delete(struct metadata *m, struct msg_request *r, const Bulkhead__ObjectKey *id, struct image *i) {
 	int e = 0;
-	bool by_id = strcmp(i->record->id, id->key) == 0;
-	if (by_id && i->record->n_names + i->record->n_digests > 0) {
-		msg_failf(r, FAULT_FAILED_PRECONDITION, "image \"%s\" is the id of \"%.200s\": remove it by its names",
-			  id->key, i->record->n_names ? i->record->names[0] : i->record->digests[0]);
-		return;
-	}
-	if (!by_id && name_drop(m, i, id->key, &e)) {
+	if (name_drop(m, i, id->key, &e)) {
+		image_key_tell(m, "delete", id->key);
 		if (e < 0)
 			object_fail_store(r, id, e);
 		else

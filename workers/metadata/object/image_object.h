@@ -4,7 +4,7 @@
 #include "workers/metadata/metadata.h"
 
 /* May it be one that the CRI has, by its namespace and name? */
-bool image_object_is_cri(const Bulkhead__ObjectKey *id);
+bool image_object_is_cri(struct metadata *m, const Bulkhead__ObjectKey *id);
 /* The namespace has this image from now on, instead of what the name led to.
  * want lives in the request's arena. Answers r, later. */
 void image_object_put(struct metadata *m, struct msg_request *r, const Bulkhead__Object *want);

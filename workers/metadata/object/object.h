@@ -154,6 +154,13 @@ Bulkhead__Object *view_content(struct arena *a, const Bulkhead__ImageRecord *r, 
 /* The image that shows under the key; NULL: none. */
 struct image *view_image_named(struct metadata *m, const char *key);
 extern const struct object_view container_view;
+/* What became of a container, or a pod, told to those who follow events: after
+ * the change was put in STORE_PODS, once that is committed. */
+enum container_news { CONTAINER_NEWS_MADE, CONTAINER_NEWS_CHANGED, CONTAINER_NEWS_GONE };
+struct container;
+struct sandbox;
+void container_view_tell(struct metadata *m, enum container_news news, const struct container *c);
+void sandbox_view_tell(struct metadata *m, enum container_news news, const struct sandbox *s);
 /* For those who make them: an object without labels and body, NULL when out of
  * memory; room for labels, and each of them, of which one is missing then. */
 Bulkhead__Object *object_view_new(struct arena *a, Bulkhead__ObjectKind kind, const char *namespace, const char *key,

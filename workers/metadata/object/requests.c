@@ -163,7 +163,7 @@ void object_create(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		return;
 	}
 	new.made_by = r->context.request;
-	if (image_object_is_cri(new.id)) {
+	if (image_object_is_cri(m, new.id)) {
 		image_object_put(m, r, message_copy(&r->arena, &new.base));
 		return;
 	}
@@ -212,7 +212,7 @@ void object_update(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		object_create(m, r, &q->object->base);
 		return;
 	}
-	if (image_object_is_cri(q->object->id)) {
+	if (image_object_is_cri(m, q->object->id)) {
 		update_cri_image(m, r, q);
 		return;
 	}

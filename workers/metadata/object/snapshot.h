@@ -45,6 +45,9 @@ void snapshot_seal_resume(struct metadata *m, struct object *x);
 
 /* What the CRI's images and containers are, in its namespace. */
 extern const struct object_view snapshot_view;
+struct container;
+/* In the arena; NULL: out of memory. */
+Bulkhead__Object *snapshot_view_of_container(struct arena *a, const struct container *c);
 
 /* --- garbage --- */
 

@@ -36,7 +36,7 @@ static Bulkhead__Object *of_layer(struct arena *a, const struct image *i, size_t
 	return make(a, r->layers[at], BULKHEAD__SNAPSHOT_KIND__SNAPSHOT_COMMITTED, r->layers, at, r->pulled_at);
 }
 
-static Bulkhead__Object *of_container(struct arena *a, const struct container *c) {
+Bulkhead__Object *snapshot_view_of_container(struct arena *a, const struct container *c) {
 	const Bulkhead__ContainerRecord *r = c->record;
 	return make(a, r->id, BULKHEAD__SNAPSHOT_KIND__SNAPSHOT_ACTIVE, r->layers, r->n_layers, r->created_at);
 }
@@ -44,7 +44,7 @@ static Bulkhead__Object *of_container(struct arena *a, const struct container *c
 static Bulkhead__Object *get(struct metadata *m, struct arena *a, const char *key) {
 	struct map_node *n = map_find(&m->model.container_ids, key);
 	if (n && container_visible(container_of(n, struct container, by_id)))
-		return of_container(a, container_of(n, struct container, by_id));
+		return snapshot_view_of_container(a, container_of(n, struct container, by_id));
 	if (!model_find_layer(&m->model, key))
 		return NULL;
 	list_for_each (node, &m->model.images) {
@@ -85,7 +85,7 @@ static size_t list(struct metadata *m, struct arena *a, Bulkhead__Object ***ret_
 	}
 	list_for_each (node, &m->model.containers) {
 		const struct container *c = list_entry(node, struct container, node);
-		if (all && container_visible(c) && (one = of_container(a, c)))
+		if (all && container_visible(c) && (one = snapshot_view_of_container(a, c)))
 			all[n++] = one;
 	}
 	return n;

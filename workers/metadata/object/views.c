@@ -7,6 +7,7 @@
 
 #include "workers/metadata/csandbox/csandbox.h"
 #include "workers/metadata/metadata.h"
+#include "workers/metadata/object/image_news.h"
 #include "workers/metadata/object/snapshot.h"
 #include "workers/metadata/view.h"
 
@@ -50,19 +51,6 @@ void object_label_add(struct arena *a, Bulkhead__Object *o, const char *key, con
 
 /* --- images ----------------------------------------------------------------- */
 
-/* All that the record is called: names, digest references, its id. */
-static size_t n_keys(const struct image *i) {
-	return i->record->n_names + i->record->n_digests + 1;
-}
-
-static const char *key_at(const struct image *i, size_t k) {
-	const Bulkhead__ImageRecord *r = i->record;
-	if (k < r->n_names)
-		return r->names[k];
-	k -= r->n_names;
-	return k < r->n_digests ? r->digests[k] : r->id;
-}
-
 static const Bulkhead__ImageLabels *own_labels(const struct image *i, const char *key) {
 	for (size_t k = 0; k < i->record->n_labels; k++)
 		if (strcmp(i->record->labels[k]->name, key) == 0)
@@ -88,8 +76,8 @@ static Bulkhead__Object *image_object(struct arena *a, const struct image *i, co
 struct image *view_image_named(struct metadata *m, const char *key) {
 	list_for_each (n, &m->model.images) {
 		struct image *i = list_entry(n, struct image, node);
-		for (size_t k = 0; !i->broken && k < n_keys(i); k++)
-			if (strcmp(key_at(i, k), key) == 0)
+		for (size_t k = 0; !i->broken && k < image_n_keys(i->record); k++)
+			if (strcmp(image_key_at(i->record, k), key) == 0)
 				return i;
 	}
 	return NULL;
@@ -105,8 +93,8 @@ static size_t image_list(struct metadata *m, struct arena *a, Bulkhead__Object *
 	*ret_list = arena_alloc(a, (n_all + 1) * sizeof(**ret_list));
 	list_for_each (node, &m->model.images) {
 		const struct image *i = list_entry(node, struct image, node);
-		for (size_t k = 0; *ret_list && !i->broken && k < n_keys(i) && n < n_all; k++) {
-			Bulkhead__Object *o = image_object(a, i, key_at(i, k));
+		for (size_t k = 0; *ret_list && !i->broken && k < image_n_keys(i->record) && n < n_all; k++) {
+			Bulkhead__Object *o = image_object(a, i, image_key_at(i->record, k));
 			if (o)
 				(*ret_list)[n++] = o;
 		}
