@@ -51,6 +51,18 @@ extern const struct msg_row msg_rows[];
 
 struct link;
 
+/* The answer to a call. fault is NULL on success, and then reply is valid
+ * during the callback only, unless its arena is taken with it. fds are the
+ * callback's: take_fd what it keeps, the rest is closed after it. With a
+ * STREAM row more says that further replies follow. */
+struct msg_answer {
+	const struct fault *fault;
+	const ProtobufCMessage *reply;
+	int *fds;
+	bool more;
+};
+typedef void (*msg_done_fn)(void *ctx, const struct msg_answer *answer);
+
 /* A request as its handler sees it. It lives until it is answered, which must
  * happen exactly once (msg_fail or the row's reply function), now or later.
  * Its decoded payload and whatever is allocated from arena live as long. */
@@ -67,29 +79,23 @@ struct msg_request {
 	uint64_t id;
 	struct msg_request *next, **prev;
 	bool abandoned;
+	msg_done_fn own; /* instead of a link */
+	void *own_ctx;
 	/* What came with it, owned by the request: take_fd what you keep. */
 	size_t n_fds;
 	int fds[]; /* and -1 */
 };
 
+/* A request of one's own for a handler of one's own, which answers it like any:
+ * done is called with the answer, perhaps before the handler returns. NULL: out
+ * of memory. */
+struct msg_request *msg_request_own(uint16_t number, const struct msg_context *context, msg_done_fn done, void *ctx);
 /* Closes its descriptors before its answer does. */
 void msg_close_fds(struct msg_request *r);
 
 /* Ends the request with an error; code FAULT_NONE is a bug. */
 void msg_fail(struct msg_request *r, const struct fault *fault);
 void msg_failf(struct msg_request *r, enum fault_code code, const char *format, ...) PRINTF(3, 4);
-
-/* The answer to a call. fault is NULL on success, and then reply is valid
- * during the callback only, unless its arena is taken with it. fds are the
- * callback's: take_fd what it keeps, the rest is closed after it. With a
- * STREAM row more says that further replies follow. */
-struct msg_answer {
-	const struct fault *fault;
-	const ProtobufCMessage *reply;
-	int *fds;
-	bool more;
-};
-typedef void (*msg_done_fn)(void *ctx, const struct msg_answer *answer);
 
 /* An open call; NULL-able handle for msg_cancel. */
 struct msg_call;

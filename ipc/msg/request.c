@@ -47,6 +47,19 @@ static struct msg_request *request_new(struct link *l, const struct msg_row *row
 	return r;
 }
 
+struct msg_request *msg_request_own(uint16_t number, const struct msg_context *context, msg_done_fn done, void *ctx) {
+	struct msg_request *r = calloc(1, sizeof(*r) + sizeof(r->fds[0]));
+	if (!r)
+		return NULL;
+	r->row = msg_row_find(number);
+	r->context = *context;
+	r->own = done;
+	r->own_ctx = ctx;
+	r->fds[0] = -1;
+	arena_init(&r->arena, r->row->limit);
+	return r;
+}
+
 static const struct link_handler *handler_find(const struct link *l, uint16_t number) {
 	for (const struct link_handler *h = l->options.handlers; h && h->number; h++)
 		if (h->number == number)
@@ -125,7 +138,18 @@ static void request_answer(struct msg_request *r, struct frame *f, const void *p
 		link_lost(r->link, e == -EBADMSG, "reply to %s: %s", r->row->name, strerrordesc_np(-e));
 }
 
+/* The descriptors stay whose they are. */
+static void own_answer(struct msg_request *r, const struct msg_answer *a) {
+	r->own(r->own_ctx, a);
+	if (!a->more)
+		request_free(r);
+}
+
 void msg_reply(struct msg_request *r, const ProtobufCMessage *reply, const int *fds, size_t n_fds, bool more) {
+	if (r->own) {
+		own_answer(r, &(struct msg_answer){ .reply = reply, .more = more });
+		return;
+	}
 	size_t size = protobuf_c_message_get_packed_size(reply);
 	if (size > r->row->limit) {
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "the answer to %s has %zu bytes, more than its limit of %zu",
@@ -145,6 +169,10 @@ void msg_reply(struct msg_request *r, const ProtobufCMessage *reply, const int *
 }
 
 void msg_fail(struct msg_request *r, const struct fault *fault) {
+	if (r->own) {
+		own_answer(r, &(struct msg_answer){ .fault = fault });
+		return;
+	}
 	size_t size = strlen(fault->text);
 	struct frame f = { .kind = FRAME_ERROR, .size = (uint32_t)size, .code = fault->code };
 	request_answer(r, &f, fault->text, NULL, 0);

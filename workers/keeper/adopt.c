@@ -5,7 +5,7 @@
  * kernel keeps with the pidfd once their reaper has reaped them.
  */
 #include "workers/keeper/backend.h"
-#include "workers/keeper/checkpoint.h"
+#include "workers/keeper/cut.h"
 #include "workers/keeper/exec.h"
 #include "workers/keeper/vault.h"
 
@@ -410,7 +410,7 @@ void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__Ke
 	int e = adopt(k, &a, m, r, &fault);
 	if (e == 0) {
 		k->pod.up = true;
-		checkpoint_sweep(&k->config);
+		cut_recover(k);
 		vault_renew(k);
 		state_save(k);
 	}

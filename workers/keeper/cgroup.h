@@ -102,6 +102,8 @@ bool cgroup_populated(const struct cgroup *c);
 /* cgroup_freeze.c. Waits until it stands still, a second at most. -EOPNOTSUPP
  * when the machine has no freezer. */
 int cgroup_freeze(const struct cgroup *c, bool frozen);
+/* Where its freezer is. */
+int cgroup_freezer_path(const struct cgroup *c, char *ret_path, size_t size);
 /* Whether SIGKILL reaches a frozen process. */
 bool cgroup_kills_frozen(const struct cgroup *c);
 /* Those in the group and in groups below it. */

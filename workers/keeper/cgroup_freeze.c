@@ -59,6 +59,14 @@ int cgroup_freeze(const struct cgroup *c, bool frozen) {
 	return 0;
 }
 
+int cgroup_freezer_path(const struct cgroup *c, char *ret_path, size_t size) {
+	int h = freezer_of(c);
+	if (h < 0)
+		return -EOPNOTSUPP;
+	int n = snprintf(ret_path, size, "%s%s", c->system->hierarchies[h].mount, c->path);
+	return (size_t)n < size ? 0 : -ENAMETOOLONG;
+}
+
 bool cgroup_kills_frozen(const struct cgroup *c) {
 	int h = freezer_of(c);
 	return h < 0 || c->system->hierarchies[h].v2;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "workers/keeper/container.h"
 #include "workers/keeper/criu.h"
+#include "workers/keeper/cut.h"
 #include "workers/keeper/sys.h"
 
 #include <dirent.h>
@@ -31,6 +32,7 @@ struct checkpoint {
 	int archive, folder, gate;
 	int pidfd; /* of criu; -1: it has ended */
 	struct loop_source *exit_source, *timer;
+	bool cut;	/* cut.c asks for its end, and nobody else */
 	bool abandoned; /* nobody will ask for its end */
 	struct msg_request *end;
 	bool keep;
@@ -75,6 +77,13 @@ void checkpoint_sweep(const struct keeper_config *config) {
 	closedir(d);
 }
 
+bool checkpoint_held(const struct keeper_config *config, const char *id) {
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/%s", config->checkpoints, id);
+	CLEANUP_FD int folder = open(path, FOLDER_FLAGS);
+	return folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) < 0;
+}
+
 /* A sweep may take it away before it is locked: then another is made. */
 static int folder_make(const struct keeper_config *config, const char *id, const char *content, int *ret_folder) {
 	char path[PATH_MAX];
@@ -117,7 +126,7 @@ static const char *file_name(const struct checkpoint *c) {
 	return strrchr(c->location, '/') + 1;
 }
 
-static int archive_name(const struct checkpoint *c, struct fault *fault) {
+int checkpoint_name(const struct checkpoint *c, struct fault *fault) {
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", c->archive);
 	if (linkat(AT_FDCWD, path, c->parent, file_name(c), AT_SYMLINK_FOLLOW) < 0)
@@ -129,6 +138,16 @@ static int archive_name(const struct checkpoint *c, struct fault *fault) {
 	return 0;
 }
 
+void checkpoint_unname(const struct checkpoint *c) {
+	unlinkat(c->parent, file_name(c), 0);
+}
+
+bool checkpoint_saved(const struct checkpoint *c, struct fault *fault) {
+	if (c->fault.code != FAULT_NONE)
+		*fault = c->fault;
+	return c->pidfd < 0;
+}
+
 /* criu has ended; whoever asked is answered. */
 static void checkpoint_over(struct checkpoint *c) {
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
@@ -137,7 +156,7 @@ static void checkpoint_over(struct checkpoint *c) {
 	if (!r && !c->abandoned)
 		return;
 	if (r && fault.code == FAULT_NONE && c->keep)
-		archive_name(c, &fault);
+		checkpoint_name(c, &fault);
 	checkpoint_free(c);
 	if (!r)
 		return;
@@ -161,7 +180,7 @@ static void grace_over(void *ctx) {
 }
 
 /* Without the gate criu fails where it is, and lets the container go on. */
-static void gate_shut(struct checkpoint *c) {
+void checkpoint_stop(const struct checkpoint *c) {
 	if (c->gate >= 0)
 		shutdown(c->gate, SHUT_RDWR);
 }
@@ -169,7 +188,7 @@ static void gate_shut(struct checkpoint *c) {
 /* It will not be kept; criu has GRACE to end by itself, and whoever hasn't asked
  * for the end yet to do so. */
 static void give_up(struct checkpoint *c) {
-	gate_shut(c);
+	checkpoint_stop(c);
 	loop_source_free_p(&c->timer);
 	if (loop_timer(c->container->keeper->loop, clock_mono() + GRACE, grace_over, c, &c->timer) < 0)
 		grace_over(c);
@@ -210,7 +229,9 @@ static void criu_ended(void *ctx, uint32_t events) {
 	else if (c->fault.code == FAULT_NONE)
 		criu_failure(c->folder, &end, &c->fault);
 	fd_replace(&c->gate, -1);
-	if (c->fault.code != FAULT_NONE && !c->end && !c->abandoned)
+	if (c->cut)
+		cut_step(c->container->keeper);
+	else if (c->fault.code != FAULT_NONE && !c->end && !c->abandoned)
 		give_up(c);
 	else
 		checkpoint_over(c);
@@ -219,6 +240,8 @@ static void criu_ended(void *ctx, uint32_t events) {
 void checkpoint_drop(struct checkpoint *c) {
 	if (!c)
 		return;
+	struct keeper *k = c->container->keeper;
+	bool cut = c->cut;
 	if (c->pidfd >= 0) {
 		sys_pidfd_send_signal(c->pidfd, SIGKILL);
 		waitid(P_PIDFD, (id_t)c->pidfd, &(siginfo_t){ 0 }, WEXITED);
@@ -228,6 +251,8 @@ void checkpoint_drop(struct checkpoint *c) {
 	if (c->fault.code == FAULT_NONE)
 		fault_set(&c->fault, FAULT_FAILED_PRECONDITION, "the container has ended");
 	checkpoint_over(c);
+	if (cut)
+		cut_step(k);
 }
 
 /* --- its beginning --- */
@@ -238,7 +263,7 @@ static int check(const struct container *c, const Bulkhead__CheckpointRequest *m
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" isn't running", c->id);
 	if (c->frozen)
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" is frozen", c->id);
-	if (c->checkpoint)
+	if (c->checkpoint || m->cut != c->held)
 		return fault_set(fault, FAULT_ABORTED, "another checkpoint of container \"%s\" is under way", c->id);
 	if (k->pod.runtime)
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
@@ -285,7 +310,7 @@ int checkpoint_folder(const struct keeper_config *config, const char *id, const 
 static int criu_start(struct checkpoint *c, uint64_t timeout, int gate, struct fault *fault) {
 	const struct container *container = c->container;
 	const struct keeper *k = container->keeper;
-	char folder[PATH_MAX];
+	char folder[PATH_MAX], freezer[PATH_MAX];
 	struct criu_dump dump = { .program = k->config.criu,
 				  .folder = folder,
 				  .pid = container->pid,
@@ -296,11 +321,13 @@ static int criu_start(struct checkpoint *c, uint64_t timeout, int gate, struct f
 	struct spawn s = { .pid_namespace_of = -1, .body = criu_dump, .ctx = &dump };
 	pid_t pid;
 	snprintf(folder, sizeof(folder), "%s/%s", k->config.checkpoints, container->id);
+	if (c->cut && cgroup_freezer_path(&container->cgroup, freezer, sizeof(freezer)) == 0)
+		dump.freezer = freezer;
 	int r = process_spawn(&s, &pid, &c->pidfd, fault);
 	if (r < 0)
 		return r;
 	r = loop_poll(k->loop, c->pidfd, POLLIN, criu_ended, c, &c->exit_source);
-	if (r == 0)
+	if (r == 0 && !c->cut)
 		r = loop_timer(k->loop, clock_mono() + (int64_t)timeout, time_over, c, &c->timer);
 	return r < 0 ? fault_errno(fault, r, "wait for criu") : 0;
 }
@@ -358,9 +385,13 @@ void on_keeper_checkpoint(struct keeper *k, struct msg_request *r, const Bulkhea
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "out of memory");
 		return;
 	}
-	*c = (struct checkpoint){
-		.container = container, .parent = -1, .archive = -1, .folder = -1, .gate = -1, .pidfd = -1
-	};
+	*c = (struct checkpoint){ .container = container,
+				  .parent = -1,
+				  .archive = -1,
+				  .folder = -1,
+				  .gate = -1,
+				  .pidfd = -1,
+				  .cut = m->cut };
 	container->checkpoint = c;
 	CLEANUP_FD int log = log_open(container);
 	if (begin(c, m, &gate, &fault) < 0) {
@@ -382,7 +413,7 @@ void on_keeper_checkpoint_end(struct keeper *k, struct msg_request *r, const Bul
 	struct checkpoint *c = container ? container->checkpoint : NULL;
 	if (!container)
 		return;
-	if (!c || c->abandoned || c->end) {
+	if (!c || c->cut || c->abandoned || c->end) {
 		msg_failf(r, FAULT_ABORTED, "its checkpoint has been given up");
 		return;
 	}
@@ -396,7 +427,7 @@ void on_keeper_checkpoint_end(struct keeper *k, struct msg_request *r, const Bul
 	r->cancelled = end_cancelled;
 	r->cancelled_ctx = c;
 	if (!m->keep)
-		gate_shut(c);
+		checkpoint_stop(c);
 	if (c->pidfd < 0)
 		checkpoint_over(c);
 }

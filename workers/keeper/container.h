@@ -50,7 +50,8 @@ struct container {
 	int stdin_fd; /* our end; -1 */
 	bool takes_stdin, stdin_once;
 	bool terminal;
-	bool frozen;
+	bool frozen; /* by a client */
+	bool held;   /* by a cut, as long as that lasts */
 	struct cgroup cgroup;
 	bool restored, restores; /* and: a maker is at work, see restore.c */
 	int maker;		 /* pidfd of who has handed the process over; -1 */

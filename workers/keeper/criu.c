@@ -157,6 +157,10 @@ void criu_dump(void *dump) {
 	};
 	for (; n < ARRAY_SIZE(fixed); n++)
 		args[n] = fixed[n];
+	if (d->freezer) {
+		args[n++] = "--freeze-cgroup";
+		args[n++] = d->freezer;
+	}
 	become_close_others(keep, ARRAY_SIZE(keep));
 	if (output_take(d->folder) < 0 || !externals_add(getpid(), d->pid, "", d->shm, args, &n))
 		_exit(126);

@@ -3,9 +3,11 @@
  * the keeper and so in the pod's namespaces: those that it shares with the
  * container it neither saves nor makes.
  *
- * It stops the container's processes by ptrace and never by the freezer: should
- * it be killed, the kernel lets them go. A keeper that is killed doesn't take it
- * along; it ends by itself and lets the container go on.
+ * It stops the container's processes by ptrace and not by the freezer: should it
+ * be killed, the kernel lets them go. Those of a cut (cut.h) are frozen already:
+ * criu thaws them when it has stopped them, and freezes them again at its end. A
+ * keeper that is killed doesn't take it along; it ends by itself and lets the
+ * container go on.
  *
  *   criu                       its action script (the keeper's own image)
  *   processes stopped, saved
@@ -29,6 +31,7 @@ struct criu_dump {
 	int shm;	    /* the pod's /dev/shm; -1: the host's */
 	int gate, held;	    /* held stays open until criu has ended */
 	uint64_t timeout_ns;
+	const char *freezer; /* of processes that are frozen; NULL */
 };
 
 #define CRIU_IMAGES "checkpoint"

@@ -86,6 +86,8 @@ struct keeper {
 	unsigned vault_used;
 	int state[2]; /* files that state_save writes to in turns */
 	uint64_t state_sequence;
+	struct cut *cut; /* the checkpoint of several containers that is under way */
+	struct loop_source *cut_timer;
 	bool quitting;
 	struct loop_source *quit_timer;
 };

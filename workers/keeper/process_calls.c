@@ -142,9 +142,11 @@ void on_keeper_process_close_stdin(struct keeper *k, struct msg_request *r, cons
 /* --- all of a container --- */
 
 void container_thaw_to_die(struct container *c) {
-	if (!c->frozen || cgroup_kills_frozen(&c->cgroup))
+	if (!(c->frozen || c->held) || cgroup_kills_frozen(&c->cgroup))
 		return;
-	c->frozen = cgroup_freeze(&c->cgroup, false) < 0;
+	bool thawed = cgroup_freeze(&c->cgroup, false) == 0;
+	c->frozen &= !thawed;
+	c->held &= !thawed;
 	state_save(c->keeper);
 }
 
@@ -156,6 +158,10 @@ void on_container_freeze(struct keeper *k, struct msg_request *r, const Bulkhead
 		return;
 	if (c->state != CONTAINER_RUNNING) {
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" does not run", c->id);
+		return;
+	}
+	if (c->held) {
+		msg_failf(r, FAULT_ABORTED, "a checkpoint of the pod of container \"%.80s\" is under way", c->id);
 		return;
 	}
 	int e = cgroup_freeze(&c->cgroup, m->frozen);

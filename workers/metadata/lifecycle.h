@@ -48,4 +48,7 @@ void container_key(const char *id, char ret_key[KEY_SIZE]);
 
 /* Operations that others start too (reconciliation); r may be NULL. */
 void sandbox_stop_begin(struct metadata *m, struct sandbox *s, struct msg_request *r);
+/* RunPodSandbox; restored_from: the folder of a pod's checkpoint, or "". */
+void sandbox_run(struct metadata *m, struct msg_request *r, const Runtime__V1__RunPodSandboxRequest *q,
+		 const char *restored_from);
 void sandbox_run_resume(struct metadata *m, struct sandbox *s);

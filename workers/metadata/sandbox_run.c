@@ -280,11 +280,9 @@ static int handler_check(const struct metadata *m, const Runtime__V1__RunPodSand
 	return 0;
 }
 
-void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
-	const Runtime__V1__RunPodSandboxRequest *q = (const Runtime__V1__RunPodSandboxRequest *)request;
+void sandbox_run(struct metadata *m, struct msg_request *r, const Runtime__V1__RunPodSandboxRequest *q,
+		 const char *restored_from) {
 	struct fault fault;
-	if (metadata_gate(m, r, request, cri_run_pod_sandbox))
-		return;
 	if (check_sandbox_config(q->config, &fault) < 0) {
 		fault_prefix(&fault, 0, "run pod sandbox");
 		msg_fail(r, &fault);
@@ -316,6 +314,8 @@ void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const Protob
 	record.runtime_handler = (char *)(uintptr_t)handler_of(q);
 	record.created_at = clock_real();
 	record.boot_id = m->boot_id;
+	record.restored_from = (char *)(uintptr_t)restored_from;
+	record.restoring = *restored_from != '\0';
 	s = model_add_sandbox(&m->model, &record);
 	if (!s) {
 		fault_errno(&fault, errno, "run pod sandbox \"%s\"", q->config->metadata->name);
@@ -327,4 +327,9 @@ void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const Protob
 		op_start(&so->op);
 	else
 		model_free_sandbox(&m->model, s);
+}
+
+void cri_run_pod_sandbox(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	if (!metadata_gate(m, r, request, cri_run_pod_sandbox))
+		sandbox_run(m, r, (const Runtime__V1__RunPodSandboxRequest *)request, "");
 }

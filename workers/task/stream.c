@@ -20,11 +20,12 @@ struct relay {
 
 static void relay_done(void *ctx, const struct msg_answer *a) {
 	struct relay *x = ctx;
-	x->request->cancelled = NULL;
+	if (!a->more)
+		x->request->cancelled = NULL;
 	if (a->fault)
 		msg_fail(x->request, a->fault);
 	else
-		msg_reply(x->request, a->reply, a->fds, x->n_fds, false);
+		msg_reply(x->request, a->reply, a->fds, x->n_fds, a->more);
 }
 
 static void relay_cancelled(struct msg_request *r, void *ctx) {
@@ -94,6 +95,20 @@ void on_checkpoint_end(struct task_worker *w, struct msg_request *r, const Bulkh
 	struct relay *x = s ? relay_new(r, 0) : NULL;
 	if (x)
 		x->call = keeper_checkpoint_end_send(s->link, &r->context, m, NULL, 0, relay_done, x);
+}
+
+void on_cut_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CutRequest *m) {
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, "*", false);
+	struct relay *x = s ? relay_new(r, 0) : NULL;
+	if (x)
+		x->call = keeper_cut_send(s->link, &r->context, m, NULL, 0, relay_done, x);
+}
+
+void on_cut_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CutEndRequest *m) {
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, "*", false);
+	struct relay *x = s ? relay_new(r, 0) : NULL;
+	if (x)
+		x->call = keeper_cut_end_send(s->link, &r->context, m, NULL, 0, relay_done, x);
 }
 
 void on_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m) {

@@ -36,6 +36,8 @@ const struct grpc_method cri_runtime_methods[] = {
 	{ .name = "Attach", .number = MSG_cri_attach, .changes = true },
 	{ .name = "PortForward", .number = MSG_cri_port_forward, .changes = true },
 	{ .name = "CheckpointContainer", .number = MSG_cri_checkpoint_container, .changes = true },
+	{ .name = "CheckpointPod", .number = MSG_cri_checkpoint_pod, .changes = true },
+	{ .name = "RestorePod", .number = MSG_cri_restore_pod, .changes = true },
 	{ .name = "UpdateContainerResources", .number = MSG_cri_update_container_resources, .changes = true },
 	{ .name = "UpdatePodSandboxResources", .number = MSG_cri_update_pod_sandbox_resources, .changes = true },
 	{ .name = "PodSandboxStats", .number = MSG_cri_pod_sandbox_stats },
