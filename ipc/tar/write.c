@@ -1,7 +1,6 @@
 #include "tar/write.h"
 
 #include "base/clock.h"
-#include "tar/header.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -56,15 +55,14 @@ static void text(char *field, size_t size, const char *value) {
 	memcpy(field, value, MIN(strlen(value), size));
 }
 
-static int header_at(const struct tar_writer *w, const struct tar_member *m, uint64_t at) {
+void tar_header_of(const struct tar_member *m, struct tar_header *ret_header) {
 	struct tar_header h = { .type = m->type, .magic = "ustar\00000" };
 	text(h.name, sizeof(h.name), m->name);
 	number(h.mode, sizeof(h.mode), m->mode & 07777);
 	number(h.uid, sizeof(h.uid), m->uid);
 	number(h.gid, sizeof(h.gid), m->gid);
 	number(h.size, sizeof(h.size), m->size);
-	int64_t mtime = w->mtime_max ? MIN(m->mtime, w->mtime_max) : m->mtime;
-	number(h.mtime, sizeof(h.mtime), (uint64_t)MAX(mtime, 0));
+	number(h.mtime, sizeof(h.mtime), (uint64_t)MAX(m->mtime, 0));
 	if (m->link)
 		text(h.link, sizeof(h.link), m->link);
 	if (m->type == '3' || m->type == '4') {
@@ -72,6 +70,15 @@ static int header_at(const struct tar_writer *w, const struct tar_member *m, uin
 		number(h.minor, sizeof(h.minor), minor(m->device));
 	}
 	checksum(&h);
+	*ret_header = h;
+}
+
+static int header_at(const struct tar_writer *w, const struct tar_member *m, uint64_t at) {
+	struct tar_member member = *m;
+	struct tar_header h;
+	if (w->mtime_max)
+		member.mtime = MIN(m->mtime, w->mtime_max);
+	tar_header_of(&member, &h);
 	return write_at(w->fd, &h, sizeof(h), at);
 }
 

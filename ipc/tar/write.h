@@ -10,6 +10,7 @@
 #pragma once
 
 #include "base/buffer.h"
+#include "tar/header.h"
 
 #include <stdint.h>
 #include <sys/stat.h>
@@ -37,6 +38,10 @@ struct tar_member {
 struct tar_member tar_member_of(const char *name, const struct stat *st);
 /* One pax record: "<length> <key>=<value>\n". */
 void tar_record(struct buffer *b, const char *key, const void *value, size_t size);
+
+/* What goes before its content, for writers of their own; a name or link that
+ * doesn't fit is cut. */
+void tar_header_of(const struct tar_member *m, struct tar_header *ret_header);
 
 int tar_write_header(struct tar_writer *w, const struct tar_member *m) NODISCARD;
 /* The content of a member of this size. A shorter file counts as zeros. */

@@ -8,36 +8,15 @@
 
 #include "base/fd.h"
 #include "base/id.h"
-#include "base/json.h"
+#include "workers/api/containerd/export_archive.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define T(name) Containerd__Types__Transfer__##name
 #define T_INIT(name) CONTAINERD__TYPES__TRANSFER__##name##__INIT
 #define CHUNK (32 * 1024)
-#define BLOCK 512
 #define BLOBS_MAX 4096
 #define LABEL_CONTENT "containerd.io/gc.ref.content"
-
-struct blob {
-	const char *digest;
-	uint64_t size;
-	bool here;
-	const struct blob *parent; /* NULL: it is an image's target */
-	/* Of an image's manifest. */
-	const char *config;
-	const char **layers;
-	size_t n_layers;
-};
-
-/* An image by one of the names that the client gives. */
-struct named {
-	const char *name;
-	const char *media_type;
-	uint64_t size;
-	const struct blob *target; /* NULL: not looked up yet */
-};
 
 struct ctd_export {
 	struct grpc_call *call;
@@ -49,10 +28,8 @@ struct ctd_export {
 	void *ctx;
 
 	struct arena arena;
-	struct named *images;
-	size_t n_images, image_at;
-	struct blob *blobs; /* BLOBS_MAX: found so far */
-	size_t n_blobs, at; /* at: walked, then sent */
+	struct export_set set; /* BLOBS_MAX blobs: those found so far */
+	size_t image_at, at;   /* at: walked, then sent */
 	bool sending;
 	struct buffer out; /* what goes before the blob */
 	int fd;		   /* of the blob that is being sent; -1: none */
@@ -91,15 +68,15 @@ static struct link *metadata_of(const struct ctd_export *x) {
 /* --- what belongs to it ----------------------------------------------------- */
 
 /* NULL: there are too many, or out of memory. */
-static const struct blob *found(struct ctd_export *x, const char *digest, const struct blob *parent) {
-	for (size_t i = 0; i < x->n_blobs; i++)
-		if (strcmp(x->blobs[i].digest, digest) == 0)
-			return &x->blobs[i];
-	char *copy = x->n_blobs < BLOBS_MAX ? arena_strdup(&x->arena, digest) : NULL;
+static const struct export_blob *found(struct ctd_export *x, const char *digest, const struct export_blob *parent) {
+	for (size_t i = 0; i < x->set.n_blobs; i++)
+		if (strcmp(x->set.blobs[i].digest, digest) == 0)
+			return &x->set.blobs[i];
+	char *copy = x->set.n_blobs < BLOBS_MAX ? arena_strdup(&x->arena, digest) : NULL;
 	if (!copy)
 		return NULL;
-	x->blobs[x->n_blobs] = (struct blob){ .digest = copy, .parent = parent };
-	return &x->blobs[x->n_blobs++];
+	x->set.blobs[x->set.n_blobs] = (struct export_blob){ .digest = copy, .parent = parent };
+	return &x->set.blobs[x->set.n_blobs++];
 }
 
 /* "containerd.io/gc.ref.content.l.7": the layer's place, or -1. */
@@ -112,7 +89,7 @@ static long layer_place(const char *key) {
 	return *end || end == key + strlen(prefix) || n < 0 || n >= BLOBS_MAX ? -1 : n;
 }
 
-static void follow(struct ctd_export *x, struct blob *b, const Bulkhead__Object *o) {
+static void follow(struct ctd_export *x, struct export_blob *b, const Bulkhead__Object *o) {
 	b->layers = arena_zalloc(&x->arena, (o->n_labels + 1) * sizeof(*b->layers));
 	for (size_t i = 0; b->layers && i < o->n_labels; i++) {
 		const char *key = o->labels[i]->key;
@@ -137,7 +114,7 @@ static void walk(struct ctd_export *x);
 
 static void walked(void *ctx, const struct msg_answer *answer) {
 	struct ctd_export *x = ctx;
-	struct blob *b = &x->blobs[x->at];
+	struct export_blob *b = &x->set.blobs[x->at];
 	x->asked = NULL;
 	/* Another platform's may be elsewhere; without its target there is no image. */
 	if (answer->fault && (answer->fault->code != FAULT_NOT_FOUND || !b->parent)) {
@@ -155,11 +132,11 @@ static void walked(void *ctx, const struct msg_answer *answer) {
 }
 
 static void walk(struct ctd_export *x) {
-	if (x->at == x->n_blobs) {
+	if (x->at == x->set.n_blobs) {
 		send_begin(x);
 		return;
 	}
-	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_CONTENT, x->blobs[x->at].digest);
+	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_CONTENT, x->set.blobs[x->at].digest);
 	x->asked = object_get_send(metadata_of(x), grpc_call_context(x->call), &id, NULL, 0, walked, x);
 }
 
@@ -167,7 +144,7 @@ static void image_next(struct ctd_export *x);
 
 static void image_found(void *ctx, const struct msg_answer *answer) {
 	struct ctd_export *x = ctx;
-	struct named *i = &x->images[x->image_at];
+	struct export_image *i = &x->set.images[x->image_at];
 	struct fault fault;
 	x->asked = NULL;
 	if (answer->fault) {
@@ -191,139 +168,12 @@ static void image_found(void *ctx, const struct msg_answer *answer) {
 }
 
 static void image_next(struct ctd_export *x) {
-	if (x->image_at == x->n_images) {
+	if (x->image_at == x->set.n_images) {
 		walk(x);
 		return;
 	}
-	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, x->images[x->image_at].name);
+	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, x->set.images[x->image_at].name);
 	x->asked = object_get_send(metadata_of(x), grpc_call_context(x->call), &id, NULL, 0, image_found, x);
-}
-
-/* --- tar -------------------------------------------------------------------- */
-
-/* Octal, or binary with the first bit set when it doesn't fit. */
-static void tar_number(char *field, size_t size, uint64_t n) {
-	if (n < UINT64_C(1) << (3 * (size - 1))) {
-		char text[32];
-		snprintf(text, sizeof(text), "%0*llo", (int)size - 1, (unsigned long long)n);
-		memcpy(field, text, size);
-		return;
-	}
-	for (size_t i = size; i-- > 0; n >>= 8)
-		field[i] = (char)(n & 0xff);
-	field[0] |= (char)0x80;
-}
-
-static void tar_header(struct buffer *out, const char *name, uint64_t size) {
-	char h[BLOCK] = { 0 };
-	unsigned sum = 0;
-	snprintf(h, 100, "%s", name);
-	tar_number(h + 100, 8, 0444);
-	tar_number(h + 108, 8, 0);
-	tar_number(h + 116, 8, 0);
-	tar_number(h + 124, 12, size);
-	tar_number(h + 136, 12, 0);
-	memset(h + 148, ' ', 8);
-	h[156] = '0';
-	memcpy(h + 257, "ustar\00000", 8);
-	for (size_t i = 0; i < BLOCK; i++)
-		sum += (unsigned char)h[i];
-	snprintf(h + 148, 8, "%06o", sum);
-	buffer_add(out, h, sizeof(h));
-}
-
-static void tar_pad(struct buffer *out, uint64_t size) {
-	static const char zeros[BLOCK];
-	buffer_add(out, zeros, (size_t)(-size % BLOCK));
-}
-
-static void tar_file(struct buffer *out, const char *name, const struct buffer *data) {
-	tar_header(out, name, data->size);
-	buffer_add(out, data->data, data->size);
-	tar_pad(out, data->size);
-	out->failed |= data->failed;
-}
-
-/* --- documents -------------------------------------------------------------- */
-
-static void add_entry(struct json *j, const struct named *i) {
-	const char *colon = strrchr(i->name, ':');
-	json_open(j, NULL, '{');
-	json_text(j, "mediaType", i->media_type);
-	json_text(j, "digest", i->target->digest);
-	json_unsigned(j, "size", i->size);
-	json_open(j, "annotations", '{');
-	json_text(j, "io.containerd.image.name", i->name);
-	if (colon && !strchr(colon, '/') && !strchr(i->name, '@'))
-		json_text(j, "org.opencontainers.image.ref.name", colon + 1);
-	json_close(j, '}');
-	json_close(j, '}');
-}
-
-static void add_index(struct ctd_export *x) {
-	struct json j = { 0 };
-	json_open(&j, NULL, '{');
-	json_number(&j, "schemaVersion", 2);
-	json_open(&j, "manifests", '[');
-	for (size_t i = 0; i < x->n_images; i++)
-		add_entry(&j, &x->images[i]);
-	json_close(&j, ']');
-	json_close(&j, '}');
-	tar_file(&x->out, "index.json", &j.text);
-	buffer_deinit(&j.text);
-}
-
-static void json_blob(struct json *j, const char *key, const char *digest) {
-	char path[128];
-	snprintf(path, sizeof(path), "blobs/sha256/%s", digest + strlen("sha256:"));
-	json_text(j, key, path);
-}
-
-/* The manifest that a target is, or the first that it leads to; NULL: none. */
-static const struct blob *manifest_of(const struct ctd_export *x, const struct blob *target) {
-	for (size_t i = 0; i < x->n_blobs; i++) {
-		const struct blob *b = &x->blobs[i];
-		if (b->here && b->config && (b == target || b->parent == target))
-			return b;
-	}
-	return NULL;
-}
-
-static void add_docker(struct json *j, const struct named *i, const struct blob *manifest) {
-	json_open(j, NULL, '{');
-	json_blob(j, "Config", manifest->config);
-	json_open(j, "RepoTags", '[');
-	json_text(j, NULL, i->name);
-	json_close(j, ']');
-	json_open(j, "Layers", '[');
-	for (size_t k = 0; k < manifest->n_layers; k++)
-		if (manifest->layers[k])
-			json_blob(j, NULL, manifest->layers[k]);
-	json_close(j, ']');
-	json_close(j, '}');
-}
-
-/* What docker reads. */
-static void add_manifest(struct ctd_export *x) {
-	struct json j = { 0 };
-	json_open(&j, NULL, '[');
-	for (size_t i = 0; i < x->n_images; i++) {
-		const struct blob *manifest = manifest_of(x, x->images[i].target);
-		if (manifest)
-			add_docker(&j, &x->images[i], manifest);
-	}
-	json_close(&j, ']');
-	tar_file(&x->out, "manifest.json", &j.text);
-	buffer_deinit(&j.text);
-}
-
-static void add_layout(struct ctd_export *x) {
-	struct json j = { 0 };
-	json_open(&j, NULL, '{');
-	json_text(&j, "imageLayoutVersion", "1.0.0");
-	json_close(&j, '}');
-	tar_file(&x->out, "oci-layout", &j.text);
-	buffer_deinit(&j.text);
 }
 
 /* --- sending ---------------------------------------------------------------- */
@@ -345,7 +195,7 @@ static ssize_t take(struct ctd_export *x, uint8_t *data, size_t n) {
 	x->offset += (uint64_t)got;
 	if (x->offset == x->size) {
 		fd_replace(&x->fd, -1);
-		tar_pad(&x->out, x->size);
+		export_add_padding(&x->out, x->size);
 	}
 	return got;
 }
@@ -381,15 +231,13 @@ static void pump(void *ctx) {
 
 static void blob_opened(void *ctx, const struct msg_answer *answer) {
 	struct ctd_export *x = ctx;
-	char name[128];
 	x->asked = NULL;
 	if (answer->fault) {
 		fail(x, answer->fault);
 		return;
 	}
-	const struct blob *b = &x->blobs[x->at++];
-	snprintf(name, sizeof(name), "blobs/sha256/%s", b->digest + strlen("sha256:"));
-	tar_header(&x->out, name, b->size);
+	const struct export_blob *b = &x->set.blobs[x->at++];
+	export_add_blob(&x->out, b);
 	x->offset = 0;
 	x->size = b->size;
 	if (b->size > 0)
@@ -398,15 +246,14 @@ static void blob_opened(void *ctx, const struct msg_answer *answer) {
 }
 
 static void next_blob(struct ctd_export *x) {
-	static const char end[2 * BLOCK];
-	while (x->at < x->n_blobs && !x->blobs[x->at].here)
+	while (x->at < x->set.n_blobs && !x->set.blobs[x->at].here)
 		x->at++;
-	if (x->at < x->n_blobs) {
-		Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_CONTENT, x->blobs[x->at].digest);
+	if (x->at < x->set.n_blobs) {
+		Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_CONTENT, x->set.blobs[x->at].digest);
 		x->asked = content_open_send(metadata_of(x), grpc_call_context(x->call), &id, NULL, 0, blob_opened, x);
 		return;
 	}
-	buffer_add(&x->out, end, sizeof(end));
+	export_add_end(&x->out);
 	x->ended = true;
 	pump(x);
 }
@@ -414,10 +261,7 @@ static void next_blob(struct ctd_export *x) {
 static void send_begin(struct ctd_export *x) {
 	x->at = 0;
 	x->sending = true;
-	add_layout(x);
-	add_index(x);
-	if (!x->to->skip_compatibility_manifest)
-		add_manifest(x);
+	export_add_documents(&x->out, &x->set, !x->to->skip_compatibility_manifest);
 	pump(x);
 }
 
@@ -433,25 +277,25 @@ static const struct ctd_stream_user export_user = { .room = pump, .gone = gone }
 
 /* The name itself, and what else the client names. */
 static int names_take(struct ctd_export *x, struct fault *fault) {
-	x->images = arena_zalloc(&x->arena, (x->from->n_extra_references + 1) * sizeof(*x->images));
-	if (!x->images)
+	x->set.images = arena_zalloc(&x->arena, (x->from->n_extra_references + 1) * sizeof(*x->set.images));
+	if (!x->set.images)
 		return fault_errno(fault, ENOMEM, "export");
 	if (*x->from->name)
-		x->images[x->n_images++].name = x->from->name;
+		x->set.images[x->set.n_images++].name = x->from->name;
 	for (size_t i = 0; i < x->from->n_extra_references; i++) {
 		if (x->from->extra_references[i]->is_prefix)
 			return fault_set(fault, FAULT_UNIMPLEMENTED, "export: images are named one by one");
-		x->images[x->n_images++].name = x->from->extra_references[i]->name;
+		x->set.images[x->set.n_images++].name = x->from->extra_references[i]->name;
 	}
-	return x->n_images ? 0 : fault_set(fault, FAULT_INVALID_ARGUMENT, "export: no image is named");
+	return x->set.n_images ? 0 : fault_set(fault, FAULT_INVALID_ARGUMENT, "export: no image is named");
 }
 
 static int export_init(struct ctd_export *x, struct fault *fault) {
 	int r = names_take(x, fault);
 	if (r < 0)
 		return r;
-	x->blobs = arena_alloc(&x->arena, BLOBS_MAX * sizeof(*x->blobs));
-	if (!x->blobs)
+	x->set.blobs = arena_alloc(&x->arena, BLOBS_MAX * sizeof(*x->set.blobs));
+	if (!x->set.blobs)
 		return fault_errno(fault, ENOMEM, "export");
 	x->stream = ctd_stream_use(x->call, x->to->stream, &export_user, x);
 	return x->stream ? 0
