@@ -30,7 +30,7 @@ struct backend {
 	void (*pod_ended)(struct keeper *k);
 };
 
-/* container_start.c and exec.c */
+/* container_native.c and exec.c */
 int native_create(struct container *c, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m,
 		  struct fault *fault);
 /* restore.c: native, by criu. */
@@ -45,7 +45,7 @@ int native_exec(struct exec *e, struct exec_plan *plan, struct fault *fault);
 /* backend.c: that of the pod. */
 const struct backend *backend_of(const struct keeper *k);
 
-/* --- what backends share with the rest; container_start.c, container_parts.c --- */
+/* --- what backends share with the rest; container_native.c, container_parts.c --- */
 
 /* The container's own ends of its streams; -1 where it has none. */
 int container_streams(struct container *c, const Bulkhead__TaskCreateRequest *t, int stdio[3], struct fault *fault);

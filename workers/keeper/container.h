@@ -102,8 +102,12 @@ void container_exit(const struct container *c, Bulkhead__TaskExit *ret_exit);
 void container_created_reply(struct msg_request *r, struct container *c);
 void container_vault(struct container *c);
 
-/* --- container_start.c --- */
+/* --- container_watch.c --- */
 
+/* The word to go. */
+void container_go(struct container *c);
+/* Why it is being killed; the first reason is the one that is told. */
+void container_abort(struct container *c, const struct fault *fault);
 /* Handles what the child has said so far; the process may have ended. */
 void container_status_drain(struct container *c);
 int container_watch(struct container *c);

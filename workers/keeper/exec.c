@@ -294,7 +294,7 @@ static void exit_again(void *ctx) {
 	exit_ready(e, POLLIN);
 }
 
-/* As with a container, see container_start.c. */
+/* As with a container, see container_watch.c. */
 static void foreign_ended(struct exec *e) {
 	uint32_t code = UNKNOWN_EXIT;
 	loop_source_free_p(&e->exit_source);
