@@ -7,15 +7,15 @@ int policy_client(const struct boot_endpoint *e, const struct credentials *clien
 			 client->uid, e->name, e->name);
 }
 
-/* A method that is a row needs what its row needs. What is answered in here
- * asks nobody, so anybody may. The others say it themselves; one that forgets
- * to isn't for everybody. */
+/* A method that is a row needs what its row needs. The others say it themselves.
+ * What says nothing is for everybody when it is answered in here, since it asks
+ * nobody; else one that forgets to isn't. */
 static enum link_access least_access(const struct grpc_method *m) {
 	if (m->number)
 		return msg_row_find(m->number)->access;
-	if (m->answer || m->local)
-		return ACCESS_NONE;
-	return m->access ? m->access : ACCESS_FULL;
+	if (m->access)
+		return m->access;
+	return m->answer || m->local ? ACCESS_NONE : ACCESS_FULL;
 }
 
 int policy_method(const struct boot_endpoint *e, const struct grpc_method *m, struct fault *fault) {

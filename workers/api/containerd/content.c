@@ -118,7 +118,7 @@ const struct grpc_method ctd_content_methods[] = {
 	{ .name = "Update", CTD_OBJECT_UPDATE(blobs) },
 	{ .name = "List", CTD_OBJECT_STREAM(blobs) },
 	{ .name = "Delete", CTD_OBJECT_DELETE(blobs) },
-	{ .name = "Read", .handler = &ctd_content_read },
+	{ .name = "Read", .handler = &ctd_content_read, .access = ACCESS_READ_ONLY },
 	{ .name = "Status", .number = MSG_ingest_list, .translator = &on_status },
 	{ .name = "ListStatuses", .number = MSG_ingest_list, .translator = &on_list_statuses },
 	{ .name = "Write", .handler = &ctd_content_write, .changes = true },

@@ -166,6 +166,6 @@ const struct grpc_method ctd_snapshots_methods[] = {
 	{ .name = "Update", CTD_OBJECT_UPDATE(snapshots) },
 	{ .name = "List", CTD_OBJECT_STREAM(snapshots) },
 	{ .name = "Usage", .number = MSG_snapshot_count, .translator = &on_usage, .about = &snapshots },
-	{ .name = "Cleanup", .answer = cleanup },
+	{ .name = "Cleanup", .answer = cleanup, .access = ACCESS_FULL, .changes = true },
 	{ 0 },
 };

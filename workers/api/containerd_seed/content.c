@@ -97,6 +97,7 @@ const struct grpc_method ctd_seed_content_methods[] = {
 	    .name = "Read",
 	    .handler = &ctd_content_read,
 	    .input = &containerd__services__content__v1__read_content_request__descriptor,
+	    .access = ACCESS_READ_ONLY,
 	},
 	{ .name = "Status", .number = MSG_ingest_list, .translator = &on_status },
 	{
