@@ -3,6 +3,7 @@ stop them, and find nothing left."""
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -222,6 +223,34 @@ def test_pod(d, c, pb, image):
     tap.check(after == before, "nothing of the pod is left", bh.differences(before, after))
 
 
+def test_ahead(d, c, image):
+    """A keeper with a network namespace is made ahead, and is the next pod's."""
+    def fresh(old=None):
+        return bh.wait_for(lambda: d.ahead() not in (None, old) and d.ahead(), 5)
+
+    pods = [bh.Pod(d, c, "ahead-1")]
+    ahead = fresh()
+    space = ahead and bh.namespace(ahead, "net")
+    tap.check(ahead and space not in [bh.namespace(p, "net") for p in bh.pids() if p != ahead],
+              "after a pod's start a keeper waits for the next in a network namespace of its own")
+    pods.append(bh.Pod(d, c, "ahead-2"))
+    tap.check(ahead in d.processes()["pod-keeper"] and bh.namespace(ahead, "net") == space, "which is the next pod's",
+              d.processes())
+    id = pods[1].run("main", image, ["sleep", "1000"])
+    tap.check(b"eth0" in pods[1].exec(id, "ls", "/sys/class/net").stdout and
+              pods[1].exec(id, "hostname").stdout == b"ahead-2\n", "with a network and a name, like any other's")
+    ahead = fresh(ahead)
+    pods.append(bh.Pod(d, c, "ahead-host", network="host"))
+    tap.check(ahead and d.ahead() == ahead, "a pod with the host's network leaves it alone")
+    os.kill(ahead, signal.SIGKILL)
+    pods.append(bh.Pod(d, c, "ahead-3"))
+    tap.check(fresh(ahead), "one that was killed is missed by nobody")
+    d.process.send_signal(signal.SIGHUP)
+    tap.check(bh.wait_for(lambda: d.ahead() is None, 5), "and a reload ends it: it has the old configuration")
+    for pod in pods:
+        pod.remove()
+
+
 def test_endings(d, c, pb, image):
     pod = bh.Pod(d, c, "endings", network="host")
     id = pod.run("seven", image, ["sh", "-c", "exit 7"])
@@ -333,6 +362,7 @@ def main():
             test_version_and_status(c, pb)
             test_images(c, pb, image)
             test_pod(d, c, pb, image)
+            test_ahead(d, c, image)
             test_endings(d, c, pb, image)
             test_security(d, c, pb, image)
             test_mounts(d, c, pb, image, folder)

@@ -326,7 +326,7 @@ class Daemon:
 
     def processes(self):
         """{worker name: [pid, ...]} of the daemon's own processes; the zygote is "keeper". Its copies under a pod's name
-        are "pod-keeper", and "pod-init" is process 1 of a pod that shares its pids. What a keeper has just forked, and
+        are "pod-keeper", and "pod-init" is process 1 of a pod that shares its pids. A keeper that has no pod yet comes and goes, see ahead(). What a keeper has just forked, and
         doesn't have a name of its own yet, isn't counted."""
         found, parents = {}, {}
         for pid in pids():
@@ -342,12 +342,18 @@ class Daemon:
                 found.setdefault("supervisor", []).append(pid)
             elif exe.startswith("bulkhead-"):
                 name = exe[len("bulkhead-"):]
+                if title[:1] == [AHEAD]:
+                    continue
                 if name == "keeper" and len(title) > 1:
                     name = {"bulkhead-init": "pod-init", "bulkhead-hold": "pod-hold"}.get(title[0], "pod-keeper")
                 found.setdefault(name, []).append(pid)
         keepers = found.get("pod-keeper", [])
         found["pod-keeper"] = [p for p in keepers if parents[p] not in keepers]
         return {name: ps for name, ps in found.items() if ps}
+
+    def ahead(self):
+        """The keeper that waits for the next pod, or None."""
+        return next((p for p in pids() if comm(p) == AHEAD), None)
 
     def remove_cgroups(self):
         for root in cgroup_roots():
@@ -361,6 +367,17 @@ class Daemon:
 
 def pids():
     return [int(p) for p in os.listdir("/proc") if p.isdigit()]
+
+
+AHEAD = "bulkhead-ahead"
+
+
+def comm(pid):
+    try:
+        with open("/proc/%d/comm" % pid) as f:
+            return f.read().strip()
+    except OSError:
+        return None
 
 
 def namespace(pid, kind):
@@ -394,7 +411,8 @@ def kernel_truth(daemon):
     nft = subprocess.run(["nft", "-j", "list", "ruleset"], stdout=subprocess.PIPE, text=True).stdout
     truth["nft elements"] = sorted(json.dumps(e) for o in (json.loads(nft)["nftables"] if nft else [])
                                    for kind in ("set", "map") for e in o.get(kind, {}).get("elem", []))
-    truth["netns"] = sorted({namespace(p, "net") for p in pids()} - {None})
+    spaces = [(namespace(p, "net"), comm(p)) for p in pids()]
+    truth["netns"] = sorted({n for n, name in spaces if n and name != AHEAD})
     truth["addresses"] = sorted(os.path.basename(p) for p in glob.glob(daemon.folder + "/ipam/*/*")
                                 if not os.path.basename(p).startswith(("last_reserved", "lock")))
     truth["pods"] = sorted(os.listdir(os.path.join(daemon.run, "pods"))) if os.path.isdir(daemon.run + "/pods") else []

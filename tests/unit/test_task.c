@@ -10,7 +10,7 @@
 #include "seccomp_annotation.h"
 #include "workers/task/cni/cni.h"
 #include "workers/task/seccomp/seccomp.h"
-#include "workers/task/task.h"
+#include "workers/task/ahead.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -59,7 +59,7 @@ struct keeper {
 	int listener, vault[2];
 	struct loop_source *accepting;
 	bool alive, set_up, adopted, torn_down;
-	bool had_network, had_vault;
+	bool had_network, had_vault, ahead;
 	size_t seccomp_size;
 	int stops_before_adopt;
 	struct msg_request *hung[8]; /* requests that "hang" keeps open */
@@ -140,6 +140,7 @@ static void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead
 		keeper_hang(k, r);
 		return;
 	}
+	snprintf(k->id, sizeof(k->id), "%s", m->sandbox->id);
 	k->set_up = stat(m->run_dir, &st) == 0 && (st.st_mode & 0777) == 0700;
 	k->had_network = m->network != NULL;
 	keeper_listen(k);
@@ -361,7 +362,7 @@ static void on_keeper_fork(struct stage *s, struct msg_request *r, const Bulkhea
 		return;
 	}
 	struct keeper *k = &s->keepers[s->forks++];
-	*k = (struct keeper){ .stage = s, .alive = true, .listener = -1, .vault = { -1, -1 } };
+	*k = (struct keeper){ .stage = s, .alive = true, .listener = -1, .vault = { -1, -1 }, .ahead = m->ahead };
 	snprintf(k->id, sizeof(k->id), "%s", m->sandbox_id);
 	snprintf(k->run_dir, sizeof(k->run_dir), "%s", m->run_dir);
 	struct link_options o = {
@@ -415,6 +416,7 @@ static void found(struct task_worker *w, const char *id) {
 static void worker_begin(struct stage *s) {
 	struct task_worker *w = s->w = calloc(1, sizeof(*w));
 	w->loop = s->loop;
+	w->ahead.fd = -1;
 	w->pods_path = strdup(s->dir);
 	w->pods = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (w->pods < 0 || fchdir(w->pods) < 0)
@@ -434,6 +436,7 @@ static void worker_begin(struct stage *s) {
 static void worker_end(struct stage *s) {
 	struct task_worker *w = s->w;
 	sandbox_table_deinit(w);
+	ahead_drop(w);
 	link_free(w->metadata);
 	link_free(w->zygote);
 	loop_source_free_p(&w->retry);
@@ -571,6 +574,47 @@ static struct answer do_list(const struct msg_context *context) {
 }
 
 /* --- the tests --- */
+
+static void test_ahead(void) {
+	struct stage s;
+	stage_begin(&s);
+	s.w->ahead.enabled = true;
+	turns(50);
+	tap_check(s.forks == 0, "an idle worker has no keeper ahead");
+	struct answer a = do_start("pod1");
+	turn_until(&s.forks, 2);
+	turns(5);
+	tap_check(a.code == FAULT_NONE && s.keepers[1].ahead && !s.keepers[1].set_up,
+		  "after a pod's start a keeper is made for the next");
+	struct answer host = { 0 };
+	send_start(&host, "host", BULKHEAD__NAMESPACE_MODE__NODE);
+	turn_until(&host.n, 1);
+	tap_check(host.code == FAULT_NONE && s.forks == 3 && !s.keepers[2].ahead,
+		  "a pod with the host's network gets another");
+	a = do_start("pod2");
+	tap_check(a.code == FAULT_NONE && a.number == 4242 && s.forks == 3 && s.keepers[1].set_up &&
+		      strcmp(s.keepers[1].id, "pod2") == 0,
+		  "the next pod with one of its own gets it %s", a.text);
+	turn_until(&s.forks, 4);
+	turns(5);
+	keeper_die(&s.keepers[3]);
+	turns(5);
+	a = do_start("pod3");
+	tap_check(a.code == FAULT_NONE && s.forks == 5 && !s.keepers[4].ahead,
+		  "one that has died is nobody's: the pod gets a fresh one %s", a.text);
+	turn_until(&s.forks, 6);
+	turns(5);
+	ahead_drop(s.w);
+	a = do_start("pod4");
+	tap_check(a.code == FAULT_NONE && s.forks == 7 && !s.keepers[6].ahead, "and so it is after a reload %s", a.text);
+	s.fork_fails = true;
+	turns(50);
+	s.fork_fails = false;
+	a = do_start("pod5");
+	tap_check(a.code == FAULT_NONE && s.forks == 8, "where none could be made the pod's start makes its own %s",
+		  a.text);
+	stage_end(&s);
+}
 
 static void test_start_stop(void) {
 	struct stage s;
@@ -881,6 +925,7 @@ static void test_restart(void) {
 
 int main(void) {
 	test_start_stop();
+	test_ahead();
 	test_start_fails();
 	test_stop_while_starting();
 	test_stop_fails();

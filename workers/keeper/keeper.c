@@ -256,13 +256,16 @@ static void signals_init(void) {
 
 void keeper_main(const struct keeper_config *config, const char *id, const char *run_dir, int link_fd) {
 	static struct keeper k;
+	struct fault fault;
 	/* Small and one of many: memory goes back at once. */
 	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 	mallopt(M_TRIM_THRESHOLD, 64 * 1024);
 	mallopt(M_TOP_PAD, 4096);
-	title_set("bulkhead-keeper", id);
+	title_set(id[0] ? "bulkhead-keeper" : "bulkhead-ahead", id);
 	signals_init();
 	int r = keeper_init(&k, config, id, run_dir, link_fd);
+	if (r == 0 && !id[0])
+		r = pod_ahead(&k.pod, &fault);
 	if (r == 0)
 		r = loop_run(k.loop);
 	if (r < 0)

@@ -42,6 +42,7 @@ struct pod {
 	bool up;     /* set up, and not torn down */
 	bool inside; /* this process is in its namespaces */
 	bool used;   /* a set-up was tried: this process can't be another pod's */
+	bool ahead;  /* its network namespace was made before it was known */
 	Bulkhead__NamespaceMode network, pid, ipc;
 	bool host_uts;
 	char *namespace; /* of containerd's API, for programs that log */
@@ -93,7 +94,7 @@ struct keeper {
 };
 
 /* In the child that the zygote forked, with nothing open but the standard
- * streams and link_fd. Doesn't return. */
+ * streams and link_fd. Without an id it is ahead of its pod. Doesn't return. */
 _Noreturn void keeper_main(const struct keeper_config *config, const char *id, const char *run_dir, int link_fd);
 /* Ends the process once what was sent has had time to go out. */
 void keeper_quit(struct keeper *k);
@@ -119,6 +120,8 @@ bool keeper_graves_empty(const struct keeper *k);
 /* Called at each end of a container or exec while the pod is ending. */
 void pod_teardown_continue(struct keeper *k);
 int pod_shm_make(struct pod *p, struct fault *fault);
+/* pod.c: makes what a pod can have before it is known. */
+int pod_ahead(struct pod *p, struct fault *fault);
 /* pod_bare.c: the namespaces of the host that a bare pod names are entered, and
  * what is the host's is known to be; *ret_joined: CLONE_NEW* of those. */
 int pod_bare_join(struct pod *p, const Bulkhead__SandboxStartRequest *s, int *ret_joined, struct fault *fault);

@@ -9,10 +9,12 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/id.h"
 #include "base/log.h"
 #include "workers/keeper/shm.h"
 #include "workers/keeper/sys.h"
 #include "workers/keeper/sysctl.h"
+#include "workers/keeper/title.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -38,6 +40,9 @@ static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *
 				 k->id);
 	if (!s || strcmp(s->id, k->id) != 0)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the set-up is for another pod sandbox");
+	if (k->pod.ahead && (s->network != BULKHEAD__NAMESPACE_MODE__POD || s->n_join || s->n_uid_mappings))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "pod sandbox \"%s\" can't have a network namespace that was made before it", k->id);
 	int r = userns_check(s, fault);
 	if (r < 0)
 		return r;
@@ -52,6 +57,29 @@ static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *
 	if (s->n_join && !s->bare)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "namespaces to join are for bare pods");
 	return hostname_check(s->hostname, fault);
+}
+
+int pod_ahead(struct pod *p, struct fault *fault) {
+	int r = network_host_open(&p->host, fault);
+	if (r == 0 && unshare(CLONE_NEWNET) < 0)
+		r = fault_errno(fault, errno, "make a network namespace");
+	p->ahead = r == 0;
+	return r;
+}
+
+/* One that was made ahead of its pod learns now which it is. */
+static int id_take(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct fault *fault) {
+	if (k->id[0] || !s)
+		return 0;
+	if (!id_valid(s->id))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.80s\" is no id of a pod sandbox", s->id);
+	char *copy = strdup(s->id);
+	if (!copy)
+		return fault_errno(fault, ENOMEM, "take the id \"%s\"", s->id);
+	free(k->id);
+	k->id = copy;
+	title_set("bulkhead-keeper", k->id);
+	return 0;
 }
 
 static int namespaces_enter(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct fault *fault) {
@@ -71,12 +99,12 @@ static int namespaces_enter(struct keeper *k, const Bulkhead__SandboxStartReques
 		flags |= CLONE_NEWIPC;
 	if (!p->host_uts)
 		flags |= CLONE_NEWUTS;
-	int r = network_host_open(&p->host, fault);
+	int r = p->ahead ? 0 : network_host_open(&p->host, fault);
 	if (r == 0 && p->bare)
 		r = pod_bare_join(p, s, &joined, fault);
 	if (r < 0)
 		return r;
-	flags &= ~joined;
+	flags &= ~(joined | (p->ahead ? CLONE_NEWNET : 0));
 	if (s->n_uid_mappings)
 		r = userns_enter_new(s, flags, &p->userns, fault);
 	else if (unshare(flags) < 0)
@@ -213,7 +241,7 @@ static void network_down(struct keeper *k, bool in_pod, struct fault *fault);
 
 void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSetupRequest *m) {
 	struct fault fault = { 0 }, ignored = { 0 };
-	if (setup_check(k, m, &fault) < 0) {
+	if (id_take(k, m->sandbox, &fault) < 0 || setup_check(k, m, &fault) < 0) {
 		msg_fail(r, &fault);
 		return;
 	}

@@ -51,7 +51,7 @@ static _Noreturn void child(struct zygote *z, const Bulkhead__KeeperForkRequest 
 
 static void on_keeper_fork(struct zygote *z, struct msg_request *r, const Bulkhead__KeeperForkRequest *m) {
 	Bulkhead__KeeperForkReply reply = BULKHEAD__KEEPER_FORK_REPLY__INIT;
-	if (!id_valid(m->sandbox_id) || m->run_dir[0] != '/') {
+	if (m->ahead ? m->sandbox_id[0] || m->run_dir[0] : !id_valid(m->sandbox_id) || m->run_dir[0] != '/') {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "a keeper needs an id and a run folder");
 		return;
 	}

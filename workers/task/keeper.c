@@ -34,13 +34,22 @@
 #define RETRY_PAUSE (2 * NS_PER_MS)
 #define RETRY_PAUSE_MAX (30 * NS_PER_SEC)
 
-int keeper_spawn(struct sandbox *s, struct link *l, const struct msg_context *context, msg_done_fn done,
-		 struct fault *fault) {
+int keeper_socket(int *ret_ours, int *ret_theirs) {
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-		return fault_errno(fault, errno, "make a keeper's socket");
-	CLEANUP_FD int theirs = pair[1];
-	int r = link_attach_socket(l, pair[0]);
+		return -errno;
+	*ret_ours = pair[0];
+	*ret_theirs = pair[1];
+	return 0;
+}
+
+int keeper_spawn(struct sandbox *s, struct link *l, const struct msg_context *context, msg_done_fn done,
+		 struct fault *fault) {
+	CLEANUP_FD int theirs = -1;
+	int ours = -1, r = keeper_socket(&ours, &theirs);
+	if (r < 0)
+		return fault_errno(fault, r, "make a keeper's socket");
+	r = link_attach_socket(l, ours);
 	if (r < 0)
 		return fault_errno(fault, r, "take up a keeper's socket");
 	char run_dir[PATH_MAX];

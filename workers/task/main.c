@@ -19,7 +19,7 @@
  *                 uname
  *   descriptors   about 3 and 6 per container beside 2 per pod
  */
-#include "task.h"
+#include "ahead.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -47,7 +47,7 @@ static int task_prepare(struct worker *worker) {
 	worker->state = w;
 	w->worker = worker;
 	w->loop = worker->loop;
-	w->pods = -1;
+	w->pods = w->ahead.fd = -1;
 	map_init(&w->sandboxes);
 	list_init(&w->dead);
 	host_learn(&w->host);
@@ -111,6 +111,7 @@ static int task_serve(struct worker *worker) {
 	if (r < 0)
 		return r;
 	keeper_revive_all(w);
+	w->ahead.enabled = true;
 	return loop_defer(w->loop, warm, w, &w->warming);
 }
 
@@ -134,6 +135,7 @@ static void task_reload(struct worker *worker) {
 	};
 	struct cni *fresh;
 	features_ask_all(w);
+	ahead_drop(w);
 	if (cni_new(&options, &fresh) < 0)
 		return;
 	cni_free(w->cni);

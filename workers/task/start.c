@@ -4,14 +4,15 @@
  * Happy path: folder -> {keeper_fork to the zygote, pod_setup and keeper_vault
  * into the new keeper's socket}, all at once -> reply. The keeper finds its
  * work in its socket when it is born, which saves round trips per pod; and when
- * the caller reads its answer the pod survives its keeper already.
+ * the caller reads its answer the pod survives its keeper already. One that was
+ * made ahead (ahead.h) needs no fork.
  * Invariant: each start that got as far as the folder ends as a running
  * sandbox or is undone by the same teardown that sandbox_stop uses; only then
  * is it answered. A caller who gave up changes nothing in this: it says
  * sandbox_stop when it doesn't want the pod.
  * Failure: the first fault is what the caller reads.
  */
-#include "task.h"
+#include "ahead.h"
 
 #include "base/clock.h"
 #include "base/id.h"
@@ -77,6 +78,20 @@ static int start_check(struct task_worker *w, const Bulkhead__SandboxStartReques
 			 s->state == SANDBOX_STARTING ? "started" : "stopped or recovered");
 }
 
+/* The pod's keeper: steps of its making are counted. */
+static int keeper_get(struct sandbox *s, const struct msg_context *context, struct fault *fault) {
+	bool fits = ahead_fits(s->start);
+	int fd = fits ? ahead_take(s->worker) : -1;
+	if (fits)
+		ahead_make(s->worker);
+	if (fd >= 0) {
+		int r = link_attach_socket(s->link, fd);
+		return r < 0 ? fault_errno(fault, r, "take up a keeper's socket") : 0;
+	}
+	s->open_steps++;
+	return keeper_spawn(s, s->link, context, fork_done, fault);
+}
+
 static int start_begin(struct sandbox *s, struct fault *fault) {
 	struct msg_request *r = s->starter;
 	struct msg_context context = context_within(&r->context, SETUP_LIMIT);
@@ -96,7 +111,8 @@ static int start_begin(struct sandbox *s, struct fault *fault) {
 	e = rundir_make(s->worker, s->id, fault);
 	if (e < 0)
 		return e;
-	e = keeper_spawn(s, s->link, &context, fork_done, fault);
+	s->open_steps = 2;
+	e = keeper_get(s, &context, fault);
 	if (e < 0)
 		return e;
 	s->keeperless = false;
@@ -104,7 +120,6 @@ static int start_begin(struct sandbox *s, struct fault *fault) {
 	setup.sandbox = (Bulkhead__SandboxStartRequest *)s->start;
 	setup.network = plan;
 	setup.run_dir = (char *)run_dir;
-	s->open_steps = 3;
 	pod_setup_send(s->link, &context, &setup, NULL, 0, setup_done, s);
 	keeper_ask_vault(s);
 	return 0;

@@ -26,6 +26,15 @@ struct task_handler {
 	bool known, recursive_read_only, user_namespaces;
 };
 
+/* ahead.c: a keeper that has no pod yet. */
+struct ahead {
+	bool enabled;
+	int fd;			   /* our end of its socket; -1: none */
+	struct msg_call *forking;  /* until it is there */
+	struct loop_source *watch; /* of its end; NULL: it isn't there */
+	struct loop_source *timer; /* until one is made, or until it goes */
+};
+
 struct task_worker {
 	struct worker *worker;
 	struct loop *loop;
@@ -38,6 +47,7 @@ struct task_worker {
 	struct loop_source *burial, *warming;
 	struct loop_source *retry; /* timer: orphans that got no keeper yet */
 	int64_t retry_pause;	   /* grows while nothing helps */
+	struct ahead ahead;
 	struct seccomp_cache *seccomp;
 	struct cni *cni;
 	struct task_host host;
@@ -67,7 +77,7 @@ struct sandbox {
 	struct msg_request *starter;
 	const Bulkhead__SandboxStartRequest *start;
 	struct fault *start_fault; /* in the starter's arena */
-	unsigned open_steps;	   /* of fork, set-up, vault */
+	unsigned open_steps;	   /* of fork (if it needs one), set-up, vault */
 	bool keeperless;	   /* for certain no keeper has done anything for it */
 
 	struct list stops;		      /* struct stop_waiter */
@@ -110,6 +120,8 @@ int rundir_scan(struct task_worker *w, void (*fn)(struct task_worker *w, const c
 /* --- keeper.c: the link to a pod's keeper --- */
 
 extern const struct link_handler keeper_handlers[];
+/* Of a keeper to be: our end and its own. */
+int keeper_socket(int *ret_ours, int *ret_theirs);
 /* Asks the zygote for a keeper and attaches l to it at once: what is sent next
  * waits in its socket. done is called with s. */
 int keeper_spawn(struct sandbox *s, struct link *l, const struct msg_context *context, msg_done_fn done,
