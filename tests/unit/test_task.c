@@ -606,7 +606,8 @@ static void test_ahead(void) {
 	turns(5);
 	ahead_drop(s.w);
 	a = do_start("pod4");
-	tap_check(a.code == FAULT_NONE && s.forks == 7 && !s.keepers[6].ahead, "and so it is after a reload %s", a.text);
+	tap_check(a.code == FAULT_NONE && s.forks == 7 && !s.keepers[6].ahead, "and so it is after a reload %s",
+		  a.text);
 	s.fork_fails = true;
 	turns(50);
 	s.fork_fails = false;
