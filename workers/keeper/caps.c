@@ -1,5 +1,7 @@
 #include "workers/keeper/caps.h"
 
+#include "base/capability.h"
+
 #include <errno.h>
 #include <linux/capability.h>
 #include <string.h>
@@ -7,52 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static const char *const names[] = {
-	"CAP_CHOWN",
-	"CAP_DAC_OVERRIDE",
-	"CAP_DAC_READ_SEARCH",
-	"CAP_FOWNER",
-	"CAP_FSETID",
-	"CAP_KILL",
-	"CAP_SETGID",
-	"CAP_SETUID",
-	"CAP_SETPCAP",
-	"CAP_LINUX_IMMUTABLE",
-	"CAP_NET_BIND_SERVICE",
-	"CAP_NET_BROADCAST",
-	"CAP_NET_ADMIN",
-	"CAP_NET_RAW",
-	"CAP_IPC_LOCK",
-	"CAP_IPC_OWNER",
-	"CAP_SYS_MODULE",
-	"CAP_SYS_RAWIO",
-	"CAP_SYS_CHROOT",
-	"CAP_SYS_PTRACE",
-	"CAP_SYS_PACCT",
-	"CAP_SYS_ADMIN",
-	"CAP_SYS_BOOT",
-	"CAP_SYS_NICE",
-	"CAP_SYS_RESOURCE",
-	"CAP_SYS_TIME",
-	"CAP_SYS_TTY_CONFIG",
-	"CAP_MKNOD",
-	"CAP_LEASE",
-	"CAP_AUDIT_WRITE",
-	"CAP_AUDIT_CONTROL",
-	"CAP_SETFCAP",
-	"CAP_MAC_OVERRIDE",
-	"CAP_MAC_ADMIN",
-	"CAP_SYSLOG",
-	"CAP_WAKE_ALARM",
-	"CAP_BLOCK_SUSPEND",
-	"CAP_AUDIT_READ",
-	"CAP_PERFMON",
-	"CAP_BPF",
-	"CAP_CHECKPOINT_RESTORE",
-};
-
 const char *caps_name(unsigned number) {
-	return number < ARRAY_SIZE(names) ? names[number] : NULL;
+	return number < CAPABILITIES ? capability_names[number] : NULL;
 }
 
 uint64_t caps_own(void) {
@@ -67,9 +25,9 @@ static int set_parse(char *const *list, size_t n, uint64_t *ret_set, struct faul
 	*ret_set = 0;
 	for (size_t i = 0; i < n; i++) {
 		size_t k = 0;
-		while (k < ARRAY_SIZE(names) && strcmp(names[k], list[i]) != 0)
+		while (k < CAPABILITIES && strcmp(capability_names[k], list[i]) != 0)
 			k++;
-		if (k == ARRAY_SIZE(names))
+		if (k == CAPABILITIES)
 			return fault_set(fault, FAULT_INVALID_ARGUMENT, "unknown capability \"%s\"", list[i]);
 		*ret_set |= UINT64_C(1) << k;
 	}

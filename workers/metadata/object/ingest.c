@@ -1,7 +1,7 @@
 /*
- * Content: the rows content_open and ingest_*. The bytes go between the API and
- * the image worker, through descriptors that pass through here; here is kept
- * which namespace has which blob under which labels, and what is being written.
+ * What clients write: the rows ingest_open, _sync, _commit and _abort. The bytes
+ * go from the API to the image worker, through descriptors that pass through
+ * here; here is kept what is being written, until it is content.
  *
  *   open    record -> the image worker takes one end of a pipe -> answer, with
  *           the other end
@@ -30,16 +30,11 @@
 
 /* --- ingests and the image worker's writes ---------------------------------- */
 
-/* The write's id: 64 digits that only this namespace and name give. */
-struct write_id {
-	char digest[DIGEST_SIZE];
-};
-
-static char *write_id(const Bulkhead__ObjectKey *id, struct write_id *ret) {
+char *ingest_write_id(const Bulkhead__ObjectKey *id, struct write_id *ret_id) {
 	char text[2 * OBJECT_KEY_MAX];
 	int n = snprintf(text, sizeof(text), "%s/%s", id->namespace_, id->key);
-	sha256_digest(text, (size_t)n, ret->digest);
-	return ret->digest + strlen("sha256:");
+	sha256_digest(text, (size_t)n, ret_id->digest);
+	return ret_id->digest + strlen("sha256:");
 }
 
 /* The record and what leases say of it. */
@@ -50,7 +45,7 @@ static int forget(struct metadata *m, struct object *x) {
 
 void ingest_drop(struct metadata *m, struct object *x) {
 	struct write_id id;
-	char *ids[] = { write_id(x->record->id, &id) };
+	char *ids[] = { ingest_write_id(x->record->id, &id) };
 	Bulkhead__KeyList q = BULKHEAD__KEY_LIST__INIT;
 	q.ids = ids;
 	q.n_ids = 1;
@@ -59,17 +54,17 @@ void ingest_drop(struct metadata *m, struct object *x) {
 		write_remove_send(m->image, NULL, &q, NULL, 0, NULL, NULL);
 }
 
-static void status_fill(const Bulkhead__Object *o, const Bulkhead__WriteState *s, Bulkhead__IngestStatus *ret) {
-	ret->ref = o->id->key;
-	ret->started_at = o->created_at;
-	ret->updated_at = o->updated_at;
-	ret->total = o->ingest->total;
-	ret->expected = o->ingest->expected;
+void ingest_status(const Bulkhead__Object *o, const Bulkhead__WriteState *s, Bulkhead__IngestStatus *ret_status) {
+	ret_status->ref = o->id->key;
+	ret_status->started_at = o->created_at;
+	ret_status->updated_at = o->updated_at;
+	ret_status->total = o->ingest->total;
+	ret_status->expected = o->ingest->expected;
 	if (!s)
 		return;
-	ret->updated_at = s->updated_at;
-	ret->offset = s->offset;
-	ret->digest = s->digest;
+	ret_status->updated_at = s->updated_at;
+	ret_status->offset = s->offset;
+	ret_status->digest = s->digest;
 }
 
 /* A request that waits for the image worker; in its arena. */
@@ -112,7 +107,7 @@ static void answered(void *ctx, const struct msg_answer *answer) {
 	} else if (!x) {
 		msg_failf(c->r, FAULT_ABORTED, "ingest \"%.200s\" was given up meanwhile", c->id.key);
 	} else {
-		status_fill(x->record, (const Bulkhead__WriteState *)answer->reply, &s);
+		ingest_status(x->record, (const Bulkhead__WriteState *)answer->reply, &s);
 		msg_reply(c->r, &s.base, &fd, fd >= 0 ? 1 : 0, false);
 	}
 }
@@ -166,7 +161,7 @@ static void open_pipe(struct ingest_call *c, const Bulkhead__IngestBody *b) {
 	CLEANUP_FD int read_end = ends[0];
 	c->fd = ends[1];
 	fcntl(c->fd, F_SETPIPE_SZ, PIPE_SIZE); /* a smaller one works, too */
-	q.id = write_id(&c->id, &id);
+	q.id = ingest_write_id(&c->id, &id);
 	q.expected = b->expected;
 	q.total = b->total;
 	write_open_send(c->m->image, &c->r->context, &q, &read_end, 1, answered, c);
@@ -223,7 +218,7 @@ void ingest_sync(struct metadata *m, struct msg_request *r, const ProtobufCMessa
 	struct ingest_call *c = call_for(m, r, q->id);
 	if (!c)
 		return;
-	w.id = write_id(q->id, &id);
+	w.id = ingest_write_id(q->id, &id);
 	w.offset = q->offset;
 	w.restart = q->restart;
 	write_sync_send(m->image, &r->context, &w, NULL, 0, answered, c);
@@ -328,7 +323,7 @@ void ingest_commit(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	}
 	if (commit_for_nothing(c, x))
 		return;
-	w.id = write_id(q->id, &id);
+	w.id = ingest_write_id(q->id, &id);
 	w.offset = q->offset;
 	w.size = q->ingest ? q->ingest->total : 0;
 	w.digest = q->ingest ? q->ingest->expected : (char *)"";
@@ -342,102 +337,4 @@ void ingest_abort(struct metadata *m, struct msg_request *r, const ProtobufCMess
 		return;
 	ingest_drop(m, ingest_of(m, id));
 	object_answer(m, r, STORE_PODS, NULL);
-}
-
-/* --- listing ---------------------------------------------------------------- */
-
-static bool listed(const Bulkhead__IngestListRequest *q, const Bulkhead__ObjectKey *id) {
-	return strcmp(id->namespace_, q->namespace_) == 0 && (!*q->ref || strcmp(id->key, q->ref) == 0);
-}
-
-static const Bulkhead__WriteState *state_of(const Bulkhead__WriteList *l, const char *id) {
-	for (size_t i = 0; i < l->n_writes; i++)
-		if (strcmp(l->writes[i]->id, id) == 0)
-			return l->writes[i];
-	return NULL;
-}
-
-struct listing {
-	struct metadata *m;
-	struct msg_request *r;
-	const Bulkhead__IngestListRequest *q;
-};
-
-static void list_done(void *ctx, const struct msg_answer *answer) {
-	struct listing *l = ctx;
-	Bulkhead__IngestList a = BULKHEAD__INGEST_LIST__INIT;
-	struct arena *arena = &l->r->arena;
-	struct write_id id;
-	if (answer->fault) {
-		msg_fail(l->r, answer->fault);
-		return;
-	}
-	a.ingests = arena_alloc(arena, (l->m->objects.names.n_nodes + 1) * sizeof(*a.ingests));
-	list_for_each (n, &l->m->objects.lists[INGEST]) {
-		const Bulkhead__Object *o = list_entry(n, struct object, node)->record;
-		Bulkhead__IngestStatus *s = listed(l->q, o->id) ? arena_alloc(arena, sizeof(*s)) : NULL;
-		if (!s || !a.ingests)
-			continue;
-		bulkhead__ingest_status__init(s);
-		status_fill(o, state_of(write_list_answer(answer), write_id(o->id, &id)), s);
-		a.ingests[a.n_ingests++] = s;
-	}
-	ingest_list_reply(l->r, &a, NULL, 0);
-}
-
-void ingest_list(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
-	const Bulkhead__IngestListRequest *q = (const Bulkhead__IngestListRequest *)request;
-	Bulkhead__KeyList ids = BULKHEAD__KEY_LIST__INIT;
-	struct listing *l = arena_alloc(&r->arena, sizeof(*l));
-	ids.ids = arena_alloc(&r->arena, (m->objects.names.n_nodes + 1) * sizeof(*ids.ids));
-	list_for_each (n, &m->objects.lists[INGEST]) {
-		const Bulkhead__ObjectKey *key = list_entry(n, struct object, node)->record->id;
-		struct write_id *id = listed(q, key) ? arena_alloc(&r->arena, sizeof(*id)) : NULL;
-		if (id && ids.ids)
-			ids.ids[ids.n_ids++] = write_id(key, id);
-	}
-	Bulkhead__ObjectKey one = object_key_of(INGEST, q->namespace_, q->ref);
-	if (!l || !ids.ids) {
-		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "list ingests: out of memory");
-	} else if (*q->ref && ids.n_ids == 0) {
-		object_fail_missing(r, &one);
-	} else {
-		*l = (struct listing){ .m = m, .r = r, .q = q };
-		write_list_send(m->image, &r->context, &ids, NULL, 0, list_done, l);
-	}
-}
-
-/* --- reading ---------------------------------------------------------------- */
-
-struct reading {
-	struct msg_request *r;
-	const Bulkhead__Object *content;
-};
-
-static void blob_opened(void *ctx, const struct msg_answer *answer) {
-	struct reading *g = ctx;
-	if (answer->fault)
-		msg_fail(g->r, answer->fault);
-	else
-		content_open_reply(g->r, g->content, answer->fds, 1);
-}
-
-void content_open(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
-	const Bulkhead__ObjectKey *id = (const Bulkhead__ObjectKey *)request;
-	Bulkhead__Key q = BULKHEAD__KEY__INIT;
-	struct fault fault;
-	if (object_key_check(id, &fault) < 0) {
-		msg_fail(r, &fault);
-		return;
-	}
-	const Bulkhead__Object *o = id->kind == CONTENT ? object_look(m, &r->arena, id) : NULL;
-	struct reading *g = o ? arena_alloc(&r->arena, sizeof(*g)) : NULL;
-	o = g ? message_copy(&r->arena, &o->base) : NULL;
-	if (!o) {
-		object_fail_missing(r, id);
-		return;
-	}
-	*g = (struct reading){ .r = r, .content = o };
-	q.id = id->key;
-	blob_open_send(m->image, &r->context, &q, NULL, 0, blob_opened, g);
 }

@@ -1,56 +1,13 @@
 /* Capabilities: a bit set until the end, names on the wire. */
 #include "workers/metadata/spec/parts.h"
 
+#include "base/capability.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-/* The kernel's order; the number is the bit. */
-static const char *const names[] = {
-	"CAP_CHOWN",
-	"CAP_DAC_OVERRIDE",
-	"CAP_DAC_READ_SEARCH",
-	"CAP_FOWNER",
-	"CAP_FSETID",
-	"CAP_KILL",
-	"CAP_SETGID",
-	"CAP_SETUID",
-	"CAP_SETPCAP",
-	"CAP_LINUX_IMMUTABLE",
-	"CAP_NET_BIND_SERVICE",
-	"CAP_NET_BROADCAST",
-	"CAP_NET_ADMIN",
-	"CAP_NET_RAW",
-	"CAP_IPC_LOCK",
-	"CAP_IPC_OWNER",
-	"CAP_SYS_MODULE",
-	"CAP_SYS_RAWIO",
-	"CAP_SYS_CHROOT",
-	"CAP_SYS_PTRACE",
-	"CAP_SYS_PACCT",
-	"CAP_SYS_ADMIN",
-	"CAP_SYS_BOOT",
-	"CAP_SYS_NICE",
-	"CAP_SYS_RESOURCE",
-	"CAP_SYS_TIME",
-	"CAP_SYS_TTY_CONFIG",
-	"CAP_MKNOD",
-	"CAP_LEASE",
-	"CAP_AUDIT_WRITE",
-	"CAP_AUDIT_CONTROL",
-	"CAP_SETFCAP",
-	"CAP_MAC_OVERRIDE",
-	"CAP_MAC_ADMIN",
-	"CAP_SYSLOG",
-	"CAP_WAKE_ALARM",
-	"CAP_BLOCK_SUSPEND",
-	"CAP_AUDIT_READ",
-	"CAP_PERFMON",
-	"CAP_BPF",
-	"CAP_CHECKPOINT_RESTORE",
-};
-
-#define ALL ((UINT64_C(1) << ARRAY_SIZE(names)) - 1)
+#define ALL ((UINT64_C(1) << CAPABILITIES) - 1)
 
 /* What the ecosystem's containers have unless told otherwise: CHOWN,
  * DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
@@ -64,8 +21,8 @@ static int cap_parse(struct builder *b, const char *name, uint64_t *ret_set) {
 		*ret_set = ALL;
 		return 0;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (strcasecmp(bare, names[i] + 4) == 0) {
+	for (size_t i = 0; i < CAPABILITIES; i++)
+		if (strcasecmp(bare, capability_names[i] + 4) == 0) {
 			*ret_set = UINT64_C(1) << i;
 			return 0;
 		}
@@ -90,9 +47,9 @@ static int caps_parse(struct builder *b, char *const *list, size_t n, bool *ret_
 
 static struct strings caps_names(struct builder *b, uint64_t set) {
 	struct strings s = { 0 };
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+	for (size_t i = 0; i < CAPABILITIES; i++)
 		if (set & UINT64_C(1) << i)
-			strings_add(b, &s, names[i]);
+			strings_add(b, &s, capability_names[i]);
 	return s;
 }
 
