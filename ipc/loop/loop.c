@@ -85,23 +85,32 @@ void loop_free(struct loop *l) {
 	free(l);
 }
 
-int loop_enable(struct loop *l, const uint8_t *opcodes, size_t n) {
-	if (n > 0) {
-		struct io_uring_restriction rules[66];
-		if (n > ARRAY_SIZE(rules) - 1)
-			return -EINVAL;
-		memset(rules, 0, sizeof(rules));
-		for (size_t i = 0; i < n; i++) {
-			rules[i].opcode = IORING_RESTRICTION_SQE_OP;
-			rules[i].sqe_op = opcodes[i];
-		}
-		rules[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-		rules[n].sqe_flags = IOSQE_BUFFER_SELECT;
-		int r = io_uring_register_restrictions(&l->ring, rules, (unsigned)n + 1);
-		if (r < 0)
-			return r;
+/* A kernel refuses rules about opcodes that it doesn't know, and never does
+ * what they would do. */
+static int restrict_to(struct loop *l, const uint8_t *opcodes, size_t n) {
+	struct io_uring_restriction rules[66];
+	if (n > ARRAY_SIZE(rules) - 1)
+		return -EINVAL;
+	struct io_uring_probe *probe = io_uring_get_probe_ring(&l->ring);
+	if (!probe)
+		return -ENOMEM;
+	memset(rules, 0, sizeof(rules));
+	unsigned known = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (!io_uring_opcode_supported(probe, opcodes[i]))
+			continue;
+		rules[known].opcode = IORING_RESTRICTION_SQE_OP;
+		rules[known++].sqe_op = opcodes[i];
 	}
-	return io_uring_enable_rings(&l->ring);
+	io_uring_free_probe(probe);
+	rules[known].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+	rules[known].sqe_flags = IOSQE_BUFFER_SELECT;
+	return io_uring_register_restrictions(&l->ring, rules, known + 1);
+}
+
+int loop_enable(struct loop *l, const uint8_t *opcodes, size_t n) {
+	int r = n > 0 ? restrict_to(l, opcodes, n) : 0;
+	return r < 0 ? r : io_uring_enable_rings(&l->ring);
 }
 
 /* --- sources --- */

@@ -173,8 +173,9 @@ static void test_timers(struct loop *l) {
 
 static void test_restricted(void) {
 	struct loop *l;
-	const uint8_t nop_only[] = { 0 };
-	tap_check(loop_new(NULL, &l) == 0 && loop_enable(l, nop_only, 1) == 0, "a restricted loop");
+	const uint8_t nop_only[] = { 0, 254 }; /* which no kernel knows */
+	tap_check(loop_new(NULL, &l) == 0 && loop_enable(l, nop_only, 2) == 0,
+		  "a restricted loop, where the kernel doesn't know one of the opcodes");
 	int fd = eventfd(1, EFD_NONBLOCK);
 	struct seen s = { 0 };
 	struct loop_source *p;
