@@ -21,10 +21,11 @@
 static int on_socket(struct config *c, unsigned i, const char *where, const char *value, struct fault *fault) {
 	uint32_t cid, port;
 	bool vsock = endpoint_vsock(value, &cid, &port) == 0;
-	if ((!vsock && !config_path_clean(value, strlen(value))) || strlen(value) >= BOOT_SOCKET_MAX)
+	const char *path = endpoint_serial(value) ? endpoint_serial(value) : value;
+	if ((!vsock && !config_path_clean(path, strlen(path))) || strlen(value) >= BOOT_SOCKET_MAX)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "%s: a socket is an absolute path of at most %d bytes, or vsock://CID:PORT with -1 "
-				 "for any CID, not \"%s\"",
+				 "%s: a socket is an absolute path of at most %d bytes, vsock://CID:PORT with -1 "
+				 "for any CID, or serial:///dev/NAME, not \"%s\"",
 				 where, BOOT_SOCKET_MAX - 1, value);
 	snprintf(c->boot.endpoints[i].socket, BOOT_SOCKET_MAX, "%s", value);
 	snprintf(c->listeners[i].where, sizeof(c->listeners[i].where), "%s", where);
@@ -191,13 +192,14 @@ static bool by_itself(const struct config *c, const struct boot_endpoint *e) {
 	return (strcmp(e->name, AGENT) == 0) == (c->boot.mode == BOOT_AGENT);
 }
 
-/* Who is at the other end of a vsock connection the kernel doesn't say. */
+/* Who is at the other end of a virtual machine the kernel doesn't say. */
 static int uids_check(const struct boot_endpoint *e, const char *where, struct fault *fault) {
 	uint32_t cid, port;
-	if (e->n_uids == 0 || endpoint_vsock(e->socket, &cid, &port) < 0)
+	if (e->n_uids == 0 || (endpoint_vsock(e->socket, &cid, &port) < 0 && !endpoint_serial(e->socket)))
 		return 0;
 	return fault_set(fault, FAULT_INVALID_ARGUMENT,
-			 "%s: a client over vsock has no uid: leave out endpoint.%s.uids", where, e->name);
+			 "%s: a client over vsock or a serial line has no uid: leave out endpoint.%s.uids", where,
+			 e->name);
 }
 
 static int endpoint_finish(struct config *c, unsigned i, struct fault *fault) {

@@ -231,6 +231,8 @@ int listener_open(const struct config *c, unsigned n, int *ret_fd, struct fault 
 	uint32_t cid, port;
 	if (endpoint_vsock(path, &cid, &port) == 0)
 		return vsock_listener_open(cid, port, ret_fd, fault);
+	if (endpoint_serial(path))
+		return serial_listener_open(endpoint_serial(path), ret_fd, fault);
 	int r = listener_owner(c, n, &uid, &gid, fault);
 	if (r < 0)
 		return r;

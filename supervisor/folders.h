@@ -17,5 +17,7 @@ int folders_lock(const struct config *c, int *ret_lock, int *ret_workers, struct
 int listener_open(const struct config *c, unsigned n, int *ret_fd, struct fault *fault) NODISCARD;
 /* The same for a socket that isn't a file. */
 int vsock_listener_open(uint32_t cid, uint32_t port, int *ret_fd, struct fault *fault) NODISCARD;
+/* A character device that carries one connection after the other. */
+int serial_listener_open(const char *path, int *ret_fd, struct fault *fault) NODISCARD;
 /* The streaming server's: TCP, from stream_address and stream_port. */
 int stream_listener_open(const struct config *c, int *ret_fd, struct fault *fault) NODISCARD;

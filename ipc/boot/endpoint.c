@@ -75,6 +75,12 @@ int endpoint_vsock(const char *socket, uint32_t *ret_cid, uint32_t *ret_port) {
 	return 0;
 }
 
+const char *endpoint_serial(const char *socket) {
+	static const char scheme[] = "serial://";
+	const char *path = socket + sizeof(scheme) - 1;
+	return strncmp(socket, scheme, sizeof(scheme) - 1) == 0 && *path == '/' ? path : NULL;
+}
+
 bool endpoint_admits(const struct boot_endpoint *e, uid_t uid) {
 	for (uint32_t i = 0; i < e->n_uids; i++)
 		if (e->uids[i] == uid)

@@ -54,7 +54,7 @@ int endpoint_protocol_find(const char *name);
 
 struct boot_endpoint {
 	char name[BOOT_ENDPOINT_NAME_MAX];
-	char socket[BOOT_SOCKET_MAX]; /* a path, or vsock://CID:PORT */
+	char socket[BOOT_SOCKET_MAX]; /* a path, vsock://CID:PORT or serial://PATH */
 	uint32_t protocol;	      /* enum endpoint_protocol */
 	uint32_t services;	      /* GROUP_BIT */
 	uint32_t access;	      /* enum link_access */
@@ -65,5 +65,7 @@ struct boot_endpoint {
 /* What a socket of the form vsock://CID:PORT means, where -1 is any CID; -EINVAL
  * for all others. */
 int endpoint_vsock(const char *socket, uint32_t *ret_cid, uint32_t *ret_port);
+/* PATH of serial://PATH, where PATH is absolute; NULL for all others. */
+const char *endpoint_serial(const char *socket);
 /* Whether a client of that uid may use it. */
 bool endpoint_admits(const struct boot_endpoint *e, uid_t uid);

@@ -58,6 +58,38 @@ def test_vsock():
     c.close()
 
 
+class Line:
+    """The far end of a serial line, as a socket."""
+
+    def __init__(self):
+        self.fd, near = os.openpty()
+        self.path = os.ttyname(near)
+        self.near = near  # without it the line would hang up whenever the daemon has it closed
+
+    def recv(self, n):
+        return os.read(self.fd, n)
+
+    def sendall(self, data):
+        while data:
+            data = data[os.write(self.fd, data):]
+
+    def shutdown(self, how):
+        pass
+
+    close = shutdown
+
+
+def test_serial(d, line):
+    c = ttrpc.Connection(line)
+    # Stream ids run through all that could mean something to a terminal.
+    tap.check(all(serving(c) for _ in range(300)), "on a serial line, whatever bytes come by")
+    first = d.processes()["api"]
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    tap.check(bh.wait_for(lambda: len(set(d.processes().get("api", [])) - set(first)) == len(first)) and serving(c),
+              "its API worker's death: the successor serves on the line")
+
+
 def test_rows(path):
     """The same tables as over gRPC, so the same sentences."""
     cri = bh.stubs()[0]
@@ -153,8 +185,11 @@ def main():
         settings = ["endpoint.agent.services=agent cri", "endpoint.agent.protocol=ttrpc"]
         vsock = ["endpoint.vm.services=agent", "endpoint.vm.protocol=ttrpc", "endpoint.vm.socket=vsock://-1:%d" % PORT]
         has_vsock = os.path.exists("/dev/vsock")
-        d = bh.Daemon(folder, settings=settings + (vsock if has_vsock else [])).start()
+        line = Line()
+        serial = ["endpoint.line.services=agent", "endpoint.line.protocol=ttrpc", "endpoint.line.socket=serial://" + line.path]
+        d = bh.Daemon(folder, settings=settings + serial + (vsock if has_vsock else [])).start()
         test_health(path)
+        test_serial(d, line)
         if has_vsock:
             test_vsock()
         else:

@@ -182,6 +182,10 @@ static void test_endpoints(void) {
 		      c.boot.endpoints[2].protocol == PROTOCOL_TTRPC && c.boot.endpoints[0].protocol == PROTOCOL_GRPC,
 		  "one that speaks ttrpc, on vsock");
 	uint32_t cid, port;
+	tap_check(endpoint_serial("serial:///dev/vport0p1") &&
+		      strcmp(endpoint_serial("serial:///dev/vport0p1"), "/dev/vport0p1") == 0 &&
+		      !endpoint_serial("/dev/vport0p1") && !endpoint_serial("serial://"),
+		  "what serial:///dev/NAME means");
 	tap_check(endpoint_vsock("vsock://-1:1024", &cid, &port) == 0 && cid == UINT32_MAX && port == 1024 &&
 		      endpoint_vsock("vsock://3:4294967295", &cid, &port) == 0 && cid == 3 && port == UINT32_MAX,
 		  "its CID and port");
@@ -207,6 +211,8 @@ static void test_endpoint_refusals(void) {
 	tap_check(refused("endpoint.a.uids = 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n", ":1", "more than 16"),
 		  "a seventeenth uid");
 	tap_check(refused("endpoint.a.socket = run/x\n", ":1", "absolute"), "a relative socket");
+	tap_check(refused("endpoint.a.socket = serial://ttyS1\n", ":1", "serial:///dev/NAME"), "no serial line: %s",
+		  "serial://ttyS1");
 	static const char *const vsocks[] = { "vsock://",     "vsock://1",    "vsock://1:",
 					      "vsock://:1",   "vsock://-2:1", "vsock://1:4294967296",
 					      "vsock://1:2x", "vsock://x:2" };

@@ -4,6 +4,7 @@
  * translated into messages to the metadata worker and back.
  */
 #include "workers/api/health.h"
+#include "workers/api/serial.h"
 #include "workers/api/server.h"
 #include "workers/api/services.h"
 #include "workers/skeleton/worker.h"
@@ -20,6 +21,7 @@
 
 struct api {
 	struct server *server;
+	struct serial *serial; /* of an endpoint that is a serial line */
 	struct grpc_server grpc;
 };
 
@@ -40,11 +42,6 @@ static int api_prepare(struct worker *w) {
 	return first_request(&api->grpc.next_request);
 }
 
-static const struct protocol *const protocols[PROTOCOL_COUNT] = {
-	[PROTOCOL_GRPC] = &protocol_grpc,
-	[PROTOCOL_TTRPC] = &protocol_ttrpc,
-};
-
 static bool admits(void *owner, const struct credentials *client) {
 	return endpoint_admits(((const struct grpc_server *)owner)->endpoint, client->uid);
 }
@@ -59,6 +56,11 @@ static int api_serve(struct worker *w) {
 						.protocol = protocols[api->grpc.endpoint->protocol],
 						.owner = &api->grpc,
 						.admits = admits };
+	if (!options.protocol) {
+		log_text(LOG_ERROR, "this program doesn't speak %s: set endpoint.%s.protocol",
+			 endpoint_protocol_name(api->grpc.endpoint->protocol), api->grpc.endpoint->name);
+		return -EPROTONOSUPPORT;
+	}
 	return server_new(&options, &api->server);
 }
 
@@ -70,7 +72,8 @@ static void api_link_changed(struct worker *w, enum role peer, unsigned instance
 
 static void api_listener(struct worker *w, unsigned index, int fd) {
 	struct api *api = w->state;
-	int r = server_listen(api->server, fd);
+	bool serial = endpoint_serial(api->grpc.endpoint->socket);
+	int r = serial ? serial_new(w->loop, api->server, fd, &api->serial) : server_listen(api->server, fd);
 	if (r < 0)
 		log_text(LOG_ERROR, "listener %u: %s", index, strerrordesc_np(-r));
 }
@@ -84,6 +87,7 @@ static void stopped(void *ctx) {
 
 static void api_stop(struct worker *w) {
 	struct api *api = w->state;
+	serial_free(take_ptr(api->serial));
 	health_stop(&api->grpc);
 	server_stop(api->server, STOP_GRACE, stopped, w);
 }

@@ -59,7 +59,18 @@ struct client {
 	int fd;
 	struct loop_source *receive, *send;
 	bool sending, paused, dead, stranger;
+	bool file; /* read and written, not received and sent */
+	void (*gone)(void *ctx);
+	void *gone_ctx;
 };
+
+static void send_done(void *ctx, int result);
+
+static int client_send(struct client *c, struct buffer *out) {
+	struct loop *l = c->server->options.loop;
+	return c->file ? loop_write(l, c->fd, -1, out, send_done, c, &c->send)
+		       : loop_send(l, c->fd, out, send_done, c, &c->send);
+}
 
 static void client_free(struct client *c) {
 	struct server *s = c->server;
@@ -94,9 +105,17 @@ static void stop_check(struct server *s) {
 	s->grace = now;
 }
 
-/* --- flushing --- */
+static void client_end(struct client *c) {
+	struct server *s = c->server;
+	void (*gone)(void *ctx) = c->gone;
+	void *ctx = c->gone_ctx;
+	client_free(c);
+	stop_check(s);
+	if (gone && !s->stopping)
+		gone(ctx);
+}
 
-static void send_done(void *ctx, int result);
+/* --- flushing --- */
 
 static void client_push(struct client *c) {
 	const struct protocol *protocol = c->server->options.protocol;
@@ -113,7 +132,7 @@ static void client_push(struct client *c) {
 	}
 	loop_source_free_p(&c->send);
 	c->sending = true;
-	if (loop_send(c->server->options.loop, c->fd, &out, send_done, c, &c->send) < 0)
+	if (client_send(c, &out) < 0)
 		c->dead = true;
 }
 
@@ -131,13 +150,10 @@ static void client_pace(struct client *c) {
 
 /* The last thing that any callback does with its client. */
 static void client_settle(struct client *c) {
-	struct server *s = c->server;
 	client_push(c);
 	client_pace(c);
-	if (c->dead) {
-		client_free(c);
-		stop_check(s);
-	}
+	if (c->dead)
+		client_end(c);
 }
 
 static void send_done(void *ctx, int result) {
@@ -204,11 +220,12 @@ static int peer_read(int fd, struct credentials *ret_peer) {
 	return 0;
 }
 
-static int client_new(struct server *s, int fd_taken, const struct credentials *peer, bool stranger) {
+static int client_new(struct server *s, int fd_taken, const struct credentials *peer, const struct client *like) {
 	int fd CLEANUP_FD = fd_taken;
-	struct client *c = calloc(1, sizeof(*c));
+	struct client *c = malloc(sizeof(*c));
 	if (!c)
 		return -ENOMEM;
+	*c = *like;
 	const struct protocol *protocol = s->options.protocol;
 	const struct protocol_options options = {
 		.owner = s->options.owner,
@@ -219,7 +236,7 @@ static int client_new(struct server *s, int fd_taken, const struct credentials *
 	};
 	int r = protocol->open(&options, &c->session);
 	if (r == 0)
-		r = loop_recv(s->options.loop, fd, client_received, c, &c->receive);
+		r = (c->file ? loop_read : loop_recv)(s->options.loop, fd, client_received, c, &c->receive);
 	if (r < 0) {
 		protocol->close(c->session);
 		free(c);
@@ -230,8 +247,7 @@ static int client_new(struct server *s, int fd_taken, const struct credentials *
 	list_init(&c->mark);
 	list_append(&s->clients, &c->node);
 	s->n_clients++;
-	c->stranger = stranger;
-	s->n_strangers += stranger;
+	s->n_strangers += c->stranger;
 	client_settle(c); /* HTTP/2's SETTINGS don't wait for the client's */
 	return 0;
 }
@@ -263,7 +279,15 @@ static int client_accept(struct server *s, int fd_taken) {
 	bool stranger = s->options.admits && !s->options.admits(s->options.owner, &peer);
 	if (s->n_clients >= CLIENTS_MAX || (stranger && s->n_strangers >= STRANGERS_MAX))
 		return -EUSERS;
-	return client_new(s, take_fd(&fd), &peer, stranger);
+	return client_new(s, take_fd(&fd), &peer, &(struct client){ .stranger = stranger });
+}
+
+int server_serve(struct server *s, int fd_taken, void (*gone)(void *ctx), void *ctx) {
+	int fd CLEANUP_FD = fd_taken;
+	if (s->stopping)
+		return -ESHUTDOWN;
+	const struct client like = { .file = true, .gone = gone, .gone_ctx = ctx };
+	return client_new(s, take_fd(&fd), &(struct credentials){ 0 }, &like);
 }
 
 static void accepted(void *ctx, int fd) {

@@ -21,6 +21,10 @@ int server_new(const struct server_options *options, struct server **ret_server)
 void server_free(struct server *s);
 /* Takes the listening socket, even on error. */
 int server_listen(struct server *s, int fd) NODISCARD;
+/* Serves a connection that is open already, on a file that is read and written
+ * rather than a socket; fd is taken, even on error. gone is called when the
+ * connection has ended, not when the server has. */
+int server_serve(struct server *s, int fd, void (*gone)(void *ctx), void *ctx) NODISCARD;
 /* No new connections and no new requests; done once the open requests are
  * answered, or after grace_ns. */
 void server_stop(struct server *s, int64_t grace_ns, void (*done)(void *ctx), void *ctx);

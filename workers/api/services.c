@@ -39,6 +39,11 @@ static const struct grpc_method admin_methods[] = {
 	{ 0 },
 };
 
+const struct protocol *const protocols[PROTOCOL_COUNT] = {
+	[PROTOCOL_GRPC] = &protocol_grpc,
+	[PROTOCOL_TTRPC] = &protocol_ttrpc,
+};
+
 /* v1alpha2 is v1 under its older name: the same bytes on the wire. */
 const struct grpc_service services[] = {
 	{

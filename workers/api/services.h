@@ -8,9 +8,15 @@
  * A method is one row of messages.def where it can be; what it needs of an
  * endpoint is then the row's flag. Else it has a handler (grpc.h) and says it
  * itself. Its row in docs/tests.md says what shows it.
+ *
+ * There are two such tables: services.c is the daemon's, services_agent.c that
+ * of the agent in a guest, whose executable has no other dialect in it.
  */
 #pragma once
 
 #include "workers/api/grpc.h"
+#include "workers/api/protocol.h"
 
 extern const struct grpc_service services[]; /* ends with name NULL */
+/* What carries them; NULL: this program doesn't speak it. */
+extern const struct protocol *const protocols[PROTOCOL_COUNT];
