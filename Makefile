@@ -13,6 +13,8 @@ DESTDIR ?=
 
 CFLAGS_plain := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS_debug := -O0 -g3
+CFLAGS_agent := -Os -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong -ffunction-sections -fdata-sections \
+		-fno-asynchronous-unwind-tables
 CFLAGS_asan  := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 CFLAGS_fuzz  := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 # protobuf-c's initialisers name each field, deprecated ones too.
@@ -38,6 +40,8 @@ SKEL_O   := $(patsubst %.c,$(O)/%.o,$(wildcard workers/skeleton/*.c))
 LIBIPC   := $(O)/libbulkhead.a
 
 WORKERS  := api metadata image snapshot task stream systemd guest keeper
+# Those of a guest's agent, which are in one executable there.
+AGENT_WORKERS := api metadata task guest keeper
 TOOLS    := bulkhead churn
 PROGRAMS := $(O)/bulkheadd $(WORKERS:%=$(O)/bulkhead-%) $(O)/bulkhead $(O)/bulkhead-churn
 
@@ -61,7 +65,8 @@ LDFLAGS_keeper := $(if $(filter asan,$(VARIANT)),,-static)
 .PHONY: all
 all: $(PROGRAMS)
 
-sources = $(wildcard workers/$(1)/*.c workers/$(1)/*/*.c)
+# Each table of services is another program's.
+sources = $(filter-out workers/api/services_agent.c,$(wildcard workers/$(1)/*.c workers/$(1)/*/*.c))
 objects = $(patsubst %.c,$(O)/%.o,$(1))
 
 define WORKER
@@ -76,6 +81,50 @@ SUP_O := $(call objects,$(wildcard supervisor/*.c))
 $(O)/bulkheadd: $(SUP_O) $(LIBIPC)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS_supervisor) $(LIBS) $(JEMALLOC)
+
+# --- the guest's agent -----------------------------------------------------
+# The same processes in one small static executable, that has no dialect but the
+# agent's. Each is linked by itself first, and all names but its main's are made
+# its own. What nobody leads to is left out.
+
+AGENT_PARTS := supervisor $(AGENT_WORKERS)
+AGENT_SRC_api := $(wildcard workers/api/*.c workers/api/agent/*.c)
+OBJ_agent_supervisor := $(SUP_O)
+OBJ_agent_api := $(call objects,$(filter-out workers/api/services.c workers/api/%http2.c workers/api/%http2_stream.c,$(AGENT_SRC_api)))
+$(foreach w,$(filter-out api,$(AGENT_WORKERS)),$(eval OBJ_agent_$(w) := $(call objects,$(call sources,$(w)))))
+
+define AGENT_PART
+$(O)/agent/$(1).o: $$(OBJ_agent_$(1))
+	@mkdir -p $$(dir $$@)
+	$$(Q)$$(LD) -r -o $$@ $$^
+	$$(Q)objcopy --redefine-sym main=$(1)_program --keep-global-symbol=$(1)_program $$@
+endef
+$(foreach p,$(AGENT_PARTS),$(eval $(call AGENT_PART,$(p))))
+
+$(O)/bulkhead-agent: $(AGENT_PARTS:%=$(O)/agent/%.o) $(call objects,$(wildcard workers/init/*.c)) $(SKEL_O) $(LIBIPC)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -static -Wl,--gc-sections -o $@.debug $^ \
+		-lseccomp -ljson-c -ltdb $(LIBS)
+	$(Q)strip -o $@ $@.debug
+
+# The guest's first file system: the agent as its init, and modules of its kernel.
+KERNEL_MODULES ?= $(firstword $(wildcard build/guest/lib/modules/*))
+GUEST_MODULES  := virtio_pci virtio_mmio virtio_console virtio_blk virtio_net virtiofs overlay erofs \
+		  vmw_vsock_virtio_transport
+$(O)/bulkhead-initrd: $(call objects,$(wildcard tools/initrd/*.c)) $(LIBIPC)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(O)/initrd.cpio: $(O)/bulkhead-agent $(O)/bulkhead-initrd
+	$(Q)$(O)/bulkhead-initrd $(if $(KERNEL_MODULES),-m $(KERNEL_MODULES) -l "$(GUEST_MODULES)") $(O)/bulkhead-agent $@
+
+.PHONY: agent initrd
+agent:
+	@$(BUILD) VARIANT=agent build/agent/bulkhead-agent build/agent/bulkhead-initrd
+
+initrd: agent
+	@rm -f build/agent/initrd.cpio
+	@$(BUILD) VARIANT=agent build/agent/initrd.cpio
 
 CLIENT_O := $(call objects,$(wildcard tools/client/*.c))
 $(O)/bulkhead: $(call objects,$(wildcard tools/bulkhead/*.c)) $(CLIENT_O) $(LIBIPC)
@@ -174,7 +223,7 @@ setup:
 setup-demo:
 	@tools/setup demo
 
-tests: all $(TESTS) $(FUZZ)
+tests: all $(TESTS) $(FUZZ) $(O)/bulkhead-initrd
 
 # Everything, from nothing: installs, builds, runs, and fuzzes for a while.
 test: setup
@@ -182,7 +231,7 @@ test: setup
 	@$(BUILD) check ALSO=$(FUZZ_RUN)
 
 # Runs the tests of what is installed already. ONLY=name picks some of them.
-check: tests
+check: tests $(if $(ONLY),$(if $(findstring $(ONLY),test_vm_agent),initrd),initrd)
 	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(foreach t,$(TESTS) $(FUZZ) $(TESTS_PY) $(CRASH) $(ALSO),$(if $(ONLY),$(if $(findstring $(ONLY),$(t)),$(t)),$(t)))
 
 crash: tests
@@ -246,6 +295,8 @@ help:
 	@echo "make crash         only the test that kills each process at each step"
 	@echo "make fuzz-run      every fuzzer for SECONDS=60, from tests/fuzz/corpus;  make fuzz-merge keeps what they found"
 	@echo "make bench         figures beside their targets"
+	@echo "make agent         the agent of a guest as one small static executable, in build/agent"
+	@echo "make initrd        that as a guest's first file system; KERNEL_MODULES=.../lib/modules/VERSION"
 	@echo "make privs         print the privilege table for review"
 	@echo "make install       DESTDIR=... PREFIX=/usr"
 	@echo "make lint          direction of includes, format, static checks;  make format rewrites"

@@ -63,17 +63,23 @@ void supervisor_gone(struct supervisor *s, struct slot *t) {
 	finish_next(s);
 }
 
+void supervisor_finish(struct supervisor *s) {
+	if (s->stopping)
+		return;
+	log_text(LOG_INFO, "stopping; containers run on");
+	notify("STOPPING=1\nSTATUS=Stopping; containers run on.");
+	s->stopping = true;
+	s->stop_role = ROLE_SUPERVISOR;
+	finish_next(s);
+}
+
 static void on_stop(struct supervisor *s) {
 	if (s->stopping) {
 		log_text(LOG_WARN, "asked to stop again: not waiting for the workers");
 		loop_stop(s->loop, 0);
 		return;
 	}
-	log_text(LOG_INFO, "stopping; containers run on");
-	notify("STOPPING=1\nSTATUS=Stopping; containers run on.");
-	s->stopping = true;
-	s->stop_role = ROLE_SUPERVISOR;
-	finish_next(s);
+	supervisor_finish(s);
 }
 
 /* --- reload --- */

@@ -23,8 +23,13 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+/* A folder with one program for each, or a program that is all of them. */
 static void executable(const char *libexec, enum role role, char *ret_path, size_t size) {
-	snprintf(ret_path, size, "%s/bulkhead-%s", libexec, role_name(role));
+	struct stat st;
+	if (stat(libexec, &st) == 0 && S_ISREG(st.st_mode))
+		snprintf(ret_path, size, "%s", libexec);
+	else
+		snprintf(ret_path, size, "%s/bulkhead-%s", libexec, role_name(role));
 }
 
 int spawn_check(const struct config *c, const char *libexec, struct fault *fault) {

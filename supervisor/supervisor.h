@@ -71,6 +71,8 @@ void links_end(struct slot *t);
 /* --- signals.c --- */
 
 int signals_open(struct supervisor *s) NODISCARD;
+/* The workers finish, then the loop stops with 0; containers run on. */
+void supervisor_finish(struct supervisor *s);
 
 /* --- what watch.c reports, to main.c and signals.c --- */
 

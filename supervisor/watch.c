@@ -98,6 +98,11 @@ static void on_ready(struct slot *t) {
 	supervisor_ready(t->supervisor, t);
 }
 
+/* A container host goes on whatever has become of its pods. */
+static bool may_finish(const struct slot *t) {
+	return t->role == ROLE_METADATA && t->supervisor->config.boot.mode == BOOT_AGENT;
+}
+
 static void control_arrived(void *ctx, uint32_t events) {
 	struct slot *t = ctx;
 	struct control c;
@@ -111,6 +116,8 @@ static void control_arrived(void *ctx, uint32_t events) {
 			on_ready(t);
 		else if (c.type == CONTROL_VIOLATION)
 			on_violation(t, &c);
+		else if (c.type == CONTROL_FINISH && may_finish(t))
+			supervisor_finish(t->supervisor);
 		else
 			slot_kill(t, "it says what no worker may say");
 	}

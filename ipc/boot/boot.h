@@ -129,6 +129,8 @@ enum control_type {
 	CONTROL_READY = 64,
 	CONTROL_PONG,
 	CONTROL_VIOLATION, /* peer, instance broke the protocol: end it */
+	CONTROL_FINISH,	   /* what this daemon was there for is over: end it as SIGTERM
+			    * does. The metadata worker's alone, of an agent. */
 };
 
 struct control {

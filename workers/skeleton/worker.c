@@ -104,6 +104,10 @@ void worker_exit(struct worker *w, int status) {
 	loop_stop(w->loop, status);
 }
 
+void worker_finish(struct worker *w) {
+	control_tell(w, &(struct control){ .type = CONTROL_FINISH });
+}
+
 /* --- prepare, confine, serve --- */
 
 static int boot(const struct worker_class *class, const struct boot_block **ret_block) {

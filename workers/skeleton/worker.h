@@ -55,6 +55,9 @@ struct link *worker_link(struct worker *w, enum role peer, unsigned instance);
 /* The peer's pid on the host; 0 while it is away. */
 pid_t worker_peer_pid(const struct worker *w, enum role peer, unsigned instance);
 void worker_exit(struct worker *w, int status);
+/* The whole daemon has done what it was there for: every worker gets
+ * CONTROL_STOP. Only the metadata worker of an agent may say so. */
+void worker_finish(struct worker *w);
 /* The endpoint that an API worker is, or that the API worker of that instance
  * is to its peer; NULL for the others. */
 const struct boot_endpoint *worker_endpoint(const struct worker *w, enum role role, unsigned instance);

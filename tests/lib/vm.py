@@ -1,0 +1,107 @@
+"""A virtual machine whose init is the agent: QEMU without KVM, Debian's cloud kernel (tools/guest-kernel), our initrd."""
+
+import glob
+import os
+import shutil
+import socket
+import subprocess
+import time
+
+import bulkhead as bh
+import ttrpc_client as ttrpc
+
+TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+KERNEL = os.path.join(TOP, "build", "guest", "boot", "vmlinux")
+INITRD = os.path.join(TOP, "build", "agent", "initrd.cpio")
+VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
+SHARED = "/run/kata-containers/shared/containers"
+MEMORY = "256M"
+
+
+def missing():
+    """Why none can be had here, or None."""
+    if not shutil.which("qemu-system-x86_64"):
+        return "there is no qemu-system-x86_64"
+    for path, maker in ((KERNEL, "tools/guest-kernel"), (INITRD, "make initrd"), (VIRTIOFSD, "qemu-system-common")):
+        if not os.path.exists(path):
+            return "%s isn't there (%s)" % (os.path.basename(path), maker)
+    return None
+
+
+class Vm:
+    """folder/shared is the guest's share "kataShared", folder/agent.sock its agent's port."""
+
+    def __init__(self, folder, parameters="", initrd=INITRD):
+        self.folder, self.parameters, self.initrd = folder, parameters, initrd
+        self.shared, self.console, self.path = (os.path.join(folder, n) for n in ("shared", "console", "agent.sock"))
+        self.files_path = os.path.join(folder, "files.sock")
+        self.files = self.process = None
+        os.makedirs(self.shared, exist_ok=True)
+
+    def log(self):
+        """What the guest has said on its console."""
+        try:
+            with open(self.console, errors="replace") as f:
+                return f.read()
+        except FileNotFoundError:
+            return ""
+
+    def start(self):
+        """Returns before the guest has."""
+        self.files = subprocess.Popen([VIRTIOFSD, "--socket-path=" + self.files_path, "-o", "source=" + self.shared,
+                                       "-o", "sandbox=chroot", "-o", "xattr", "-o", "cache=auto"],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if not bh.wait_for(lambda: os.path.exists(self.files_path)):
+            raise RuntimeError("virtiofsd doesn't listen")
+        line = "console=ttyS0 quiet tsc=reliable no_timer_check panic=-1 agent.server_addr=serial:///dev/virtio-ports/agent.0 "
+        self.process = subprocess.Popen(
+            ["qemu-system-x86_64", "-M", "q35,memory-backend=mem", "-accel", "tcg", "-cpu", "max", "-smp", "1",
+             "-m", MEMORY, "-object", "memory-backend-memfd,id=mem,size=%s,share=on" % MEMORY, "-nodefaults",
+             "-no-user-config", "-no-reboot", "-display", "none", "-serial", "file:" + self.console,
+             "-kernel", KERNEL, "-initrd", self.initrd, "-append", line + self.parameters,
+             "-chardev", "socket,id=agent,path=%s,server=on,wait=off" % self.path, "-device", "virtio-serial-pci",
+             "-device", "virtserialport,chardev=agent,name=agent.0",
+             "-chardev", "socket,id=files,path=" + self.files_path,
+             "-device", "vhost-user-fs-pci,chardev=files,tag=kataShared"], stdin=subprocess.DEVNULL)
+        return self
+
+    def connect(self):
+        """A connection of the port. There is one at a time, so the one before must be closed."""
+        s = socket.socket(socket.AF_UNIX)
+        if not bh.wait_for(lambda: self.process.poll() is not None or s.connect_ex(self.path) == 0):
+            raise RuntimeError("QEMU doesn't listen")
+        return ttrpc.Connection(s)
+
+    def ready(self, seconds=120):
+        """A connection on which the agent has said that it serves. What is sent before the guest has opened the port
+        waits for it."""
+        c = self.connect()
+        health = ttrpc.Service(c, bh.stubs_of("kata/health.proto")[0], "Health")
+        status = health.start("Check").result(seconds).status
+        if status != 1:
+            raise RuntimeError("Health.Check says %d" % status)
+        return c
+
+    def ended(self, seconds=60):
+        """Whether QEMU has ended by itself, because the guest has turned itself off."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+        return self.process.poll() == 0
+
+    def kill(self):
+        for p in (self.process, self.files):
+            if p and p.poll() is None:
+                p.kill()
+                p.wait()
+
+
+def unpacked(initrd):
+    """Names of what is in an initrd."""
+    p = subprocess.run(["bsdtar", "-tf", initrd], stdout=subprocess.PIPE, text=True, check=True)
+    return p.stdout.split("\n")[:-1]
+
+
+def modules():
+    """The folder of the guest kernel's modules."""
+    return glob.glob(os.path.join(TOP, "build", "guest", "lib", "modules", "*"))[0]

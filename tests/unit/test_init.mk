@@ -1,0 +1,1 @@
+OBJ_test_init := $(O)/workers/init/parameters.o
