@@ -10,6 +10,7 @@
 #include "supervisor/supervisor.h"
 
 #include "base/clock.h"
+#include "base/footprint.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "supervisor/folders.h"
@@ -44,6 +45,7 @@ void supervisor_ready(struct supervisor *s, struct slot *t) {
 	for (uint32_t i = 0; i < c->n_endpoints; i++)
 		log_event(LOG_INFO, "serving", "endpoint", c->endpoints[i].name, "socket", c->endpoints[i].socket,
 			  "access", link_access_name(c->endpoints[i].access), NULL);
+	footprint_trim();
 }
 
 static void watchdog_due(void *ctx) {

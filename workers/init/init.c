@@ -9,8 +9,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "workers/skeleton/image.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -74,8 +77,18 @@ static void parameters_find(struct init_parameters *ret_parameters) {
 	parameters_read(line, ret_parameters);
 }
 
+/* All processes of the agent are one image, which lies in memory once: in the
+ * initrd's file system only until here. */
+static void image_prepare(char **argv) {
+	struct statfs st;
+	int r = image_seal("bulkhead-agent", argv);
+	if (r < 0)
+		log_text(LOG_ERROR, "run from a sealed copy: %s", strerrordesc_np(-r));
+	else if (statfs("/", &st) == 0 && (st.f_type == RAMFS_MAGIC || st.f_type == TMPFS_MAGIC))
+		unlink(argv[0]);
+}
+
 static void machine_prepare(struct init *i) {
-	mounts_first();
 	console_take();
 	parameters_find(&i->parameters);
 	modules_load();
@@ -175,6 +188,8 @@ int init_main(int argc, char **argv) {
 	for (const int *s = (const int[]){ SIGCHLD, SIGTERM, SIGINT, SIGPWR, SIGALRM, 0 }; *s; s++)
 		sigaddset(&init.signals, *s);
 	sigprocmask(SIG_BLOCK, &init.signals, NULL);
+	mounts_first();
+	image_prepare(argv);
 	machine_prepare(&init);
 	supervisor_start(&init);
 	run(&init);
