@@ -1,2 +1,2 @@
-OBJ_test_folders := $(patsubst %,$(O)/supervisor/%.o,folders vsock_listener account privileges filter config endpoint)
+OBJ_test_folders := $(patsubst %,$(O)/supervisor/%.o,folders vsock_listener serial_listener account privileges filter config endpoint)
 LIBS_test_folders := -lseccomp
