@@ -3,89 +3,15 @@ namespaces, with progress and credentials; other names; archives exported and im
 
 import json
 import os
-import queue
 import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh  # noqa: E402
+from transfer import Client, code  # noqa: E402
 
 tap = bh.Tap()
-
-
-class Client:
-    def __init__(self, d, namespace="default"):
-        import grpc
-        (self.t, tg, self.tt, _, self.s, sg, self.i, ig, self.c, cg, self.types, _) = bh.stubs_of(
-            "containerd/transfer.proto", "containerd/transfer_types.proto", "containerd/streaming.proto",
-            "containerd/images.proto", "containerd/content.proto", "containerd/types.proto")
-        self.channel = grpc.insecure_channel("unix://" + d.containerd)
-        self.transfer, self.streaming = tg.TransferStub(self.channel), sg.StreamingStub(self.channel)
-        self.images, self.content = ig.ImagesStub(self.channel), cg.ContentStub(self.channel)
-        self.meta = [("containerd-namespace", namespace)]
-
-    def any(self, m):
-        from google.protobuf.any_pb2 import Any
-        return Any(type_url=m.DESCRIPTOR.full_name, value=m.SerializeToString())
-
-    def stream(self, name):
-        return Stream(self, name)
-
-    def run(self, source, destination, **options):
-        import grpc
-        try:
-            self.transfer.Transfer(self.t.TransferRequest(
-                source=self.any(source), destination=self.any(destination), options=self.t.TransferOptions(**options)),
-                metadata=self.meta, timeout=60)
-        except grpc.RpcError as e:
-            return e
-        return None
-
-    def pull(self, reference, name=None, unpack=True, resolver=None, progress="", **store):
-        import platform
-        arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-        here = self.types.Platform(os="linux", architecture=arch)
-        store.setdefault("platforms", [here])
-        if unpack:
-            store["unpacks"] = [self.tt.UnpackConfiguration(platform=here)]
-        return self.run(self.tt.OCIRegistry(reference=reference, resolver=self.tt.RegistryResolver(**(resolver or {}))),
-                        self.tt.ImageStore(name=name or reference, **store), progress_stream=progress)
-
-    def image(self, name):
-        found = [i for i in self.images.List(self.i.ListImagesRequest(), metadata=self.meta).images if i.name == name]
-        return found[0] if found else None
-
-    def blobs(self):
-        return {i.digest: i for r in self.content.List(self.c.ListContentRequest(), metadata=self.meta) for i in r.info}
-
-
-class Stream:
-    def __init__(self, client, name):
-        self.client, self.queue = client, queue.Queue()
-        self.call = client.streaming.Stream(iter(self.queue.get, None), metadata=client.meta)
-        self.queue.put(client.any(client.s.StreamInit(id=name)))
-        self.ready = next(self.call).type_url
-
-    def read(self, kind):
-        """The next message, or None at the end."""
-        for m in self.call:
-            if m.type_url == kind.DESCRIPTOR.full_name:
-                return kind.FromString(m.value)
-        return None
-
-    def all(self, kind):
-        return [kind.FromString(m.value) for m in self.call if m.type_url == kind.DESCRIPTOR.full_name]
-
-    def write(self, m):
-        self.queue.put(self.client.any(m))
-
-    def close(self):
-        self.queue.put(None)
-
-
-def code(error):
-    return error.code().name if error is not None else "OK"
 
 
 def test_streams(d):
@@ -207,7 +133,6 @@ def test_export(d, name, folder):
 
 def send_archive(c, path, data=None, unpack=True, progress="", **store):
     """The archive of that path as an import; the error, or None."""
-    import platform
     import threading
     if data is None:
         with open(path, "rb") as f:
@@ -228,8 +153,7 @@ def send_archive(c, path, data=None, unpack=True, progress="", **store):
         s.close()
     t = threading.Thread(target=send, daemon=True)
     t.start()
-    arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    here = c.types.Platform(os="linux", architecture=arch)
+    here = c.here()
     if unpack:
         store["unpacks"] = [c.tt.UnpackConfiguration(platform=here)]
     store.setdefault("platforms", [here])
@@ -403,7 +327,7 @@ def test_refused(d, name):
         ("the client's own hosts folder", "INVALID_ARGUMENT", c.pull(name, resolver={"host_dir": "/etc/certs.d"})),
         ("no image", "NOT_FOUND", c.pull(name + "x")),
         ("no reference", "INVALID_ARGUMENT", c.pull("Bad Name")),
-        ("no way", "UNIMPLEMENTED", c.run(c.tt.ImageStore(name=name), c.tt.OCIRegistry(reference=name))),
+        ("no way", "UNIMPLEMENTED", c.run(c.tt.OCIRegistry(reference=name), c.tt.OCIRegistry(reference=name))),
     ):
         tap.check(code(error) == want and error.details(), "%s: %s" % (what, want), error)
 
@@ -412,19 +336,7 @@ def test_auth(d, name, user, secret):
     c = Client(d)
 
     def pull(response):
-        s = c.stream("auth")
-        import threading
-        asked = []
-
-        def answer():
-            q = s.read(c.tt.AuthRequest)
-            asked.append(q)
-            s.write(response)
-        t = threading.Thread(target=answer, daemon=True)
-        t.start()
-        e = c.pull(name, resolver={"auth_stream": "auth"})
-        t.join(5)
-        return asked[0] if asked else None, e
+        return c.with_auth(response, lambda: c.pull(name, resolver={"auth_stream": "auth"}))
     q, e = pull(c.tt.AuthResponse(authType=c.tt.CREDENTIALS, username=user, secret=secret))
     tap.check(e is None, "a pull with credentials from the client's stream", e)
     tap.check(q and q.host == name.split("/")[0] and q.reference == name, "it is asked for those of the registry", q)

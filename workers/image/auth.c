@@ -296,7 +296,7 @@ static struct transfer_tls realm_tls(const struct host *host, const char *origin
 static int token_parameters(const struct auth_request *q, char **url, struct buffer *form) {
 	const struct challenge *ch = q->challenge;
 	CLEANUP_FREE char *scope = NULL;
-	if (asprintf(&scope, "repository:%s:pull", q->repository) < 0) {
+	if (asprintf(&scope, "repository:%s:%s", q->repository, q->push ? "pull,push" : "pull") < 0) {
 		scope = NULL;
 		return -ENOMEM;
 	}

@@ -45,6 +45,7 @@ struct auth_request {
 	const struct host *host;
 	const struct credentials *credentials; /* NULL: anonymous */
 	const char *repository;
+	bool push; /* what is asked for when the challenge doesn't say */
 	const struct challenge *challenge;
 	/* fault NULL: auth->line is there. Never called from within auth_start. */
 	void (*done)(void *ctx, const struct fault *fault);

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/footprint.h"
 #include "fetch.h"
+#include "push.h"
 #include "resolve.h"
 #include "session.h"
 #include "write.h"
@@ -20,6 +21,7 @@ int image_worker_init(struct image_worker *w, struct loop *loop, const struct bo
 	*w = (struct image_worker){ .loop = loop, .config = config, .metadata = metadata, .content = content };
 	list_init(&w->sessions);
 	list_init(&w->resolves);
+	list_init(&w->pushes);
 	list_init(&w->fetches);
 	map_init(&w->downloads);
 	map_init(&w->writes);
@@ -50,6 +52,7 @@ void image_worker_abandon(struct image_worker *w, const char *why) {
 	/* Each step may end others. */
 	while (!list_empty(&w->resolves))
 		resolve_abandon(resolve_of(w->resolves.next), why);
+	push_abandon_all(w, why);
 	fetch_abandon_all(w, why);
 	write_abandon_all(w, why);
 	while (!list_empty(&w->sessions))

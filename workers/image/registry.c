@@ -77,7 +77,8 @@ static void finish(struct query *q, struct transfer_response *response, const st
 static bool pick_host(struct query *q, bool away) {
 	const struct hosts *h = &q->session->hosts;
 	for (size_t i = 0; i < h->n; i++)
-		if (!q->tried[i] && (h->list[i].capabilities & q->request.need) && q->session->away[i] == away) {
+		if (!q->tried[i] && (!q->request.one_host || i == q->request.host) &&
+		    (h->list[i].capabilities & q->request.need) && q->session->away[i] == away) {
 			q->host = i;
 			q->tried[i] = true;
 			return true;
@@ -166,6 +167,7 @@ static void authenticate(struct query *q, const struct transfer_head *head) {
 		.host = host_of(q),
 		.credentials = fit ? &s->credentials : NULL,
 		.repository = s->reference.path,
+		.push = q->request.need == HOST_PUSH,
 		.challenge = &challenge,
 		.done = auth_done,
 		.ctx = q,
@@ -324,6 +326,10 @@ static int make_url(struct query *q) {
 	const struct session *s = q->session;
 	if (q->url)
 		return 0;
+	if (q->request.url) {
+		q->url = strdup(q->request.url);
+		return q->url ? 0 : -ENOMEM;
+	}
 	if (asprintf(&q->url, "%s/%s/%s/%s", host_of(q)->base, s->reference.path, q->request.what, q->request.name) <
 	    0) {
 		q->url = NULL;
@@ -340,14 +346,19 @@ static enum transfer_flow pass_data(void *ctx, const struct transfer_head *head,
 
 static void send_to_host(struct query *q) {
 	const struct host *h = host_of(q);
-	const char *headers[HOST_HEADERS_MAX + 3];
+	const char *headers[HOST_HEADERS_MAX + 4];
 	CLEANUP_FREE char *accept = NULL;
+	CLEANUP_FREE char *type = NULL;
 	size_t n = 0;
 	int r = make_url(q);
 	if (r == 0 && q->request.accept && asprintf(&accept, "Accept: %s", q->request.accept) < 0)
 		r = -ENOMEM;
 	if (accept)
 		headers[n++] = accept;
+	if (r == 0 && q->request.content_type && asprintf(&type, "Content-Type: %s", q->request.content_type) < 0)
+		r = -ENOMEM;
+	if (type)
+		headers[n++] = type;
 	const char *line = auth_line(&q->session->auth[q->host]);
 	if (!q->foreign && line)
 		headers[n++] = line;
@@ -357,6 +368,8 @@ static void send_to_host(struct query *q) {
 	struct transfer_request request = {
 		.url = q->url,
 		.head = q->request.head,
+		.post = q->request.post,
+		.put = q->request.put,
 		.headers = headers,
 		.offset = q->request.offset,
 		.body_max = q->request.body_max,
@@ -365,7 +378,7 @@ static void send_to_host(struct query *q) {
 		.direct = !q->foreign && host_is_loopback(h->label),
 		.connect_timeout_ms = h->dial_timeout_ms,
 		.stall_timeout_s = (long)q->session->worker->config->pull_progress_timeout_s,
-		.total_timeout_s = q->request.data ? 0 : SMALL_TIMEOUT_S,
+		.total_timeout_s = q->request.data || q->request.put ? 0 : SMALL_TIMEOUT_S,
 		.data = q->request.data ? pass_data : NULL,
 		.done = answered,
 		.ctx = q,

@@ -27,7 +27,13 @@ struct query_request {
 	const char *what;   /* "manifests" or "blobs" */
 	const char *name;   /* tag or digest */
 	const char *accept; /* NULL: anything */
-	bool head;
+	bool head, post;
+	const struct transfer_file *put; /* outlives the query */
+	const char *content_type;	 /* of what is sent */
+	/* Of one host alone: the others aren't asked. */
+	bool one_host;
+	size_t host;
+	const char *url; /* of that host: instead of what and name */
 	uint64_t offset;
 	size_t body_max;
 	/* As in struct transfer_request. */

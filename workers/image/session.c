@@ -25,27 +25,37 @@ void session_unref(struct session *s) {
 		image_worker_idle(w);
 }
 
-int session_new(struct image_worker *w, const Bulkhead__ImageResolveRequest *request, struct session **ret_session,
-		struct fault *fault) {
+int session_open(struct image_worker *w, const char *reference, const Bulkhead__Credentials *credentials,
+		 bool plain_http, struct session **ret_session, struct fault *fault) {
 	struct session *s = calloc(1, sizeof(*s));
 	if (!s)
-		return fault_errno(fault, ENOMEM, "pull \"%s\"", request->reference);
+		return fault_errno(fault, ENOMEM, "image \"%s\"", reference);
 	s->worker = w;
-	s->pull_id = request->pull_id;
 	s->refs = 1;
 	list_init(&s->node);
 	w->n_sessions++;
-	int r = reference_parse(request->reference, &s->reference, fault);
+	int r = reference_parse(reference, &s->reference, fault);
 	if (r == 0)
 		r = hosts_load(w->config->certs_dir, s->reference.host, &s->hosts, fault);
-	if (r == 0 && request->plain_http)
+	if (r == 0 && plain_http)
 		hosts_plain(&s->hosts);
 	if (r == 0)
-		r = credentials_init(&s->credentials, request->credentials, fault);
+		r = credentials_init(&s->credentials, credentials, fault);
 	if (r < 0) {
 		session_unref(s);
 		return r;
 	}
+	*ret_session = s;
+	return 0;
+}
+
+int session_new(struct image_worker *w, const Bulkhead__ImageResolveRequest *request, struct session **ret_session,
+		struct fault *fault) {
+	struct session *s;
+	int r = session_open(w, request->reference, request->credentials, request->plain_http, &s, fault);
+	if (r < 0)
+		return r;
+	s->pull_id = request->pull_id;
 	/* The same pull again, after the first attempt failed. */
 	struct session *old = session_find(w, request->pull_id);
 	if (old)

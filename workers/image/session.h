@@ -26,6 +26,9 @@ struct session {
 	bool away[HOSTS_MAX];	     /* couldn't be reached; asked again last */
 };
 
+/* Of a reference alone, for who keeps it to himself: no pull_id finds it. */
+int session_open(struct image_worker *w, const char *reference, const Bulkhead__Credentials *credentials,
+		 bool plain_http, struct session **ret_session, struct fault *fault);
 int session_new(struct image_worker *w, const Bulkhead__ImageResolveRequest *request, struct session **ret_session,
 		struct fault *fault);
 struct session *session_ref(struct session *s);

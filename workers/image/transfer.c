@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ERROR_BODY_MAX 8192
 #define HEADERS_MAX (64 * 1024)
@@ -53,6 +54,8 @@ struct transfer {
 	struct transfer_response response;
 	CURL *easy;
 	struct curl_slist *headers;
+	struct transfer_file put;
+	uint64_t sent;
 	char error[CURL_ERROR_SIZE];
 	size_t header_bytes;
 	bool dead; /* cancelled; no callback may come */
@@ -277,6 +280,39 @@ static size_t body_callback(char *data, size_t one, size_t n, void *ctx) {
 	}
 }
 
+/* --- what is sent ---------------------------------------------------------- */
+
+static size_t read_callback(char *data, size_t one, size_t n, void *ctx) {
+	struct transfer *x = ctx;
+	uint64_t left = x->put.size - x->sent;
+	ssize_t got = pread(x->put.fd, data, (size_t)MIN((uint64_t)n, left), (off_t)x->sent);
+	if (x->dead || got < 0 || (got == 0 && left > 0))
+		return CURL_READFUNC_ABORT;
+	x->sent += (uint64_t)got;
+	if (x->put.sent)
+		x->put.sent(x->put.ctx, x->sent);
+	return (size_t)got;
+}
+
+/* A connection that was kept turned out to be gone: from the beginning again. */
+static int seek_callback(void *ctx, curl_off_t offset, int origin) {
+	struct transfer *x = ctx;
+	if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > x->put.size)
+		return CURL_SEEKFUNC_FAIL;
+	x->sent = (uint64_t)offset;
+	return CURL_SEEKFUNC_OK;
+}
+
+static void set_put(struct transfer *x) {
+	x->put = *x->request.put;
+	curl_easy_setopt(x->easy, CURLOPT_UPLOAD, 1L);
+	curl_easy_setopt(x->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)x->put.size);
+	curl_easy_setopt(x->easy, CURLOPT_READFUNCTION, read_callback);
+	curl_easy_setopt(x->easy, CURLOPT_READDATA, x);
+	curl_easy_setopt(x->easy, CURLOPT_SEEKFUNCTION, seek_callback);
+	curl_easy_setopt(x->easy, CURLOPT_SEEKDATA, x);
+}
+
 /* --- the end --------------------------------------------------------------- */
 
 static enum transfer_failure failure_of(CURLcode code, bool answered) {
@@ -307,6 +343,9 @@ static void finish(struct transfer *x, CURLcode code) {
 	struct transfer_response *r = &x->response;
 	long status = 0;
 	curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
+	/* "100 Continue" is no answer yet. */
+	if (status < 200)
+		status = 0;
 	r->head.status = (int)status;
 	bool ours = code == CURLE_WRITE_ERROR;
 	if (!ours)
@@ -462,6 +501,7 @@ static int set_headers(struct transfer *x) {
 static int set_up(struct transfer *x) {
 	const struct transfer_request *r = &x->request;
 	CURL *e = x->easy;
+	CURLcode code = CURLE_OK;
 	curl_easy_setopt(e, CURLOPT_URL, r->url);
 	curl_easy_setopt(e, CURLOPT_PRIVATE, x);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, x->error);
@@ -471,7 +511,11 @@ static int set_up(struct transfer *x) {
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, x);
 	if (r->head)
 		curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
-	else if (r->form && curl_easy_setopt(e, CURLOPT_COPYPOSTFIELDS, r->form) != CURLE_OK)
+	else if (r->put)
+		set_put(x);
+	else if (r->form || r->post)
+		code = curl_easy_setopt(e, CURLOPT_COPYPOSTFIELDS, r->form ? r->form : "");
+	if (code != CURLE_OK)
 		return -ENOMEM;
 	set_limits(e, r);
 	set_tls(e, &r->tls);
@@ -494,6 +538,7 @@ int transfer_start(struct transfers *t, const struct transfer_request *request, 
 	/* What the request pointed to was copied by libcurl. */
 	x->request.headers = NULL;
 	x->request.url = x->request.form = NULL;
+	x->request.put = NULL;
 	if (r < 0) {
 		transfer_free(x);
 		return r;

@@ -57,13 +57,23 @@ struct transfer_tls {
 
 enum transfer_flow { TRANSFER_GO_ON, TRANSFER_PAUSE, TRANSFER_ABORT };
 
+/* What a PUT sends: a whole file. */
+struct transfer_file {
+	int fd; /* read by offset; stays open as long as the transfer */
+	uint64_t size;
+	void (*sent)(void *ctx, uint64_t offset); /* may be NULL; nothing may be ended from it */
+	void *ctx;
+};
+
 struct transfer_request {
 	const char *url; /* made or checked by url.h */
 	bool head;
-	const char *form;	    /* POST of application/x-www-form-urlencoded */
-	const char *const *headers; /* lines, ends with NULL; may be NULL */
-	uint64_t offset;	    /* Range: from here on */
-	size_t body_max;	    /* of a body that is collected */
+	bool post;			 /* of nothing */
+	const struct transfer_file *put; /* copied; NULL: it is no PUT */
+	const char *form;		 /* POST of application/x-www-form-urlencoded */
+	const char *const *headers;	 /* lines, ends with NULL; may be NULL */
+	uint64_t offset;		 /* Range: from here on */
+	size_t body_max;		 /* of a body that is collected */
 	struct transfer_tls tls;
 	bool direct;		 /* never by a proxy of the environment */
 	long connect_timeout_ms; /* 0: 30 s */

@@ -19,6 +19,7 @@ struct image_worker {
 	struct map downloads;	  /* by digest: struct download */
 	struct list fetches;	  /* struct fetch: those that wait for their pipe only */
 	struct list resolves;	  /* struct resolve */
+	struct list pushes;	  /* struct push */
 	struct map writes;	  /* by id: struct write */
 	struct loop_source *idle; /* soon after the last session */
 };

@@ -5,12 +5,14 @@
  *
  *   OCIRegistry -> ImageStore  pulled by the daemon itself, as for the CRI: one
  *                              platform, and the documents that lead to it
+ *   ImageStore -> OCIRegistry  and back (push.h)
  *   ImageStore -> ImageStore   another name
  *   ImageStore -> ImageExportStream  an archive (export.h)
  *   ImageImportStream -> ImageStore  the images of an archive (import.h)
  */
 #include "workers/api/containerd/export.h"
 #include "workers/api/containerd/import.h"
+#include "workers/api/containerd/push.h"
 
 #include "containerd/transfer.pb-c.h"
 #include "containerd/transfer_types.pb-c.h"
@@ -28,13 +30,16 @@ struct transfer {
 	struct msg_call *asked;
 	struct ctd_stream *progress, *auth; /* NULL: none, or gone */
 	/* In the call's arena. */
-	const T(OCIRegistry) * registry;
+	const T(OCIRegistry) * registry; /* on either side */
 	const T(ImageStore) * from, *to;
 	const T(ImageExportStream) * archive;
 	const T(ImageImportStream) * stream;
 	Bulkhead__Object *object; /* of a tag */
 	struct ctd_export *export;
 	struct ctd_import *import;
+	struct ctd_push *push;
+	/* Once it is known who the client is to the registry; NULL: nobody. */
+	void (*go)(struct transfer *x, Bulkhead__Credentials *credentials);
 };
 
 static void *transfer_open(struct grpc_call *c) {
@@ -49,6 +54,7 @@ static void transfer_closed(void *handler) {
 	msg_cancel(x->asked);
 	ctd_export_free(x->export);
 	ctd_import_free(x->import);
+	ctd_push_free(x->push);
 	ctd_stream_leave(x->progress);
 	ctd_stream_leave(x->auth);
 	free(x);
@@ -135,7 +141,7 @@ static int store_check(const T(ImageStore) * to, struct fault *fault) {
 	return 0;
 }
 
-static int pull_check(const struct transfer *x, struct fault *fault) {
+static int registry_check(const struct transfer *x, struct fault *fault) {
 	const T(RegistryResolver) *r = x->registry->resolver;
 	if (r && *r->host_dir)
 		return fault_set(
@@ -144,7 +150,7 @@ static int pull_check(const struct transfer *x, struct fault *fault) {
 		    r->host_dir);
 	if (r && r->n_headers > 0)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "Transfer: header fields for the registry aren't taken");
-	return store_check(x->to, fault);
+	return x->to ? store_check(x->to, fault) : 0;
 }
 
 static void pull(struct transfer *x, Bulkhead__Credentials *credentials) {
@@ -174,11 +180,42 @@ static void pull(struct transfer *x, Bulkhead__Credentials *credentials) {
 	x->asked = image_pull_send(metadata_of(x), grpc_call_context(x->call), &q, NULL, 0, pulled, x);
 }
 
+/* --- to a registry ----------------------------------------------------------- */
+
+static void push_told(void *ctx, const char *event, const char *name, uint64_t offset, uint64_t total) {
+	tell(ctx, event, name, offset, total);
+}
+
+static void pushed(void *ctx, const struct fault *fault) {
+	struct transfer *x = ctx;
+	if (fault) {
+		grpc_fail(x->call, fault);
+		return;
+	}
+	tell(x, "pushed content", x->registry->reference, 0, 0);
+	tell(x, "Completed push to OCI Registry", x->registry->reference, 0, 0);
+	finish(x);
+}
+
+static void push(struct transfer *x, Bulkhead__Credentials *credentials) {
+	static const struct ctd_push_user user = { .told = push_told, .done = pushed };
+	tell(x, "Pushing to OCI Registry", x->registry->reference, 0, 0);
+	x->push = ctd_push_begin(x->call, x->from, x->registry, credentials, &user, x);
+	if (!x->push)
+		grpc_failf(x->call, FAULT_RESOURCE_EXHAUSTED, "Transfer: out of memory");
+}
+
+/* --- who the client is to the registry ---------------------------------------- */
+
+static bool going(const struct transfer *x) {
+	return x->asked || x->push;
+}
+
 static void auth_gone(void *ctx) {
 	struct transfer *x = ctx;
 	x->auth = NULL;
-	if (!x->asked)
-		pull(x, NULL);
+	if (!going(x))
+		x->go(x, NULL);
 }
 
 static void auth_message(void *ctx, const Google__Protobuf__Any *m) {
@@ -186,7 +223,7 @@ static void auth_message(void *ctx, const Google__Protobuf__Any *m) {
 	const T(AuthResponse) *a =
 	    ctd_any_open(m, &containerd__types__transfer__auth_response__descriptor, grpc_call_arena(x->call));
 	Bulkhead__Credentials c = BULKHEAD__CREDENTIALS__INIT;
-	if (x->asked)
+	if (going(x))
 		return;
 	if (a && a->authtype == CONTAINERD__TYPES__TRANSFER__AUTH_TYPE__CREDENTIALS) {
 		c.username = a->username;
@@ -198,25 +235,26 @@ static void auth_message(void *ctx, const Google__Protobuf__Any *m) {
 			   "Transfer: a whole Authorization header isn't taken: give a name and a secret");
 		return;
 	}
-	pull(x, &c);
+	x->go(x, &c);
 }
 
 static const struct ctd_stream_user auth_user = { .message = auth_message, .gone = auth_gone };
 
-/* Who the client is to the registry is asked before the registry is: it costs
- * nothing, and the pull is one operation then. */
-static void pull_begin(struct transfer *x) {
+/* It is asked before the registry is: that costs nothing, and the transfer is one
+ * operation then. */
+static void registry_begin(struct transfer *x, void (*go)(struct transfer *x, Bulkhead__Credentials *credentials)) {
 	const T(RegistryResolver) *resolver = x->registry->resolver;
 	T(AuthRequest) q = T_INIT(AUTH_REQUEST);
 	struct fault fault;
-	if (pull_check(x, &fault) < 0) {
+	if (registry_check(x, &fault) < 0) {
 		grpc_fail(x->call, &fault);
 		return;
 	}
+	x->go = go;
 	if (resolver && *resolver->auth_stream)
 		x->auth = ctd_stream_use(x->call, resolver->auth_stream, &auth_user, x);
 	if (!x->auth) {
-		pull(x, NULL);
+		go(x, NULL);
 		return;
 	}
 	q.reference = x->registry->reference;
@@ -343,6 +381,8 @@ static void transfer_message(void *handler, const ProtobufCMessage *request) {
 	struct transfer *x = handler;
 	struct arena *a = grpc_call_arena(x->call);
 	x->registry = ctd_any_open(q->source, &containerd__types__transfer__ociregistry__descriptor, a);
+	if (!x->registry)
+		x->registry = ctd_any_open(q->destination, &containerd__types__transfer__ociregistry__descriptor, a);
 	x->from = ctd_any_open(q->source, &containerd__types__transfer__image_store__descriptor, a);
 	x->archive = ctd_any_open(q->destination, &containerd__types__transfer__image_export_stream__descriptor, a);
 	x->stream = ctd_any_open(q->source, &containerd__types__transfer__image_import_stream__descriptor, a);
@@ -350,7 +390,9 @@ static void transfer_message(void *handler, const ProtobufCMessage *request) {
 	if (q->options && *q->options->progress_stream)
 		x->progress = ctd_stream_use(x->call, q->options->progress_stream, &progress_user, x);
 	if (x->registry && x->to)
-		pull_begin(x);
+		registry_begin(x, pull);
+	else if (x->from && x->registry)
+		registry_begin(x, push);
 	else if (x->from && x->to)
 		tag_begin(x);
 	else if (x->from && x->archive)
