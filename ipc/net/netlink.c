@@ -324,9 +324,10 @@ int netlink_query(struct netlink *nl, struct nl_batch *b, nl_message_fn fn, void
 				result = result < 0 ? result : -EINTR;
 			if (h->nlmsg_type == NLMSG_DONE)
 				return result;
-			if (result == 0)
-				result = MIN(0, fn(ctx, h->nlmsg_type, (const uint8_t *)h + NLMSG_HDRLEN,
-						   h->nlmsg_len - NLMSG_HDRLEN));
+			if (result < 0)
+				continue;
+			int e = fn(ctx, h->nlmsg_type, (const uint8_t *)h + NLMSG_HDRLEN, h->nlmsg_len - NLMSG_HDRLEN);
+			result = e < 0 ? e : 0;
 		}
 	}
 }

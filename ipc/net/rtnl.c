@@ -48,6 +48,9 @@ static int on_link(void *ctx, uint16_t type, const uint8_t *body, size_t size) {
 	struct nl_attr attrs[IFLA_AF_SPEC + 1], info[IFLA_INFO_KIND + 1];
 	nl_parse(body + NLMSG_ALIGN(sizeof(header)), size - sizeof(header), attrs, IFLA_AF_SPEC);
 	link->mtu = nl_u32(&attrs[IFLA_MTU], 0);
+	const char *name = nl_text(&attrs[IFLA_IFNAME]);
+	if (name)
+		memcpy(link->name, name, strnlen(name, sizeof(link->name) - 1));
 	if (attrs[IFLA_ADDRESS].data && attrs[IFLA_ADDRESS].size == sizeof(link->mac))
 		memcpy(link->mac, attrs[IFLA_ADDRESS].data, sizeof(link->mac));
 	const struct nl_attr *af = &attrs[IFLA_AF_SPEC];
@@ -83,6 +86,28 @@ int rtnl_link_get(struct netlink *nl, const char *name, struct rtnl_link *ret_li
 
 int rtnl_link_get_index(struct netlink *nl, unsigned index, struct rtnl_link *ret_link) {
 	return link_get(nl, index, NULL, ret_link);
+}
+
+struct link_walk {
+	int (*fn)(void *ctx, const struct rtnl_link *link);
+	void *ctx;
+};
+
+static int on_link_of_all(void *ctx, uint16_t type, const uint8_t *body, size_t size) {
+	const struct link_walk *walk = ctx;
+	struct rtnl_link link;
+	int r = on_link(&link, type, body, size);
+	return r < 0 ? r : walk->fn(walk->ctx, &link);
+}
+
+int rtnl_links(struct netlink *nl, int (*fn)(void *ctx, const struct rtnl_link *link), void *ctx) {
+	struct nl_batch b;
+	struct ifinfomsg header = { 0 };
+	struct link_walk walk = { .fn = fn, .ctx = ctx };
+	nl_reset(&b);
+	nl_begin(&b, RTM_GETLINK, NLM_F_DUMP, &header, sizeof(header));
+	nl_put_u32(&b, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	return netlink_query(nl, &b, on_link_of_all, &walk);
 }
 
 int rtnl_link_delete(struct netlink *nl, const char *name) {

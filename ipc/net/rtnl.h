@@ -14,6 +14,7 @@ struct rtnl_link {
 	unsigned index;
 	unsigned flags; /* IFF_* */
 	unsigned mtu;
+	char name[IFNAMSIZ];
 	uint8_t mac[6];
 	char kind[16];	     /* "bridge", "veth", "" */
 	bool route_localnet; /* 127.0.0.0/8 may be routed over it */
@@ -26,6 +27,8 @@ bool rtnl_name_valid(const char *name);
 /* -ENODEV when there is none. */
 int rtnl_link_get(struct netlink *nl, const char *name, struct rtnl_link *ret_link);
 int rtnl_link_get_index(struct netlink *nl, unsigned index, struct rtnl_link *ret_link);
+/* All of them; fn's negative errno is passed up, and fn may not use nl. */
+int rtnl_links(struct netlink *nl, int (*fn)(void *ctx, const struct rtnl_link *link), void *ctx);
 int rtnl_link_delete(struct netlink *nl, const char *name);
 /* Up at once, with a MAC of its own that ports don't change. */
 int rtnl_bridge_add(struct netlink *nl, const char *name, unsigned mtu, bool promiscuous);

@@ -256,6 +256,88 @@ static void test_bind(void) {
 	tap_check(nothing_left(), "binds: nothing is left");
 }
 
+/* --- devices --- */
+
+/* Attached to a file in our tmpfs; freed with its last user. */
+static bool loop_make(const char *image, char *ret_path, size_t size) {
+	char command[2 * BOOT_PATH_MAX];
+	snprintf(command, sizeof(command),
+		 "truncate -s 16M %s && mkfs.ext4 -q %s && losetup --find --show %s 2>/dev/null", image, image, image);
+	FILE *f = popen(command, "re");
+	bool made = f && fgets(ret_path, (int)size, f);
+	if (f)
+		pclose(f);
+	ret_path[made ? strcspn(ret_path, "\n") : 0] = '\0';
+	return made;
+}
+
+static void sys_make(const char *name) {
+	char full[2 * BOOT_PATH_MAX];
+	snprintf(full, sizeof(full), "%s/%s", config.agent_sysfs, name);
+	if (make_folders(full) < 0)
+		printf("# can't make %s\n", full);
+}
+
+static void device_try(const char *driver, const char *source) {
+	const struct wish x = { .driver = driver, .source = source, .fstype = "ext4", .at = "disk" };
+	int r = attach("c", &x, 1);
+	tap_check(r == 0 && there("disk/lost+found"), "%s \"%s\" is mounted: %s", driver, source, fault.text);
+	tap_check(detach("c", false) == 0 && nothing_left(), "%s: it ends", driver);
+}
+
+static void devices_refused(void) {
+	struct wish x = { .driver = "blk", .source = "/dev/null", .fstype = "ext4", .at = "disk" };
+	tap_check(attach("c", &x, 1) < 0 && fault.code == FAULT_INVALID_ARGUMENT &&
+		      strstr(fault.text, "no block device"),
+		  "blk: what is no block device: %s", fault.text);
+	x.source = "02/zz";
+	tap_check(attach("c", &x, 1) < 0 && fault.code == FAULT_INVALID_ARGUMENT && strstr(fault.text, "PCI slots"),
+		  "blk: slots that are none: %s", fault.text);
+	x.source = "/etc/passwd";
+	tap_check(attach("c", &x, 1) < 0 && fault.code == FAULT_INVALID_ARGUMENT, "blk: a path that is no device's");
+	x.driver = "scsi";
+	x.source = "1:x";
+	tap_check(attach("c", &x, 1) < 0 && fault.code == FAULT_INVALID_ARGUMENT && strstr(fault.text, "ID:LUN"),
+		  "scsi: an address that is none: %s", fault.text);
+	x.driver = "nvdimm";
+	x.source = "/dev/pmem77";
+	tap_check(attach("c", &x, 1) < 0 && fault.code == FAULT_NOT_FOUND && strstr(fault.text, "has appeared"),
+		  "nvdimm: one that never comes: %s", fault.text);
+	tap_check(nothing_left(), "devices that aren't there: nothing is left");
+}
+
+static void test_devices(void) {
+	char image[2 * BOOT_PATH_MAX], device[64] = "", folder[160];
+	snprintf(image, sizeof(image), "%s/image", config.run_root);
+	devices_refused();
+	if (!loop_make(image, device, sizeof(device))) {
+		tap_skip("block devices", "no loop device can be made here");
+		return;
+	}
+	const char *name = device + strlen("/dev/");
+	device_try("blk", device);
+	device_try("mmioblk", device);
+	device_try("nvdimm", device);
+	sys_make("devices/pci0000:00/0000:00:02.0/pci_bus/0000:01");
+	snprintf(folder, sizeof(folder), "devices/pci0000:00/0000:00:02.0/0000:01:03.0/virtio7/block/%s", name);
+	sys_make(folder);
+	device_try("blk", "02/03");
+	snprintf(folder, sizeof(folder), "bus/scsi/devices/0:0:1:2/block/%s", name);
+	sys_make(folder);
+	sys_make("class/scsi_host/host0");
+	snprintf(image, sizeof(image), "%s/class/scsi_host/host0/scan", config.agent_sysfs);
+	close(open(image, O_CREAT | O_WRONLY, 0600));
+	device_try("scsi", "1:2");
+	char scan[32] = "";
+	int fd = open(image, O_RDONLY);
+	tap_check(read(fd, scan, sizeof(scan) - 1) > 0 && strcmp(scan, "0 1 2") == 0, "scsi: adapters look for it: %s",
+		  scan);
+	close(fd);
+	snprintf(image, sizeof(image), "losetup -d %s", device);
+	if (system(image) != 0)
+		printf("# %s is left\n", device);
+}
+
 /* --- what is refused, and what is left then --- */
 
 static void refused(const char *name, enum fault_code code, const char *text, struct wish x) {
@@ -336,6 +418,7 @@ int main(void) {
 	snprintf(config.agent_run_root, sizeof(config.agent_run_root), "%s/kata", top);
 	char holding[BOOT_PATH_MAX + 8];
 	snprintf(holding, sizeof(holding), "%s/guest", config.run_root);
+	snprintf(config.agent_sysfs, sizeof(config.agent_sysfs), "%s/sys", top);
 	if (make_folders(holding) < 0 || mkdir(config.agent_run_root, 0755) < 0 ||
 	    mount("tmpfs", config.agent_run_root, "tmpfs", 0, NULL) < 0)
 		return 1;
@@ -344,6 +427,7 @@ int main(void) {
 	test_local();
 	test_overlay();
 	test_bind();
+	test_devices();
 	test_refusals();
 	test_killed();
 	umount2(top, MNT_DETACH);

@@ -3,6 +3,7 @@
 #include "tests/unit/tap.h"
 #include "net/address.h"
 #include "net/netlink.h"
+#include "net/rtnl.h"
 
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -111,10 +112,23 @@ static void test_address(void) {
 		  "from a message's bytes");
 }
 
+static int count(void *ctx, const struct rtnl_link *link) {
+	*(unsigned *)ctx += strcmp(link->name, "lo") == 0;
+	return 0;
+}
+
+static void test_dump(void) {
+	CLEANUP(netlink_close) struct netlink nl = NETLINK_NONE;
+	unsigned n = 0;
+	tap_check(netlink_open(NETLINK_ROUTE, &nl) == 0 && rtnl_links(&nl, count, &n) == 0 && n == 1,
+		  "each answer to a dump comes once");
+}
+
 int main(void) {
 	test_build();
 	test_limits();
 	test_garbage();
 	test_address();
+	test_dump();
 	return tap_done();
 }

@@ -2,7 +2,7 @@
  * Storages by driver: where the source comes from, and what is to be done beside
  * the mount. A driver that needs hardware waits for it (device.c).
  */
-#include "guest.h"
+#include "device.h"
 
 #include "base/fd.h"
 
@@ -146,6 +146,23 @@ static int overlayfs(struct work *w, struct storage *x, struct fault *fault) {
 	return r < 0 ? r : mounting_do(w, &m, x->at, fault);
 }
 
+static int blk(struct work *w, struct storage *x, struct fault *fault) {
+	const char *source = x->s->source;
+	int r = *source == '/' ? device_node(source, fault) : device_pci_block(w, source, &source, fault);
+	return r < 0 ? r : mount_source(w, x, source, fault);
+}
+
+static int node(struct work *w, struct storage *x, struct fault *fault) {
+	int r = device_node(x->s->source, fault);
+	return r < 0 ? r : mount_source(w, x, x->s->source, fault);
+}
+
+static int scsi(struct work *w, struct storage *x, struct fault *fault) {
+	const char *source;
+	int r = device_scsi(w, x->s->source, &source, fault);
+	return r < 0 ? r : mount_source(w, x, source, fault);
+}
+
 static int without(struct work *w, struct storage *x, struct fault *fault) {
 	return fault_set(fault, FAULT_UNIMPLEMENTED, "this agent has no driver \"%s\"", x->s->driver);
 }
@@ -158,6 +175,10 @@ static const struct driver {
 	{ "local", local },
 	{ "overlayfs", overlayfs },
 	{ "virtio-fs", shared_fs },
+	{ "blk", blk },
+	{ "mmioblk", node },
+	{ "nvdimm", node },
+	{ "scsi", scsi },
 	{ "watchable-bind", shared_fs },
 	{ "image_guest_pull", without },
 	{ "erofs.multi-layer", without },

@@ -11,8 +11,15 @@
  *   storage.c   guest_attach, guest_detach: a holding and its mount, undone by
  *               halves
  *   driver.c    where a storage comes from, by its driver
+ *   device.c    devices that are waited for
  *   group.c     whose a volume's files are
  *   mounting.c  one mount
+ *   volume.c    what is told and changed of mounts
+ *   setup.c     the sandbox's beginning and end
+ *   copy.c      CopyFile
+ *   link.c, route.c, neighbor.c, iptables.c (network.h)
+ *   details.c, metrics.c, hotplug.c, machine.c (clock, random numbers, swap)
+ *   tool.c      programs of the guest's
  *
  * Invariants: the worker itself holds no state. A child may be killed between
  * any two system calls; what it left is found in the holdings. Nothing is
@@ -34,12 +41,16 @@ struct guest {
 	struct loop *loop;
 	const struct boot_config *config;
 	unsigned n_jobs;
+	uint64_t scrapes; /* of metrics */
+	pid_t supervisor;
 };
 
 /* What a request has while it is worked off, in its child. */
 struct work {
 	const struct boot_config *config;
 	struct arena arena;
+	pid_t supervisor;
+	uint64_t scrapes;
 	ProtobufCMessage *reply; /* NULL: the reply's type has nothing to say */
 };
 
@@ -113,6 +124,32 @@ int holdings_each(struct work *w, int (*fn)(struct work *w, const char *mount_po
 
 int guest_attach_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
 int guest_detach_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+
+/* --- device.c, setup.c, volume.c, link.c, route.c, neighbor.c, iptables.c,
+ *     details.c, metrics.c, hotplug.c, copy.c, machine.c --- */
+
+int guest_devices_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_setup_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_clear_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_ephemeral_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_refresh_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_volume_stats_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_interface_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_interfaces_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_routes_update_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_routes_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_neighbors_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_iptables_get_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_iptables_set_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_details_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_metrics_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_online_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_probe_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_copy_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_swap_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_swap_path_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_reseed_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_clock_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
 
 /* --- driver.c --- */
 

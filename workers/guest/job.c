@@ -38,7 +38,11 @@ static int reply_write(int fd, const ProtobufCMessage *reply) {
 
 static int job_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault *fault) {
 	const struct job *j = arg;
-	struct work w = { .config = j->guest->config };
+	struct work w = {
+		.config = j->guest->config,
+		.supervisor = j->guest->supervisor,
+		.scrapes = j->guest->scrapes,
+	};
 	arena_init(&w.arena, 0);
 	int r = j->verb->run(&w, j->message, fault);
 	if (r == 0 && w.reply) {
@@ -112,6 +116,7 @@ void job_begin(struct guest *g, struct msg_request *r, const ProtobufCMessage *r
 		return;
 	}
 	j->verb = verb;
+	g->scrapes += verb->number == MSG_guest_do_metrics;
 	int e = job_start(j);
 	if (e < 0) {
 		struct fault fault;

@@ -8,9 +8,33 @@
 
 #include "base/fd.h"
 
+#include <unistd.h>
+
 static const struct verb verbs[] = {
 	{ .number = MSG_guest_do_attach, .name = "attach storage", .run = guest_attach_run },
 	{ .number = MSG_guest_do_detach, .name = "detach storage", .run = guest_detach_run },
+	{ .number = MSG_guest_do_devices, .name = "find devices", .run = guest_devices_run },
+	{ .number = MSG_guest_do_setup, .name = "set up sandbox", .run = guest_setup_run },
+	{ .number = MSG_guest_do_clear, .name = "clear sandbox", .run = guest_clear_run },
+	{ .number = MSG_guest_do_ephemeral, .name = "update mounts", .run = guest_ephemeral_run },
+	{ .number = MSG_guest_do_refresh, .name = "refresh shares", .run = guest_refresh_run },
+	{ .number = MSG_guest_do_volume_stats, .name = "volume stats", .run = guest_volume_stats_run, .reads = true },
+	{ .number = MSG_guest_do_interface, .name = "set interface", .run = guest_interface_run },
+	{ .number = MSG_guest_do_interfaces, .name = "list interfaces", .run = guest_interfaces_run, .reads = true },
+	{ .number = MSG_guest_do_routes_update, .name = "set routes", .run = guest_routes_update_run },
+	{ .number = MSG_guest_do_routes, .name = "list routes", .run = guest_routes_run, .reads = true },
+	{ .number = MSG_guest_do_neighbors, .name = "set neighbours", .run = guest_neighbors_run },
+	{ .number = MSG_guest_do_iptables_get, .name = "get iptables", .run = guest_iptables_get_run },
+	{ .number = MSG_guest_do_iptables_set, .name = "set iptables", .run = guest_iptables_set_run },
+	{ .number = MSG_guest_do_details, .name = "guest details", .run = guest_details_run, .reads = true },
+	{ .number = MSG_guest_do_metrics, .name = "guest metrics", .run = guest_metrics_run, .reads = true },
+	{ .number = MSG_guest_do_online, .name = "online CPUs", .run = guest_online_run },
+	{ .number = MSG_guest_do_probe, .name = "probe memory", .run = guest_probe_run },
+	{ .number = MSG_guest_do_copy, .name = "copy file", .run = guest_copy_run },
+	{ .number = MSG_guest_do_swap, .name = "add swap", .run = guest_swap_run },
+	{ .number = MSG_guest_do_swap_path, .name = "add swap", .run = guest_swap_path_run },
+	{ .number = MSG_guest_do_reseed, .name = "reseed random", .run = guest_reseed_run },
+	{ .number = MSG_guest_do_clock, .name = "set clock", .run = guest_clock_run },
 };
 
 static void on_request(void *worker, struct msg_request *r, const ProtobufCMessage *request) {
@@ -27,6 +51,7 @@ static int guest_prepare(struct worker *w) {
 	w->state = &guest;
 	guest.loop = w->loop;
 	guest.config = &w->config;
+	guest.supervisor = getppid();
 	return make_folders(w->config.agent_run_root);
 }
 
