@@ -294,6 +294,15 @@ def test_volumes(d, agent):
     subprocess.run(["umount", d.kata + "/vol"], check=True)
 
 
+def test_diagnostics(agent):
+    tap.check(agent.GetDiagnosticData(log_type="termination_log", container_id="c1").data == "",
+              "GetDiagnosticData: of a container without any")
+    fails("GetDiagnosticData of another log", "INVALID_ARGUMENT", "dmesg", agent.GetDiagnosticData, log_type="dmesg",
+          container_id="c1")
+    fails("GetDiagnosticData of no id", "INVALID_ARGUMENT", "no id", agent.GetDiagnosticData, log_type="termination_log",
+          container_id="../x")
+
+
 def test_absent(agent):
     fails("SetPolicy", "UNIMPLEMENTED", "SetPolicy", agent.SetPolicy, policy="package x")
     fails("MemAgentMemcgSet", "UNIMPLEMENTED", "MemAgentMemcgSet", agent.MemAgentMemcgSet)
@@ -327,6 +336,7 @@ def main():
         test_copy_escape(d, agent, folder)
         test_copy_errors(d, agent)
         test_volumes(d, agent)
+        test_diagnostics(agent)
         test_absent(agent)
         tap.check(d.stop() == 0, "it ends when it is told to")
         d.remove_cgroups()

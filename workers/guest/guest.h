@@ -17,6 +17,7 @@
  *   volume.c    what is told and changed of mounts
  *   setup.c     the sandbox's beginning and end
  *   copy.c      CopyFile
+ *   diagnostics.c  what containers say at their end
  *   link.c, route.c, neighbor.c, iptables.c (network.h)
  *   details.c, metrics.c, hotplug.c, machine.c (clock, random numbers, swap)
  *   tool.c      programs of the guest's
@@ -149,7 +150,14 @@ int guest_copy_run(struct work *w, const ProtobufCMessage *request, struct fault
 int guest_swap_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
 int guest_swap_path_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
 int guest_reseed_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+int guest_diagnostics_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
 int guest_clock_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
+
+/* --- diagnostics.c --- */
+
+int log_note(const struct work *w, const char *owner, const char *file);
+/* "": everybody's */
+void log_forget(const struct work *w, const char *owner);
 
 /* --- driver.c --- */
 

@@ -35,6 +35,7 @@ static const struct verb verbs[] = {
 	{ .number = MSG_guest_do_swap_path, .name = "add swap", .run = guest_swap_path_run },
 	{ .number = MSG_guest_do_reseed, .name = "reseed random", .run = guest_reseed_run },
 	{ .number = MSG_guest_do_clock, .name = "set clock", .run = guest_clock_run },
+	{ .number = MSG_guest_do_diagnostics, .name = "diagnostics", .run = guest_diagnostics_run, .reads = true },
 };
 
 static void on_request(void *worker, struct msg_request *r, const ProtobufCMessage *request) {

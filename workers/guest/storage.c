@@ -85,6 +85,7 @@ int guest_detach_run(struct work *w, const ProtobufCMessage *request, struct fau
 	struct detaching d = { .owner = q->owner, .all_shared = q->all_shared, .fault = fault };
 	if (*q->owner && !id_valid(q->owner))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.80s\" is no id", q->owner);
+	log_forget(w, q->owner);
 	int r = holdings_each(w, detach_next, &d);
 	return r < 0 ? fault_errno(fault, r, "read what is attached") : d.result;
 }
@@ -173,6 +174,11 @@ int guest_attach_run(struct work *w, const ProtobufCMessage *request, struct fau
 	int r = attach_all(w, q, new, fault);
 	if (r < 0)
 		return r;
+	r = *q->termination_log ? log_note(w, q->owner, q->termination_log) : 0;
+	if (r < 0) {
+		undo(w, q->owner, q->storages, new, q->n_storages);
+		return fault_errno(fault, r, "note where its last words will be");
+	}
 	for (size_t i = 0; i < q->n_storages; i++)
 		points[i] = q->storages[i]->mount_point;
 	reply->mount_points = points;

@@ -39,6 +39,7 @@ SAME(guest_swap, guest_relay)
 SAME(guest_swap_path, guest_relay)
 SAME(guest_reseed, guest_relay)
 SAME(guest_clock, guest_relay)
+SAME(guest_diagnostics, guest_relay)
 
 #define TO_METADATA(name)                                                                           \
 	static void handle_##name(void *worker, struct msg_request *r, const ProtobufCMessage *q) { \

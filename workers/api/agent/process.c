@@ -128,6 +128,7 @@ const struct grpc_method agent_service_methods[] = {
 	{ .name = "TtyWinResize", .number = MSG_ctask_resize, .translator = &on_resize },
 	{ .name = "UpdateEphemeralMounts", .number = MSG_guest_ephemeral, .changes = true },
 	{ .name = "RemoveStaleVirtiofsShareMounts", .number = MSG_guest_refresh },
+	{ .name = "GetDiagnosticData", .number = MSG_guest_diagnostics },
 	{ .name = "GetVolumeStats", .number = MSG_guest_volume_stats },
 	{ .name = "UpdateInterface", .number = MSG_guest_interface, .changes = true },
 	{ .name = "ListInterfaces", .number = MSG_guest_interfaces },
