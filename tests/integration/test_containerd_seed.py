@@ -14,6 +14,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh  # noqa: E402
+from criu import Fake  # noqa: E402
 
 tap = bh.Tap()
 # Loaded once the program is isolated.
@@ -27,6 +28,7 @@ class Client:
     def __init__(self, d):
         from google.protobuf import empty_pb2
         self.called = set()
+        self.folder = d.folder
         self.channel = self.noting(grpc.insecure_channel("unix://" + d.containerd, options=[
             ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]))
         self.empty = empty_pb2.Empty()
@@ -267,10 +269,45 @@ def test_snapshots(client, root, events):
     fails("Remove of a parent", grpc.StatusCode.FAILED_PRECONDITION, client.snapshots.Remove,
           snaps.RemoveRequest(key="base"))
     run_in_snapshot(client, events)
+    test_checkpoint(client)
     for key in ("v1", "base"):
         client.snapshots.Remove(snaps.RemoveRequest(key=key))
     names = [i.name for part in client.snapshots.List(snaps.ListRequest()) for i in part.info]
     tap.check(not names, "Snapshot.Remove", names)
+
+
+CHECKPOINT = "application/vnd.containerd.container.criu.checkpoint.criu.tar"
+
+
+def test_checkpoint(client):
+    """Saved with its end, and restored in the same snapshot."""
+    one = container("t6", "rootfs", "/bin/sh", "-c", "mkdir -p /home; echo here > /home/x; exec sleep 1000")
+    one.rootfs = "saved"
+    mounts = client.snapshots.Prepare(snaps.PrepareRequest(key="saved", parent="base")).mounts
+    client.containers.Create(c.CreateContainerRequest(container=one))
+    client.tasks.Create(x.CreateRequest(container_id="t6", rootfs=mounts, stdout="file://" + client.folder + "/t6.log"))
+    client.tasks.Start(x.StartRequest(container_id="t6"))
+    (upper,) = [o[len("upperdir="):] for o in mounts[0].options if o.startswith("upperdir=")]
+    bh.wait_for(lambda: os.path.exists(upper + "/home/x"))
+    cp, config = client.tasks.Checkpoint(x.CheckpointRequest(container_id="t6", exit=True, file_locks=True)).descriptors
+    tap.check(cp.media_type == CHECKPOINT and len(blob_of(client, cp.digest)) == cp.size, "Checkpoint: criu's images", cp)
+    tap.check(blob_of(client, config.digest) == one.spec.value and config.media_type.endswith("config.v1+json"),
+              "and the specification, without its type", config)
+
+    def info():
+        return client.tasks.Info(x.InfoRequest(container_id="t6")).task
+    tap.check(bh.wait_for(lambda: info().status == types.STOPPED), "with exit the task ends")
+    client.tasks.Delete(x.DeleteRequest(container_id="t6"))
+    client.tasks.Create(x.CreateRequest(container_id="t6", rootfs=mounts, checkpoint=cp))
+    client.tasks.Start(x.StartRequest(container_id="t6"))
+    tap.check(info().status == types.RUNNING and info().pid > 0, "Create from it, and Start", info())
+    client.tasks.Kill(x.KillRequest(container_id="t6", signal=signal.SIGKILL))
+    bh.wait_for(lambda: info().status == types.STOPPED)
+    client.tasks.Delete(x.DeleteRequest(container_id="t6"))
+    client.containers.Delete(c.DeleteContainerRequest(id="t6"))
+    client.snapshots.Remove(snaps.RemoveRequest(key="saved"))
+    for digest in (cp.digest, config.digest):
+        client.content.Delete(content.DeleteContentRequest(digest=digest))
 
 
 def run_in_snapshot(client, events):
@@ -392,12 +429,16 @@ def test_life(client, root, folder, events):
     stdin, to = fifo(folder, "t1-in")
     stdout, out = fifo(folder, "t1-out")
     request = x.CreateRequest(container_id="t1", stdin=stdin, stdout=stdout)
+    absent = types.Descriptor(digest="sha256:" + "0" * 64, media_type=CHECKPOINT)
+    fails("a task from a checkpoint that isn't there", grpc.StatusCode.NOT_FOUND, client.tasks.Create,
+          x.CreateRequest(container_id="t1", checkpoint=absent), "0" * 64)
+    absent.media_type = "text/plain"
+    fails("or is none", grpc.StatusCode.INVALID_ARGUMENT, client.tasks.Create,
+          x.CreateRequest(container_id="t1", checkpoint=absent), "text/plain")
     answer = client.tasks.Create(request)
     tap.check(answer.container_id == "t1" and answer.pid > 0, "Tasks.Create answers with a pid", answer)
     fails("a second task of the container", grpc.StatusCode.ALREADY_EXISTS, client.tasks.Create, request, '"t1"')
     fails("a task of no container", grpc.StatusCode.NOT_FOUND, client.tasks.Create, x.CreateRequest(container_id="none"))
-    fails("a task from a checkpoint", grpc.StatusCode.UNIMPLEMENTED, client.tasks.Create,
-          x.CreateRequest(container_id="t1", checkpoint=types.Descriptor(digest="sha256:" + "0" * 64)), "checkpoint")
     task = client.tasks.Info(x.InfoRequest(container_id="t1")).task
     tap.check(task.pid == answer.pid and task.status == types.CREATED and task.container_id == "t1" and
               b"rc5" in task.spec.value, "Tasks.Info of a created one, with its specification", task)
@@ -505,7 +546,11 @@ def test_whole(client, root, first, events):
     tap.check(events.wait("PAUSED", "t2") is not None, "and an event does")
     client.tasks.Resume(x.ResumeRequest(container_id="t2"))
     tap.check(client.tasks.Info(x.InfoRequest(container_id="t2")).task.status == types.RUNNING, "Resume")
-    fails("Checkpoint", grpc.StatusCode.UNIMPLEMENTED, client.tasks.Checkpoint, x.CheckpointRequest(container_id="t2"))
+    for field, text in (("allow_tcp", "connections"), ("allow_unix_sockets", "sockets"), ("allow_terminal", "terminal")):
+        fails("Checkpoint with " + field, grpc.StatusCode.UNIMPLEMENTED, client.tasks.Checkpoint,
+              x.CheckpointRequest(container_id="t2", **{field: True}), text)
+    fails("Checkpoint of no task", grpc.StatusCode.NOT_FOUND, client.tasks.Checkpoint,
+          x.CheckpointRequest(container_id="none"), '"none"')
     pid = exec_in(client, "t2", "/bin/sleep", "1000")
     client.tasks.Kill(x.KillRequest(container_id="t2", all=True, signal=signal.SIGKILL))
     tap.check(events.wait("EXIT", "t2", pid) is not None and events.wait("EXIT", "t2", first) is not None,
@@ -580,7 +625,7 @@ def main():
      version, version_grpc) = bh.stubs_of(*("containerd_seed/%s.proto" % n for n in (
          "containers", "execution", "types", "images", "content", "snapshot", "diff", "version")))
     with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
-        d = bh.Daemon(folder, cni=False)
+        d = bh.Daemon(folder, cni=False, settings=["criu=" + Fake(folder).path])
         root = os.path.join(folder, "root")
         bh.busybox_root(root)
         for name in ("proc", "dev"):

@@ -36,7 +36,7 @@ class World:
         self.image = registry.host + "/box:1"
         self.root = os.path.join(folder, "rootfs")
         bh.busybox_root(self.root)
-        self.daemon = bh.Daemon(folder, cni=False).start()
+        self.daemon = bh.Daemon(folder, cni=False, settings=["criu=/none/criu"]).start()
         self.ctr = Ctr(self.daemon)
 
     def path(self, name):
@@ -273,7 +273,7 @@ def test_tasks(w):
     shows("tasks resume", ctr("tasks", "resume", id))
     tap.check(ctr.state(id) == "RUNNING", "and that it runs again", ctr("tasks", "ls").out)
     shows("tasks metrics", ctr("tasks", "metrics", id), id, "pids.current")
-    refused("tasks checkpoint", ctr("tasks", "checkpoint", id), "isn't implemented")
+    refused("tasks checkpoint without criu", ctr("tasks", "checkpoint", id), "install criu")
     tap.check(ctr.state(id) == "RUNNING", "has done nothing to it", ctr("tasks", "ls").out)
     shows("tasks kill -s", ctr("tasks", "kill", "-s", "SIGUSR1", id))
     tap.check(bh.wait_for(lambda: ctr.state(id) == "STOPPED") is not None, "sends that signal", ctr("tasks", "ls").out)
@@ -292,11 +292,13 @@ def delete_exec(ctr, exec_id, id):
 
 
 def test_checkpoint(w):
-    """What a container has written can be saved; its processes' memory can't, and is what restore begins with."""
+    """Without criu what a container has written can be saved; its processes' memory can't, and is what restore begins
+    with. With it: test_containerd_checkpoint.py."""
     ctr = w.ctr
     ctr("run", "-d", w.image, "old", "/bin/sh", "-c", "echo kept >/home/file; exec sleep 1000")
     bh.wait_for(lambda: ctr("tasks", "exec", "--exec-id", "e", "old", "/bin/cat", "/home/file").out == "kept\n")
-    refused("containers checkpoint --task", ctr("containers", "checkpoint", "--task", "old", "saved:0"), "isn't implemented")
+    refused("containers checkpoint --task without criu", ctr("containers", "checkpoint", "--task", "old", "saved:0"),
+            "install criu")
     shows("containers checkpoint --rw --image", ctr("containers", "checkpoint", "--rw", "--image", "old", "saved:1"))
     tap.check(ctr.state("old") == "RUNNING", "the container runs on", ctr("tasks", "ls").out)
     index = json.loads(ctr("content", "get", manifest_of(w, "saved:1")).out)

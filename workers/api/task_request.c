@@ -48,6 +48,24 @@ int task_kill_request(struct arena *a, Bulkhead__CtaskKey *key, uint32_t signal,
 	return 0;
 }
 
+int task_checkpoint_request(struct arena *a, Bulkhead__CtaskKey *key, const struct task_checkpoint *wants,
+			    ProtobufCMessage **ret_internal, struct fault *fault) {
+	Bulkhead__CtaskCheckpointRequest *q =
+	    ARENA_NEW(a, Bulkhead__CtaskCheckpointRequest, BULKHEAD__CTASK_CHECKPOINT_REQUEST__INIT);
+	if (!q || !key)
+		return grpc_no_memory(fault);
+	if (wants->not_served)
+		return fault_set(fault, FAULT_UNIMPLEMENTED, "checkpoint task \"%.76s\": %s can't be asked for here",
+				 key->container_id, wants->not_served);
+	q->key = key;
+	q->exit = wants->exit;
+	q->config_type = wants->config_type;
+	q->config_bare = wants->config_bare;
+	q->held_by = wants->lease;
+	*ret_internal = &q->base;
+	return 0;
+}
+
 Bulkhead__Stdio *task_stdio(struct arena *a, char *in, char *out, char *err, bool terminal) {
 	Bulkhead__Stdio *s = ARENA_NEW(a, Bulkhead__Stdio, BULKHEAD__STDIO__INIT);
 	if (s) {

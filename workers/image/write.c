@@ -3,7 +3,7 @@
  * with whoever has the client (an API worker, or the worker that makes a layer
  * into a blob), which can append bytes and nothing else. A write is known by an
  * id that the metadata worker chose, and its file is there for the next one who
- * opens that id.
+ * opens that id, unless it is a passing one.
  *
  *   open    what an earlier writer left is hashed, then the answer says how far
  *           it went. The blob that the writer expects may be here already: then
@@ -40,7 +40,8 @@ struct write {
 	char whole[DIGEST_SIZE];
 	uint64_t whole_size;
 	int64_t updated_at;
-	bool ended; /* the pipe is */
+	bool ended;   /* the pipe is */
+	bool passing; /* nothing of it stays */
 
 	/* What waits for the bytes up to offset. */
 	struct msg_request *waiting;
@@ -65,6 +66,8 @@ static void write_free(struct write *x) {
 	loop_source_free(x->readable);
 	ingest_free(x->ingest);
 	fd_close(x->pipe);
+	if (x->passing)
+		unlinkat(content_writes_dir(w->content), x->id, 0);
 	free(x);
 	if (next)
 		on_write_open(w, next, open);
@@ -334,6 +337,7 @@ void on_write_open(struct image_worker *w, struct msg_request *r, const Bulkhead
 	}
 	x->worker = w;
 	x->pipe = -1;
+	x->passing = m->passing;
 	snprintf(x->id, sizeof(x->id), "%s", m->id);
 	int e = map_insert(&w->writes, &x->node, x->id);
 	if (e == 0 && (e = write_begin(x, r, m, &fault)) < 0)

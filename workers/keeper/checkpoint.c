@@ -2,108 +2,40 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/id.h"
 #include "base/log.h"
 #include "workers/keeper/container.h"
 #include "workers/keeper/criu.h"
 #include "workers/keeper/cut.h"
+#include "workers/keeper/stdio.h"
 #include "workers/keeper/sys.h"
 
-#include <dirent.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-#define FOLDER_TRIES 5
 #define TIMEOUT_MAX (24 * 3600 * NS_PER_SEC)
 /* What criu gets to let the container go when the time is over. */
 #define GRACE (10 * NS_PER_SEC)
 
 struct checkpoint {
 	struct container *container;
-	char *location;
-	int parent; /* the folder that the archive comes to */
+	char *location; /* empty: the archive gets no name, and isn't made here */
+	int parent;	/* the folder that it comes to */
 	int archive, folder, gate;
 	int pidfd; /* of criu; -1: it has ended */
 	struct loop_source *exit_source, *timer;
+	bool freezer;	/* the container is frozen, for its client, and criu thaws it while it holds it */
 	bool cut;	/* cut.c asks for its end, and nobody else */
 	bool abandoned; /* nobody will ask for its end */
 	struct msg_request *end;
 	bool keep;
 	struct fault fault; /* why it failed; FAULT_NONE: it didn't */
 };
-
-/* --- folders --- */
-
-static void files_remove(int folder) {
-	int copy = openat(folder, ".", FOLDER_FLAGS);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
-	if (!d) {
-		fd_close(copy);
-		return;
-	}
-	for (struct dirent *e; (e = readdir(d));)
-		unlinkat(folder, e->d_name, 0);
-	closedir(d);
-}
-
-void checkpoint_folder_remove(const struct keeper_config *config, const char *id, int folder) {
-	char path[PATH_MAX];
-	CLEANUP_FD int images = openat(folder, CRIU_IMAGES, FOLDER_FLAGS);
-	if (images >= 0)
-		files_remove(images);
-	unlinkat(folder, CRIU_IMAGES, AT_REMOVEDIR);
-	unlinkat(folder, CRIU_ROOT, AT_REMOVEDIR);
-	files_remove(folder);
-	snprintf(path, sizeof(path), "%s/%s", config->checkpoints, id);
-	rmdir(path);
-}
-
-void checkpoint_sweep(const struct keeper_config *config) {
-	DIR *d = opendir(config->checkpoints);
-	if (!d)
-		return;
-	for (struct dirent *e; (e = readdir(d));) {
-		CLEANUP_FD int folder = id_valid(e->d_name) ? openat(dirfd(d), e->d_name, FOLDER_FLAGS) : -1;
-		if (folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) == 0)
-			checkpoint_folder_remove(config, e->d_name, folder);
-	}
-	closedir(d);
-}
-
-bool checkpoint_held(const struct keeper_config *config, const char *id) {
-	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/%s", config->checkpoints, id);
-	CLEANUP_FD int folder = open(path, FOLDER_FLAGS);
-	return folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) < 0;
-}
-
-/* A sweep may take it away before it is locked: then another is made. */
-static int folder_make(const struct keeper_config *config, const char *id, const char *content, int *ret_folder) {
-	char path[PATH_MAX];
-	struct stat st;
-	snprintf(path, sizeof(path), "%s/%s", config->checkpoints, id);
-	if (mkdir(config->checkpoints, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	for (int i = 0; i < FOLDER_TRIES; i++) {
-		if (mkdir(path, 0700) < 0)
-			return -errno;
-		CLEANUP_FD int folder = open(path, FOLDER_FLAGS);
-		if (folder < 0 || flock(folder, LOCK_EX | LOCK_NB) < 0 || fstat(folder, &st) < 0 || st.st_nlink == 0)
-			continue;
-		if (mkdirat(folder, content, 0700) < 0)
-			return -errno;
-		*ret_folder = take_fd(&folder);
-		return 0;
-	}
-	return -EAGAIN;
-}
 
 /* --- its end --- */
 
@@ -155,7 +87,7 @@ static void checkpoint_over(struct checkpoint *c) {
 	struct fault fault = c->fault;
 	if (!r && !c->abandoned)
 		return;
-	if (r && fault.code == FAULT_NONE && c->keep)
+	if (r && fault.code == FAULT_NONE && c->keep && c->location[0])
 		checkpoint_name(c, &fault);
 	checkpoint_free(c);
 	if (!r)
@@ -217,6 +149,16 @@ static void time_over(void *ctx) {
 	abandon(c);
 }
 
+/* What the freezer was told meanwhile, or what a criu that was killed has left,
+ * isn't what the container's client wants it to be. */
+static void freezer_set(const struct checkpoint *c) {
+	const struct container *container = c->container;
+	int r = c->freezer ? cgroup_freeze(&container->cgroup, container->frozen) : 0;
+	if (r < 0)
+		log_event(LOG_WARN, "a container isn't frozen as it was", "container", container->id, "why",
+			  strerrordesc_np(-r), NULL);
+}
+
 static void criu_ended(void *ctx, uint32_t events) {
 	struct checkpoint *c = ctx;
 	siginfo_t end = { 0 };
@@ -224,6 +166,7 @@ static void criu_ended(void *ctx, uint32_t events) {
 		return;
 	loop_source_free_p(&c->exit_source);
 	fd_replace(&c->pidfd, -1);
+	freezer_set(c);
 	if (end.si_code == CLD_EXITED && end.si_status == 0)
 		(void)!send(c->gate, &(char){ BULKHEAD__GATE_WORD__GATE_ENDED }, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 	else if (c->fault.code == FAULT_NONE)
@@ -261,8 +204,6 @@ static int check(const struct container *c, const Bulkhead__CheckpointRequest *m
 	const struct keeper *k = c->keeper;
 	if (c->state != CONTAINER_RUNNING)
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" isn't running", c->id);
-	if (c->frozen)
-		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" is frozen", c->id);
 	if (c->checkpoint || m->cut != c->held)
 		return fault_set(fault, FAULT_ABORTED, "another checkpoint of container \"%s\" is under way", c->id);
 	if (k->pod.runtime)
@@ -275,12 +216,17 @@ static int check(const struct container *c, const Bulkhead__CheckpointRequest *m
 				 "containers that share process ids with others can't be checkpointed");
 	if (c->terminal)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "containers with a terminal can't be checkpointed");
-	if (m->location[0] != '/' || !strrchr(m->location, '/')[1])
+	if (m->location[0] && (m->location[0] != '/' || !strrchr(m->location, '/')[1]))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%s\" is no absolute path of a file", m->location);
 	return criu_check(k->config.criu, fault);
 }
 
 static int archive_make(struct checkpoint *c, struct fault *fault) {
+	if (!c->location[0]) {
+		/* The answer has a descriptor all the same. */
+		c->archive = open("/dev/null", O_RDWR | O_CLOEXEC);
+		return c->archive < 0 ? fault_errno(fault, errno, "open /dev/null") : 0;
+	}
 	CLEANUP_FREE char *parent = strdup(c->location);
 	if (!parent)
 		return fault_errno(fault, ENOMEM, "make \"%s\"", c->location);
@@ -298,15 +244,6 @@ static int archive_make(struct checkpoint *c, struct fault *fault) {
 	return 0;
 }
 
-int checkpoint_folder(const struct keeper_config *config, const char *id, const char *content, int *ret_folder,
-		      struct fault *fault) {
-	checkpoint_sweep(config);
-	int r = folder_make(config, id, content, ret_folder);
-	if (r == -EEXIST)
-		return fault_set(fault, FAULT_ABORTED, "another checkpoint of container \"%s\" is under way", id);
-	return r < 0 ? fault_errno(fault, r, "make a folder in \"%s\"", config->checkpoints) : 0;
-}
-
 static int criu_start(struct checkpoint *c, uint64_t timeout, int gate, struct fault *fault) {
 	const struct container *container = c->container;
 	const struct keeper *k = container->keeper;
@@ -321,7 +258,8 @@ static int criu_start(struct checkpoint *c, uint64_t timeout, int gate, struct f
 	struct spawn s = { .pid_namespace_of = -1, .body = criu_dump, .ctx = &dump };
 	pid_t pid;
 	snprintf(folder, sizeof(folder), "%s/%s", k->config.checkpoints, container->id);
-	if (c->cut && cgroup_freezer_path(&container->cgroup, freezer, sizeof(freezer)) == 0)
+	c->freezer = container->frozen;
+	if ((c->cut || c->freezer) && cgroup_freezer_path(&container->cgroup, freezer, sizeof(freezer)) == 0)
 		dump.freezer = freezer;
 	int r = process_spawn(&s, &pid, &c->pidfd, fault);
 	if (r < 0)
@@ -363,8 +301,16 @@ static uint64_t pipe_number(int fd) {
 	return fd >= 0 && fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) ? st.st_ino : 0;
 }
 
+static int input_of(const struct container *c) {
+	int fds[STDIO_FDS];
+	if (!c->stdio)
+		return c->stdin_fd;
+	stdio_fds(c->stdio, fds);
+	return fds[STDIO_TO];
+}
+
 static void pipes_tell(const struct container *c, Bulkhead__CheckpointPipes *pipes) {
-	pipes->stdin = pipe_number(c->stdin_fd);
+	pipes->stdin = pipe_number(input_of(c));
 	pipes->stdout = pipe_number(log_fd(c->log, LOG_STDOUT));
 	pipes->stderr = pipe_number(log_fd(c->log, LOG_STDERR));
 }

@@ -182,13 +182,17 @@ int criu_check(const char *program, struct fault *fault) {
 			 strerrordesc_np(errno));
 }
 
-/* Each stream has a descriptor of its own: criu closes what it has been given. */
+/* Each stream has a descriptor of its own: criu closes what it has been given.
+ * What nobody wants any more leads nowhere. */
 static bool streams_add(const struct criu_restore *c, const char **args, size_t *n) {
 	for (size_t i = 0; i < 3; i++) {
 		char *text;
-		int fd = c->stdio[i] >= 0 && c->numbers[i] ? fcntl(c->stdio[i], F_DUPFD, 3) : -1;
-		if (fd < 0)
+		if (!c->numbers[i])
 			continue;
+		CLEANUP_FD int nowhere = c->stdio[i] < 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+		int fd = fcntl(c->stdio[i] < 0 ? nowhere : c->stdio[i], F_DUPFD, 3);
+		if (fd < 0)
+			return false;
 		if (asprintf(&text, "fd[%d]:pipe:[%llu]", fd, (unsigned long long)c->numbers[i]) < 0)
 			return false;
 		args[(*n)++] = "--inherit-fd";

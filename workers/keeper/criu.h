@@ -4,8 +4,8 @@
  * container it neither saves nor makes.
  *
  * It stops the container's processes by ptrace and not by the freezer: should it
- * be killed, the kernel lets them go. Those of a cut (cut.h) are frozen already:
- * criu thaws them when it has stopped them, and freezes them again at its end. A
+ * be killed, the kernel lets them go. Those of a cut (cut.h), or that a client has
+ * frozen, criu thaws when it has stopped them, and freezes them again at its end. A
  * keeper that is killed doesn't take it along; it ends by itself and lets the
  * container go on.
  *

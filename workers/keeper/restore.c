@@ -176,7 +176,7 @@ static int check(const struct keeper *k, const Bulkhead__TaskCreateRequest *t, s
 	if (t->pid_mode != BULKHEAD__NAMESPACE_MODE__CONTAINER)
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
 				 "containers that share process ids with others can't be restored");
-	if (t->spec->process->terminal || t->stdio)
+	if (t->spec->process->terminal || (t->stdio && t->stdio->terminal))
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "containers with a terminal can't be restored");
 	return criu_check(k->config.criu, fault);
 }
@@ -231,6 +231,7 @@ int restore_create(struct container *c, struct msg_request *r, const Bulkhead__C
 				    .root = r->fds[0],
 				    .volumes = r->fds + 1,
 				    .n_volumes = r->n_fds - 2,
+				    .bare = k->pod.bare,
 				    .shm = k->pod.shm,
 				    .run_dir = k->run_dir,
 				    .cgroup = &c->cgroup,

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workers/metadata/ctask/restore.h"
 #include "workers/metadata/image.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/object/collect.h"
@@ -84,6 +85,7 @@ static void mark_all(struct metadata *m) {
 	list_for_each (n, &m->model.dying)
 		mark_container(m, list_entry(n, struct container, node));
 	snapshots_each_layer(m, mark);
+	ctask_restores_each_layer(m, mark);
 	pulls_mark_layers(m);
 }
 

@@ -1,10 +1,8 @@
 #include "workers/metadata/restore.h"
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/sha256.h"
-#include "workers/metadata/gc.h"
-#include "workers/metadata/image.h"
+#include "workers/metadata/layer_make.h"
 #include "workers/metadata/made.h"
 
 #include <errno.h>
@@ -23,8 +21,7 @@ struct restore {
 	int file; /* to be read next; -1 */
 	struct restore_source source;
 	char archive[DIGEST_SIZE], diff[DIGEST_SIZE], chain[DIGEST_SIZE];
-	/* the layer that is being made */
-	Bulkhead__LayerRecord layer;
+	struct layer_making layer; /* that is being made */
 	void (*layer_done)(struct restore *x);
 };
 
@@ -63,7 +60,7 @@ static void fail_with(struct restore *x, const struct fault *fault) {
 
 static void cancelled(struct msg_request *r, void *ctx) {
 	struct restore *x = ctx;
-	msg_cancel(x->call);
+	msg_cancel(x->call ? x->call : x->layer.call);
 	restore_close(x);
 	msg_failf(r, FAULT_CANCELLED, "the caller gave up");
 }
@@ -76,6 +73,9 @@ static int source_find(struct restore *x, struct fault *fault) {
 	if (!made)
 		return fault_set(fault, FAULT_FAILED_PRECONDITION,
 				 "it wasn't made here, or too long ago: only a daemon's own checkpoints are restored");
+	if (made->record->images)
+		return fault_set(fault, FAULT_FAILED_PRECONDITION,
+				 "it is a task's of containerd's API, which restores it: its root isn't in it");
 	struct image *i = model_find_image(&x->m->model, made->record->image_id);
 	if (!i || i->broken)
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "its image %s isn't here any more: pull it first",
@@ -106,75 +106,41 @@ static bool source_there(struct restore *x) {
 
 /* --- a layer --- */
 
-static void layer_removed(void *ctx, const struct msg_answer *answer) {
+static struct restore *restore_of(struct layer_making *l) {
+	return container_of(l, struct restore, layer);
 }
 
-static void layer_fail(struct restore *x, const struct fault *fault) {
-	Bulkhead__Key q = BULKHEAD__KEY__INIT;
-	q.id = x->layer.chain_id;
-	/* Another request's that makes the same just now is none of ours. */
-	if (fault->code != FAULT_ABORTED)
-		layer_remove_send(x->m->snapshot, NULL, &q, NULL, 0, layer_removed, NULL);
-	fail_with(x, fault);
+static void layer_done(struct layer_making *l, const struct fault *fault) {
+	struct restore *x = restore_of(l);
+	if (fault)
+		fail_with(x, fault);
+	else
+		x->layer_done(x);
 }
 
-static void layer_committed(void *ctx, const struct msg_answer *answer) {
-	struct restore *x = ctx;
-	struct metadata *m = x->m;
-	struct fault fault;
-	if (answer->fault) {
-		layer_fail(x, answer->fault);
-		return;
-	}
-	struct layer *l = model_find_layer(&m->model, x->layer.chain_id);
-	if (!l && (l = model_add_layer(&m->model, &x->layer)))
-		l->lease_until = clock_mono() + GC_LEASE_NS;
-	int e = layer_save(m, l);
-	if (e < 0) {
-		fault_errno(&fault, e, "keep the record of layer %s", x->layer.chain_id);
-		fail(x, &fault);
-		return;
-	}
-	gc_later(m);
-	x->layer_done(x);
-}
-
-static void layer_unpacked(void *ctx, const struct msg_answer *answer) {
-	struct restore *x = ctx;
-	Bulkhead__LayerCommitRequest q = BULKHEAD__LAYER_COMMIT_REQUEST__INIT;
-	if (answer->fault) {
-		layer_fail(x, answer->fault);
-		return;
-	}
+static int layer_below(struct layer_making *l, Bulkhead__LayerCommitRequest *q) {
+	struct restore *x = restore_of(l);
 	if (!source_there(x))
-		return;
-	x->layer.size = layer_unpack_answer(answer)->size;
-	x->layer.inodes = layer_unpack_answer(answer)->inodes;
-	q.chain_id = x->layer.chain_id;
-	if (x->layer.chain_id == x->chain) {
-		q.parents = x->source.layers;
-		q.n_parents = x->source.n_layers;
+		return -1;
+	if (l->record.chain_id == x->chain) {
+		q->parents = x->source.layers;
+		q->n_parents = x->source.n_layers;
 	}
-	x->call = layer_commit_send(x->m->snapshot, &x->request->context, &q, NULL, 0, layer_committed, x);
+	return 0;
 }
 
 /* From the file, whose digest is checked once more while it is unpacked. */
-static void layer_make(struct restore *x, char *chain, char *diff, void (*done)(struct restore *x)) {
-	Bulkhead__LayerUnpackRequest q = BULKHEAD__LAYER_UNPACK_REQUEST__INIT;
-	struct layer *l = model_find_layer(&x->m->model, chain);
-	x->layer = (Bulkhead__LayerRecord)BULKHEAD__LAYER_RECORD__INIT;
-	x->layer.chain_id = chain;
-	x->layer.diff_id = diff;
+static void layer_from_file(struct restore *x, char *chain, char *diff, void (*done)(struct restore *x)) {
+	x->layer = (struct layer_making){ .m = x->m,
+					  .context = &x->request->context,
+					  .record = BULKHEAD__LAYER_RECORD__INIT,
+					  .below = layer_below,
+					  .done = layer_done };
+	x->layer.record.chain_id = chain;
+	x->layer.record.diff_id = diff;
 	x->layer_done = done;
-	if (l) {
-		l->lease_until = MAX(l->lease_until, clock_mono() + GC_LEASE_NS);
-		done(x);
-		return;
-	}
-	q.chain_id = chain;
-	q.diff_id = diff;
-	x->call = layer_unpack_send(x->m->snapshot, &x->request->context, &q, &x->file, 1, layer_unpacked, x);
-	fd_replace(&x->file, -1);
+	x->call = NULL;
+	layer_make(&x->layer, &x->file);
 }
 
 /* --- step by step --- */
@@ -199,7 +165,7 @@ static void diff_known(void *ctx, const struct msg_answer *answer) {
 	snprintf(x->diff, sizeof(x->diff), "%s", file_digest_answer(answer)->digest);
 	int n = snprintf(text, sizeof(text), "%s %s", s->n_layers ? s->layers[s->n_layers - 1] : "", x->diff);
 	sha256_digest(text, (size_t)n, x->chain);
-	layer_make(x, x->chain, x->diff, finish);
+	layer_from_file(x, x->chain, x->diff, finish);
 }
 
 static void digest_ask(struct restore *x, const struct msg_answer *answer, msg_done_fn done) {
@@ -230,7 +196,7 @@ static void archive_known(void *ctx, const struct msg_answer *answer) {
 	}
 	snprintf(x->archive, sizeof(x->archive), "%s", file_digest_answer(answer)->digest);
 	if (source_there(x))
-		layer_make(x, x->archive, x->archive, archive_there);
+		layer_from_file(x, x->archive, x->archive, archive_there);
 }
 
 static void archive_opened(void *ctx, const struct msg_answer *answer) {

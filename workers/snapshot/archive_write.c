@@ -8,10 +8,10 @@
 #include "workers/snapshot/state.h"
 
 #include "base/fd.h"
+#include "workers/snapshot/criu_folder.h"
 #include "workers/snapshot/diff.h"
 #include "workers/snapshot/file_digest.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,8 +19,7 @@
 
 #define DIFF_NAME "rootfs-diff.tar"
 #define LOG_NAME "container.log"
-#define IMAGES "checkpoint"
-/* criu's folder has these besides IMAGES. */
+/* criu's folder has these besides its images. */
 static const char *const logs[] = { "dump.log", "stats-dump" };
 
 enum { ARCHIVE, FOLDER, GATE, LOG };
@@ -34,48 +33,6 @@ struct writing {
 };
 
 /* --- in the child --- */
-
-static int gate_wait(int gate, char word, struct fault *fault) {
-	char c;
-	ssize_t n;
-	while ((n = read(gate, &c, 1)) < 0 && errno == EINTR)
-		continue;
-	/* Why is the keeper's to say. */
-	return n == 1 && c == word ? 0 : fault_set(fault, FAULT_ABORTED, "criu has given up");
-}
-
-static int copy_member(struct tar_writer *w, int dir, const char *file, const char *name) {
-	struct stat st;
-	CLEANUP_FD int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return -EINVAL;
-	struct tar_member m = tar_member_of(name, &st);
-	m.mode = 0600;
-	int r = tar_write_header(w, &m);
-	return r < 0 ? r : tar_write_file(w, fd, m.size);
-}
-
-static int images_write(struct tar_writer *w, int folder) {
-	const struct tar_member top = { .name = IMAGES "/", .type = '5', .mode = 0700 };
-	int fd = openat(folder, IMAGES, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	if (!d) {
-		fd_close(fd);
-		return -errno;
-	}
-	int r = tar_write_header(w, &top);
-	for (struct dirent *e; r == 0 && (e = readdir(d));) {
-		char name[sizeof(IMAGES) + NAME_MAX + 1];
-		if (e->d_name[0] == '.')
-			continue;
-		snprintf(name, sizeof(name), IMAGES "/%s", e->d_name);
-		r = copy_member(w, fd, e->d_name, name);
-	}
-	closedir(d);
-	return r;
-}
 
 /* As much of the log as there is now. */
 static int log_write(struct tar_writer *w, int log) {
@@ -97,13 +54,13 @@ static int rest_write(struct tar_writer *w, const struct writing *x) {
 		r = tar_write_text(w, t->name, t->content.data, t->content.len);
 	}
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(logs); i++) {
-		r = copy_member(w, x->fds[FOLDER], logs[i], logs[i]);
+		r = criu_file_write(w, x->fds[FOLDER], logs[i], logs[i]);
 		r = r == -ENOENT ? 0 : r;
 	}
 	if (r == 0)
 		r = log_write(w, x->fds[LOG]);
 	if (r == 0)
-		r = images_write(w, x->fds[FOLDER]);
+		r = criu_images_write(w, x->fds[FOLDER], CRIU_IMAGES "/");
 	tar_write_end(w);
 	if (r == 0 && ftruncate(w->fd, (off_t)w->at) < 0)
 		r = -errno;
@@ -113,7 +70,7 @@ static int rest_write(struct tar_writer *w, const struct writing *x) {
 static int writer_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault *fault) {
 	const struct writing *x = arg;
 	struct tar_writer w = { .fd = x->fds[ARCHIVE] };
-	int r = gate_wait(x->fds[GATE], BULKHEAD__GATE_WORD__GATE_DUMPED, fault);
+	int r = criu_gate_wait(x->fds[GATE], BULKHEAD__GATE_WORD__GATE_DUMPED, fault);
 	if (r < 0)
 		return r;
 	uint64_t opened = tar_open(&w);
@@ -123,10 +80,10 @@ static int writer_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault
 	tar_write_end(&w);
 	r = tar_close(&w, opened, DIFF_NAME);
 	if (r == 0)
-		r = fd_write_all(x->fds[GATE], &(char){ BULKHEAD__GATE_WORD__GATE_GO }, 1);
+		r = criu_gate_go(x->fds[GATE]);
 	if (r < 0)
 		return fault_errno(fault, r, "write the archive");
-	r = gate_wait(x->fds[GATE], BULKHEAD__GATE_WORD__GATE_ENDED, fault);
+	r = criu_gate_wait(x->fds[GATE], BULKHEAD__GATE_WORD__GATE_ENDED, fault);
 	if (r < 0)
 		return r;
 	r = rest_write(&w, x);

@@ -16,7 +16,8 @@ static int file_open(const struct snapshot_worker *s, const struct layer *l, con
 	CLEANUP_FD int folder = openat(s->rooms.layers, top, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (folder < 0)
 		return -errno;
-	CLEANUP_FD int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	CLEANUP_FD int fd =
+	    openat(folder, *name ? name : ".", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
 	return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) ? take_fd(&fd) : -EINVAL;
@@ -26,7 +27,7 @@ void on_layer_file(struct snapshot_worker *s, struct msg_request *r, const Bulkh
 	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
 	struct fault fault;
 	const struct layer *l = layer_find(s, m->chain_id);
-	if (!l || l->state != LAYER_COMMITTED || strchr(m->name, '/') || !m->name[0] || m->name[0] == '.') {
+	if (!l || l->state != LAYER_COMMITTED || strchr(m->name, '/') || m->name[0] == '.') {
 		msg_failf(r, FAULT_NOT_FOUND, "open \"%.80s\" of layer \"%.80s\": it isn't here", m->name, m->chain_id);
 		return;
 	}

@@ -2,7 +2,8 @@
  * containerd.services.tasks.v1.Tasks. The specification of another process is
  * parsed here, as the container's is. Options of a runtime are for runtimes
  * that aren't ours: what they could change (other programs, other folders) a
- * client has no say in.
+ * client has no say in. That criu's images lie in a folder of the client's is
+ * refused; they are content.
  */
 #include "workers/api/containerd/containerd.h"
 
@@ -10,6 +11,7 @@
 #include "containerd/tasks.pb-c.h"
 #include "workers/api/containerd/metrics.h"
 #include "workers/api/containerd/oci_json.h"
+#include "workers/api/containerd/streams.h"
 #include "workers/api/task_request.h"
 
 #include <string.h>
@@ -33,6 +35,16 @@ static Bulkhead__CtaskKey *key(struct grpc_translation *t, const char *container
 
 /* --- life ------------------------------------------------------------------- */
 
+/* It names a folder with criu's images, in one of the two ways that there are. */
+static bool restores_folder(const T(CreateTaskRequest) * q, struct arena *a) {
+	const Containerd__Runc__V1__Options *o =
+	    ctd_any_open(q->options, &containerd__runc__v1__options__descriptor, a);
+	for (size_t i = 0; q->checkpoint && i < q->checkpoint->n_annotations; i++)
+		if (strcmp(q->checkpoint->annotations[i]->key, "RestoreFromPath") == 0)
+			return true;
+	return o && *o->criu_image_path;
+}
+
 static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const T(CreateTaskRequest) *q = (const T(CreateTaskRequest) *)request;
@@ -41,9 +53,12 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	if (!i || !(i->key = key(t, q->container_id, "")) || !(i->rootfs = ctd_mounts(t, q->rootfs, q->n_rootfs)) ||
 	    !(i->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
 		return grpc_no_memory(fault);
-	if (q->checkpoint)
-		return fault_set(fault, FAULT_UNIMPLEMENTED, "task \"%.76s\": no task is made from a checkpoint here",
+	if (restores_folder(q, t->arena))
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "task \"%.76s\": a checkpoint is restored from content, and from no folder",
 				 q->container_id);
+	if (q->checkpoint && !(i->checkpoint = ctd_descriptor(t, q->checkpoint)))
+		return grpc_no_memory(fault);
 	i->n_rootfs = q->n_rootfs;
 	*ret_internal = &i->base;
 	/* The reply has the container's id. */
@@ -294,6 +309,54 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 	return r < 0 ? fault_prefix(fault, r, "update task \"%.76s\"", q->container_id) : 0;
 }
 
+/* --- checkpoints ------------------------------------------------------------ */
+
+#define OPTIONS Containerd__Runc__V1__CheckpointOptions
+
+/* What is done anyway, or doesn't matter, may be wanted: locks of files are kept,
+ * and the control group is that of the new container. */
+static const char *not_served(const OPTIONS *o) {
+	return *o->image_path		  ? "a folder for the images"
+	       : *o->work_path		  ? "a folder for the log"
+	       : *o->parent_path	  ? "a parent"
+	       : o->open_tcp		  ? "that connections are kept"
+	       : o->external_unix_sockets ? "that sockets to others are kept"
+	       : o->terminal		  ? "that a terminal is kept"
+	       : o->n_empty_namespaces	  ? "an empty namespace"
+					  : NULL;
+}
+
+static int checkpoint(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		      struct fault *fault) {
+	const T(CheckpointTaskRequest) *q = (const T(CheckpointTaskRequest) *)request;
+	const OPTIONS *o = ctd_any_open(q->options, &containerd__runc__v1__checkpoint_options__descriptor, t->arena);
+	if (q->options && !o)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "checkpoint task \"%.76s\": the options are no containerd.runc.v1.CheckpointOptions",
+				 q->container_id);
+	const struct task_checkpoint wants = {
+		.exit = o && o->exit,
+		.config_type = (char *)"application/vnd.containerd.container.checkpoint.config.v1+proto",
+		.lease = ctd_lease(t),
+		.not_served = *q->parent_checkpoint ? "a parent"
+			      : o		    ? not_served(o)
+						    : NULL,
+	};
+	return task_checkpoint_request(t->arena, key(t, q->container_id, ""), &wants, ret_internal, fault);
+}
+
+static int checkpoint_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
+			    struct fault *fault) {
+	const Bulkhead__CtaskCheckpoint *c = (const Bulkhead__CtaskCheckpoint *)internal;
+	T(CheckpointTaskResponse) *a = (T(CheckpointTaskResponse) *)*reply;
+	if (!(a->descriptors = arena_alloc(t->arena, 2 * sizeof(*a->descriptors))) ||
+	    !(a->descriptors[0] = ctd_descriptor_back(t, c->images)) ||
+	    !(a->descriptors[1] = ctd_descriptor_back(t, c->config)))
+		return grpc_no_memory(fault);
+	a->n_descriptors = 2;
+	return 0;
+}
+
 static const struct grpc_translator on_create = { create, create_reply }, on_start = { start, start_reply },
 				    on_delete = { drop, drop_reply }, on_delete_process = { drop_process, drop_reply },
 				    on_get = { get, get_reply }, on_list = { list, list_reply },
@@ -301,7 +364,7 @@ static const struct grpc_translator on_create = { create, create_reply }, on_sta
 				    on_resize = { resize, ctd_empty }, on_close_io = { close_io, ctd_empty },
 				    on_pause = { pause, ctd_empty }, on_resume = { resume, ctd_empty },
 				    on_pids = { pids, pids_reply }, on_update = { update, ctd_empty },
-				    on_wait = { wait, wait_reply };
+				    on_wait = { wait, wait_reply }, on_checkpoint = { checkpoint, checkpoint_reply };
 
 const struct grpc_method ctd_tasks_methods[] = {
 	{ .name = "Create", .number = MSG_ctask_create, .translator = &on_create, .changes = true },
@@ -317,6 +380,7 @@ const struct grpc_method ctd_tasks_methods[] = {
 	{ .name = "Pause", .number = MSG_ctask_freeze, .translator = &on_pause, .changes = true },
 	{ .name = "Resume", .number = MSG_ctask_freeze, .translator = &on_resume, .changes = true },
 	{ .name = "ListPids", .number = MSG_ctask_pids, .translator = &on_pids },
+	{ .name = "Checkpoint", .number = MSG_ctask_checkpoint, .translator = &on_checkpoint, .changes = true },
 	{ .name = "Update", .number = MSG_ctask_update, .translator = &on_update, .changes = true },
 	{ .name = "Wait", .number = MSG_ctask_wait, .translator = &on_wait },
 	{ .name = "Metrics", .number = MSG_ctask_metrics, .translator = &ctd_metrics },

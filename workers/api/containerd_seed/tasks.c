@@ -39,9 +39,8 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	if (!i || !(i->key = key(t, q->container_id, 0)) || !(i->rootfs = ctd_seed_mounts(t, q->rootfs, q->n_rootfs)) ||
 	    !(i->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
 		return grpc_no_memory(fault);
-	if (q->checkpoint)
-		return fault_set(fault, FAULT_UNIMPLEMENTED, "task \"%.76s\": no task is made from a checkpoint here",
-				 q->container_id);
+	if (q->checkpoint && !(i->checkpoint = ctd_seed_descriptor(t, q->checkpoint)))
+		return grpc_no_memory(fault);
 	i->n_rootfs = q->n_rootfs;
 	*ret_internal = &i->base;
 	/* The reply has the container's id. */
@@ -293,13 +292,50 @@ static int resume(struct grpc_translation *t, const ProtobufCMessage *request, P
 				   ret_internal, fault);
 }
 
+/* --- checkpoints ------------------------------------------------------------ */
+
+static const char *not_served(const X(CheckpointRequest) * q) {
+	return *q->parent_checkpoint   ? "a parent"
+	       : q->allow_tcp	       ? "that connections are kept"
+	       : q->allow_unix_sockets ? "that sockets to others are kept"
+	       : q->allow_terminal     ? "that a terminal is kept"
+	       : q->n_empty_namespaces ? "an empty namespace"
+				       : NULL;
+}
+
+static int checkpoint(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		      struct fault *fault) {
+	const X(CheckpointRequest) *q = (const X(CheckpointRequest) *)request;
+	const struct task_checkpoint wants = {
+		.exit = q->exit,
+		.config_type = (char *)"application/vnd.containerd.container.checkpoint.config.v1+json",
+		.config_bare = true,
+		.lease = ctd_lease(t),
+		.not_served = not_served(q),
+	};
+	return task_checkpoint_request(t->arena, key(t, q->container_id, 0), &wants, ret_internal, fault);
+}
+
+static int checkpoint_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
+			    struct fault *fault) {
+	const Bulkhead__CtaskCheckpoint *c = (const Bulkhead__CtaskCheckpoint *)internal;
+	X(CheckpointResponse) *a = (X(CheckpointResponse) *)*reply;
+	if (!(a->descriptors = arena_alloc(t->arena, 2 * sizeof(*a->descriptors))) ||
+	    !(a->descriptors[0] = ctd_seed_descriptor_back(t, c->images)) ||
+	    !(a->descriptors[1] = ctd_seed_descriptor_back(t, c->config)))
+		return grpc_no_memory(fault);
+	a->n_descriptors = 2;
+	return 0;
+}
+
 static const struct grpc_translator on_create = { create, create_reply }, on_start = { start, ctd_empty },
 				    on_delete = { drop, drop_reply }, on_info = { info, info_reply },
 				    on_list = { list, list_reply }, on_kill = { kill, ctd_empty },
 				    on_events = { follow, event }, on_exec = { exec, exec_reply },
 				    on_pty = { pty, ctd_empty }, on_close_stdin = { close_stdin, ctd_empty },
 				    on_pause = { pause, ctd_empty }, on_resume = { resume, ctd_empty },
-				    on_processes = { processes, processes_reply };
+				    on_processes = { processes, processes_reply },
+				    on_checkpoint = { checkpoint, checkpoint_reply };
 
 const struct grpc_method ctd_seed_tasks_methods[] = {
 	{ .name = "Create", .number = MSG_ctask_create, .translator = &on_create, .changes = true },
@@ -315,5 +351,6 @@ const struct grpc_method ctd_seed_tasks_methods[] = {
 	{ .name = "Pause", .number = MSG_ctask_freeze, .translator = &on_pause, .changes = true },
 	{ .name = "Resume", .number = MSG_ctask_freeze, .translator = &on_resume, .changes = true },
 	{ .name = "Processes", .number = MSG_ctask_pids, .translator = &on_processes },
+	{ .name = "Checkpoint", .number = MSG_ctask_checkpoint, .translator = &on_checkpoint, .changes = true },
 	{ 0 },
 };

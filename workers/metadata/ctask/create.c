@@ -1,6 +1,7 @@
 /*
- * ctask_create: pod -> root -> process -> record. The root is asked for with the
- * pod, since another worker makes it and neither needs the other.
+ * ctask_create: pod -> root -> process -> record; from a checkpoint with its
+ * images before the process (restore.c). The root is asked for with the pod,
+ * since another worker makes it and neither needs the other.
  *
  * The namespaces of the specification say what the pod is: one that is missing
  * is the host's, one with a path is joined, and any other is the pod's own. A
@@ -8,6 +9,7 @@
  * they bring it. What its container's sandbox has made is taken as it is.
  */
 #include "workers/metadata/ctask/ctask.h"
+#include "workers/metadata/ctask/restore.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -19,6 +21,7 @@
 #include "workers/metadata/sweep.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 struct create_op {
@@ -31,6 +34,7 @@ struct create_op {
 	struct msg_call *mounting;
 	struct fault root_fault;
 	bool root_awaited;
+	struct ctask_restore restore;
 };
 
 static struct create_op *create_of(struct op *op) {
@@ -148,6 +152,16 @@ static void pod_undo(struct op *op) {
 		sweep_task(op->m, r->sandbox_id, r->container_id);
 }
 
+/* --- a checkpoint ----------------------------------------------------------- */
+
+static void checkpoint_unpack(struct op *op) {
+	ctask_restore_unpack(op, &create_of(op)->restore);
+}
+
+static void checkpoint_open(struct op *op) {
+	ctask_restore_open(op, &create_of(op)->restore);
+}
+
 /* --- the process ------------------------------------------------------------ */
 
 static void process_created(void *ctx, const struct msg_answer *answer) {
@@ -180,8 +194,11 @@ static void process_create(struct op *op) {
 	q.pid_mode = namespace_of(spec, "pid") ? BULKHEAD__NAMESPACE_MODE__CONTAINER : BULKHEAD__NAMESPACE_MODE__NODE;
 	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
 	if (c->root >= 0) {
-		task_create_send(op->m->task, &context, &q, &c->root, 1, process_created, op);
+		const int fds[] = { c->root, c->restore.images };
+		q.restore = c->restore.images >= 0 ? &c->restore.pipes : NULL;
+		task_create_send(op->m->task, &context, &q, fds, q.restore ? 2 : 1, process_created, op);
 		fd_replace(&c->root, -1);
+		fd_replace(&c->restore.images, -1);
 		return;
 	}
 	q.rootfs = c->request->rootfs;
@@ -212,6 +229,8 @@ static void create_unrecord(struct op *op) {
 static const struct op_step create_steps[] = {
 	{ .name = "start its pod", .run = pod_start, .undo = pod_undo },
 	{ .name = "mount its root", .run = root_await },
+	{ .name = "unpack its checkpoint", .run = checkpoint_unpack },
+	{ .name = "open its checkpoint", .run = checkpoint_open },
 	{ .name = "create its process", .run = process_create },
 	{ .name = "record", .run = create_record, .undo = create_unrecord },
 	{ .name = NULL },
@@ -225,6 +244,7 @@ static void create_answer(struct op *op, struct msg_request *r) {
 
 static void create_free(struct op *op) {
 	struct create_op *c = create_of(op);
+	ctask_restore_taken(op->m, c->t);
 	if (c->t->made) {
 		ctask_tell(op->m, "/tasks/create", c->t, NULL);
 		ctask_ended_meanwhile(op->m, c->t);
@@ -233,6 +253,7 @@ static void create_free(struct op *op) {
 	}
 	msg_cancel(c->mounting);
 	fd_close(c->root);
+	fd_close(c->restore.images);
 	arena_deinit(&c->arena);
 	free(c);
 }
@@ -289,6 +310,8 @@ static int create_check(struct metadata *m, const Bulkhead__CtaskCreateRequest *
 				 "container \"%s\": a pid namespace at a path (%.200s) can't be joined", id.key,
 				 pid->path);
 	*ret_container = o;
+	if (q->checkpoint && ctask_restore_check(m, q, b, fault) < 0)
+		return fault_prefix(fault, -EINVAL, "task \"%.76s\"", id.key);
 	return sandbox_check(m, &id, b->sandbox, fault);
 }
 
@@ -303,6 +326,7 @@ static int task_new(struct metadata *m, const Bulkhead__CtaskCreateRequest *q, c
 	record.sandbox_id = in ? in->record->pod->id : pod;
 	record.owns_pod = !in;
 	record.stdio = q->stdio;
+	record.checkpoint = q->checkpoint ? q->checkpoint->digest : (char *)"";
 	return ctask_add(&m->ctasks, &record, ret_task);
 }
 
@@ -311,7 +335,8 @@ static int create_begin(struct metadata *m, struct msg_request *r, const Bulkhea
 	struct create_op *c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
-	c->root = -1;
+	c->root = c->restore.images = -1;
+	snprintf(c->restore.digest, sizeof(c->restore.digest), "%s", q->checkpoint ? q->checkpoint->digest : "");
 	arena_init(&c->arena, 0);
 	c->request = message_copy(&c->arena, &q->base);
 	c->container = message_copy(&c->arena, &container->record->container->base);

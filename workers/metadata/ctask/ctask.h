@@ -13,7 +13,9 @@
  *   model.c      the tasks in memory and in the store
  *   exec.c       the processes that were added, in memory
  *   create.c     pod -> root -> process -> record
+ *   restore.c    from a checkpoint, between the steps of create.c
  *   start.c      of the first process, of an added one, of one without a name
+ *   checkpoint.c of all of them, into content
  *   delete.c     of both; with the first one goes the pod
  *   process.c    what is asked of a process and answered by the task worker
  *   list.c       get, list, wait
@@ -43,6 +45,7 @@ struct ctask {
 
 #define CTASK(status) BULKHEAD__CTASK_STATUS__CTASK_##status
 #define CTASK_TEXT_MAX 256
+#define CTASK_CHECKPOINT_TYPE "application/vnd.containerd.container.criu.checkpoint.criu.tar"
 
 /* --- model.c --- */
 

@@ -3,6 +3,7 @@
  * gone, its pod with them if it has one of its own, and its record last. What fails is asked for again.
  */
 #include "workers/metadata/ctask/ctask.h"
+#include "workers/metadata/ctask/restore.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -91,6 +92,7 @@ static void delete_free(struct op *op) {
 	struct delete_op *d = delete_of(op);
 	if (op->fault.code == FAULT_NONE && d->gone && !d->exec) {
 		ctask_tell(op->m, "/tasks/delete", d->t, NULL);
+		ctask_restore_taken(op->m, d->t);
 		ctask_free(&op->m->ctasks, d->t);
 	} else {
 		ctask_ended_meanwhile(op->m, d->t);

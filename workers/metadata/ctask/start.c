@@ -4,6 +4,7 @@
  * reconciliation ends what nobody knows of.
  */
 #include "workers/metadata/ctask/ctask.h"
+#include "workers/metadata/ctask/restore.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -35,6 +36,7 @@ static void started(void *ctx, const struct msg_answer *answer) {
 		s->exec->status = CTASK(RUNNING);
 	} else {
 		s->t->record->task->started_at = a->started_at;
+		s->t->record->task->pid = a->pid; /* of a restored one it is new */
 		s->t->record->status = CTASK(RUNNING);
 	}
 	op_next(op);
@@ -119,6 +121,8 @@ static void start_free(struct op *op) {
 		ctask_tell(op->m, "/tasks/exec-added", s->t, s->exec);
 	if (op->fault.code == FAULT_NONE)
 		ctask_tell(op->m, s->exec ? "/tasks/exec-started" : "/tasks/start", s->t, s->exec);
+	if (!s->exec)
+		ctask_restore_taken(op->m, s->t);
 	ctask_ended_meanwhile(op->m, s->t);
 	ctask_lent_settle(op->m, s->t);
 	free(s);

@@ -10,12 +10,10 @@
  */
 #include "workers/metadata/handlers.h"
 
-#include "base/clock.h"
-#include "base/fd.h"
+#include "workers/metadata/object/blob_write.h"
 #include "workers/metadata/object/snapshot.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,10 +24,8 @@ struct diff {
 	struct op op;
 	struct arena arena;
 	const Bulkhead__DiffMakeRequest *q;
-	char *key, *layer;   /* what is packed: at most one of both */
-	char write[ID_SIZE]; /* the image worker's name for it */
-	int pipe;	     /* the end to write to: while it is open, so is the write */
-	bool counted;	     /* among metadata.commits */
+	char *key, *layer; /* what is packed: at most one of both */
+	struct blob_write blob;
 	const Bulkhead__SnapshotDiffReply *packed;
 };
 
@@ -39,36 +35,12 @@ static struct diff *diff_of(struct op *op) {
 
 /* --- write ------------------------------------------------------------------ */
 
-static void opened(void *ctx, const struct msg_answer *answer) {
-	struct op *op = ctx;
-	if (answer->fault)
-		op_fail_below(op, answer->fault);
-	else
-		op_next(op);
-}
-
 static void diff_open(struct op *op) {
-	struct diff *d = diff_of(op);
-	Bulkhead__WriteOpenRequest q = BULKHEAD__WRITE_OPEN_REQUEST__INIT;
-	int ends[2];
-	if (pipe2(ends, O_CLOEXEC) < 0) {
-		fault_errno(&op->fault, errno, "make a pipe");
-		op_fail(op);
-		return;
-	}
-	CLEANUP_FD int read_end = ends[0];
-	d->pipe = ends[1];
-	q.id = d->write;
-	struct msg_context context = op_context(op, SNAPSHOT_TIMEOUT_NS);
-	write_open_send(op->m->image, &context, &q, &read_end, 1, opened, op);
+	blob_write_open(op, &diff_of(op)->blob);
 }
 
 static void diff_undo(struct op *op) {
-	Bulkhead__KeyList q = BULKHEAD__KEY_LIST__INIT;
-	char *ids[] = { diff_of(op)->write };
-	q.ids = ids;
-	q.n_ids = 1;
-	write_remove_send(op->m->image, NULL, &q, NULL, 0, NULL, NULL);
+	blob_write_undo(op->m, &diff_of(op)->blob);
 }
 
 /* --- pack ------------------------------------------------------------------- */
@@ -81,10 +53,13 @@ static void packed(void *ctx, const struct msg_answer *answer) {
 		return;
 	}
 	d->packed = message_copy(&d->arena, answer->reply);
-	if (d->packed)
-		op_next(op);
-	else
+	if (!d->packed) {
 		op_fail_store(op, -ENOMEM);
+		return;
+	}
+	snprintf(d->blob.digest, sizeof(d->blob.digest), "%s", d->packed->digest);
+	d->blob.size = d->packed->size;
+	op_next(op);
 }
 
 static void diff_pack(struct op *op) {
@@ -95,29 +70,13 @@ static void diff_pack(struct op *op) {
 	q.compression = d->q->compression;
 	q.latest = d->q->latest;
 	struct msg_context context = op_context(op, 0);
-	snapshot_diff_send(op->m->snapshot, &context, &q, &d->pipe, 1, packed, op);
+	snapshot_diff_send(op->m->snapshot, &context, &q, &d->blob.pipe, 1, packed, op);
 }
 
 /* --- blob ------------------------------------------------------------------- */
 
-static void blob_made(void *ctx, const struct msg_answer *answer) {
-	struct op *op = ctx;
-	if (answer->fault)
-		op_fail_below(op, answer->fault);
-	else
-		op_next(op);
-}
-
 static void diff_blob(struct op *op) {
-	struct diff *d = diff_of(op);
-	Bulkhead__WriteCommitRequest q = BULKHEAD__WRITE_COMMIT_REQUEST__INIT;
-	q.id = d->write;
-	q.offset = q.size = d->packed->size;
-	q.digest = d->packed->digest;
-	op->m->commits++;
-	d->counted = true;
-	struct msg_context context = op_context(op, 0);
-	write_commit_send(op->m->image, &context, &q, NULL, 0, blob_made, op);
+	blob_write_commit(op, &diff_of(op)->blob);
 }
 
 /* --- record ----------------------------------------------------------------- */
@@ -138,36 +97,15 @@ static int labels_fill(struct diff *d, Bulkhead__Object *o) {
 	return 0;
 }
 
-static int content_add(struct op *op) {
+static void diff_record(struct op *op) {
 	struct diff *d = diff_of(op);
 	Bulkhead__Object o = BULKHEAD__OBJECT__INIT;
-	Bulkhead__ContentBody body = BULKHEAD__CONTENT_BODY__INIT;
-	Bulkhead__ObjectKey id =
-	    object_key_of(BULKHEAD__OBJECT_KIND__OBJECT_CONTENT, d->q->namespace_, d->packed->digest);
-	struct object *x;
-	body.size = d->packed->size;
-	o.id = &id;
 	o.held_by = d->q->held_by;
-	o.body_case = BULKHEAD__OBJECT__BODY_CONTENT;
-	o.content = &body;
 	int r = labels_fill(d, &o);
 	if (r < 0)
-		return r;
-	if (object_find(&op->m->objects, id.kind, id.namespace_, id.key))
-		return object_hold(&op->m->objects, o.held_by, &id);
-	return object_add(&op->m->objects, &o, &x);
-}
-
-static void diff_record(struct op *op) {
-	int r = content_add(op);
-	if (r == -ENOLCK) {
-		fault_set(&op->fault, FAULT_NOT_FOUND, "the lease \"%.200s\" doesn't exist", diff_of(op)->q->held_by);
-		op_fail(op);
-	} else if (r < 0) {
 		op_fail_store(op, r);
-	} else {
+	else if (blob_write_record(op, &d->blob, d->q->namespace_, &o))
 		op_commit(op, STORE_IMAGES);
-	}
 }
 
 static const struct op_step diff_steps[] = {
@@ -189,8 +127,7 @@ static void diff_answer(struct op *op, struct msg_request *r) {
 
 static void diff_free(struct op *op) {
 	struct diff *d = diff_of(op);
-	op->m->commits -= d->counted;
-	fd_close(d->pipe);
+	blob_write_deinit(op->m, &d->blob);
 	arena_deinit(&d->arena);
 	free(d);
 }
@@ -251,8 +188,7 @@ static struct diff *diff_new(const Bulkhead__DiffMakeRequest *q, const struct si
 	if (!d)
 		return NULL;
 	arena_init(&d->arena, 0);
-	d->pipe = -1;
-	id_random(d->write);
+	blob_write_init(&d->blob);
 	d->q = message_copy(&d->arena, &q->base);
 	d->key = arena_strdup(&d->arena, s->key);
 	d->layer = arena_strdup(&d->arena, s->layer);
