@@ -95,10 +95,6 @@ void nl_put_be32(struct nl_batch *b, uint16_t type, uint32_t value) {
 	value = htobe32(value);
 	nl_put(b, type, &value, sizeof(value));
 }
-void nl_put_be64(struct nl_batch *b, uint16_t type, uint64_t value) {
-	value = htobe64(value);
-	nl_put(b, type, &value, sizeof(value));
-}
 
 size_t nl_nest_with(struct nl_batch *b, uint16_t type, const void *header, size_t size) {
 	size_t at = b->size;

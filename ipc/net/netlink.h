@@ -63,7 +63,6 @@ void nl_put_u8(struct nl_batch *b, uint16_t type, uint8_t value);
 void nl_put_u16(struct nl_batch *b, uint16_t type, uint16_t value);
 void nl_put_u32(struct nl_batch *b, uint16_t type, uint32_t value);
 void nl_put_be32(struct nl_batch *b, uint16_t type, uint32_t value); /* nfnetlink's numbers */
-void nl_put_be64(struct nl_batch *b, uint16_t type, uint64_t value);
 /* An attribute of attributes; ends with nl_nest_end of what it returned. */
 size_t nl_nest(struct nl_batch *b, uint16_t type);
 /* The same with a struct in front of the attributes (VETH_INFO_PEER). */

@@ -47,12 +47,8 @@ bool tar_header_valid(const struct tar_header *h) {
 	return want == sum || want == sum_signed;
 }
 
-bool tar_header_is_posix(const struct tar_header *h) {
+static bool is_posix(const struct tar_header *h) {
 	return memcmp(h->magic, "ustar\0", 6) == 0;
-}
-
-bool tar_header_is_gnu(const struct tar_header *h) {
-	return memcmp(h->magic, "ustar  \0", 8) == 0;
 }
 
 bool tar_header_is_extra(const struct tar_header *h) {
@@ -61,7 +57,7 @@ bool tar_header_is_extra(const struct tar_header *h) {
 
 void tar_header_name(const struct tar_header *h, char *out) {
 	size_t n = 0;
-	if (tar_header_is_posix(h) && h->prefix[0]) {
+	if (is_posix(h) && h->prefix[0]) {
 		n = strnlen(h->prefix, sizeof(h->prefix));
 		memcpy(out, h->prefix, n);
 		out[n++] = '/';

@@ -44,8 +44,6 @@ _Static_assert(sizeof(struct tar_gnu_sparse_block) == TAR_BLOCK_SIZE, "a tar blo
 bool tar_block_is_zero(const uint8_t *block);
 /* Whether the checksum fits, as unsigned or as signed bytes. */
 bool tar_header_valid(const struct tar_header *h);
-bool tar_header_is_posix(const struct tar_header *h);
-bool tar_header_is_gnu(const struct tar_header *h);
 /* It says more of the entry that comes next, or of all that do. */
 bool tar_header_is_extra(const struct tar_header *h);
 

@@ -45,10 +45,6 @@ static void answer_joiners(struct op *op) {
 	}
 }
 
-void op_answer(struct op *op) {
-	answer_joiners(op);
-}
-
 static void op_end(struct op *op) {
 	struct list after;
 	list_init(&after);

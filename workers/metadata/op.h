@@ -75,8 +75,6 @@ void op_fail_store(struct op *op, int r);
 void op_again(struct op *op, size_t n, int64_t delay_ns);
 /* op_next when everything put in base is committed, op_fail when it can't be. */
 void op_commit(struct op *op, enum store_base base);
-/* Success is certain: answers who joined; the rest goes on without them. */
-void op_answer(struct op *op);
 
 /* r is answered when the operation is. */
 void op_join(struct op *op, struct msg_request *r);

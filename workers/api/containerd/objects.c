@@ -64,8 +64,8 @@ int ctd_key_request(struct grpc_translation *t, const ProtobufCMessage *request,
 	return check(t, request, fault);
 }
 
-int ctd_list_request(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		     struct fault *fault) {
+static int list_request(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+			struct fault *fault) {
 	Bulkhead__ObjectListRequest *q =
 	    ARENA_NEW(t->arena, Bulkhead__ObjectListRequest, BULKHEAD__OBJECT_LIST_REQUEST__INIT);
 	struct texts filters = texts_of(request, field_of(request, "filters") ? "filters" : "filter");
@@ -175,8 +175,8 @@ static int next(struct grpc_translation *t, const Bulkhead__ObjectList *l, size_
 	return 0;
 }
 
-int ctd_list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
-		   struct fault *fault) {
+static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
+		      struct fault *fault) {
 	const Bulkhead__ObjectList *l = (const Bulkhead__ObjectList *)internal;
 	const ProtobufCFieldDescriptor *f = object_field(*reply);
 	bool many = f->label == PROTOBUF_C_LABEL_REPEATED, stream = t->target->method->list;
@@ -197,7 +197,7 @@ int ctd_list_reply(struct grpc_translation *t, const ProtobufCMessage *internal,
 }
 
 const struct grpc_translator ctd_object_get = { ctd_key_request, ctd_object_reply };
-const struct grpc_translator ctd_object_list = { ctd_list_request, ctd_list_reply };
+const struct grpc_translator ctd_object_list = { list_request, list_reply };
 const struct grpc_translator ctd_object_create = { create_request, ctd_object_reply };
 const struct grpc_translator ctd_object_update = { update_request, ctd_object_reply };
 const struct grpc_translator ctd_object_delete = { .request = ctd_delete_request };

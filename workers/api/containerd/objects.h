@@ -43,8 +43,8 @@ typedef int ctd_reply_fn(struct grpc_translation *t, const ProtobufCMessage *int
 #define CTD_OBJECT_DELETE(objects) CTD_OBJECT(delete, objects), .changes = true
 
 /* For methods that share but half. */
-ctd_request_fn ctd_key_request, ctd_list_request, ctd_delete_request;
-ctd_reply_fn ctd_object_reply, ctd_list_reply;
+ctd_request_fn ctd_key_request, ctd_delete_request;
+ctd_reply_fn ctd_object_reply;
 
 extern const struct grpc_translator ctd_object_get, ctd_object_list, ctd_object_create, ctd_object_update,
     ctd_object_delete;

@@ -89,15 +89,6 @@ int network_host_open(struct network_host *ret_host, struct fault *fault) {
 	return 0;
 }
 
-int network_host_open_at(int netns, struct network_host *ret_host, struct fault *fault) {
-	int home, r = host_enter(netns, &home);
-	if (r < 0)
-		return fault_errno(fault, r, "enter the host's network namespace");
-	r = network_host_open(ret_host, fault);
-	host_leave(home);
-	return r;
-}
-
 void network_host_close(struct network_host *host) {
 	netlink_close(&host->netfilter);
 	netlink_close(&host->route);

@@ -414,21 +414,3 @@ int network_attach(const Bulkhead__NetworkPlan *plan, const struct network_pod *
 	*ret_attached = attached;
 	return 0;
 }
-
-int network_recall(const struct network_pod *pod, struct network_attached *ret_attached, struct fault *fault) {
-	Bulkhead__NetworkRecord *record;
-	struct network_attached attached = { 0 };
-	int r = record_read(pod->run_dir, &record, fault);
-	if (r < 0)
-		return r;
-	if (record) {
-		CLEANUP(work_deinit) struct work w = { .pod = pod, .inside = NETLINK_NONE };
-		r = record_load(&w, record, fault);
-		if (r == 0)
-			tell(&w, &attached);
-		bulkhead__network_record__free_unpacked(record, NULL);
-	}
-	if (r == 0)
-		*ret_attached = attached;
-	return r;
-}

@@ -39,9 +39,6 @@ struct network_host {
 
 /* Call it while still in the host's namespace. */
 int network_host_open(struct network_host *ret_host, struct fault *fault);
-/* The same for another process's namespace: netns is not taken. The caller is
- * in its own namespace again afterwards. */
-int network_host_open_at(int netns, struct network_host *ret_host, struct fault *fault);
 void network_host_close(struct network_host *host);
 
 struct network_pod {
@@ -71,7 +68,3 @@ int network_attach(const Bulkhead__NetworkPlan *plan, const struct network_pod *
  * is the pod's; otherwise the pod's is taken for gone (and its veth, should
  * one still be there, is deleted). On failure the record stays: call again. */
 int network_detach(const struct network_pod *pod, struct network_host *host, bool in_pod, struct fault *fault);
-
-/* The addresses in the record, for a keeper that takes over from a dead one. 0
- * addresses when there is no record. */
-int network_recall(const struct network_pod *pod, struct network_attached *ret_attached, struct fault *fault);
