@@ -21,7 +21,7 @@
 
 #include <poll.h>
 
-#define MAKE_AFTER (10 * NS_PER_MS)
+#define MAKE_AFTER (20 * NS_PER_MS)
 #define MAKE_LIMIT (20 * NS_PER_SEC)
 #define KEEP_FOR (30 * NS_PER_SEC)
 
