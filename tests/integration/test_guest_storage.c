@@ -222,13 +222,16 @@ static void test_overlay(void) {
 
 static void test_bind(void) {
 	struct stat st;
-	mkdir(path("volume"), 0755);
+	char volume[BOOT_PATH_MAX + 16], one[BOOT_PATH_MAX + 16];
+	snprintf(volume, sizeof(volume), "%s", path("volume"));
+	snprintf(one, sizeof(one), "%s", path("one"));
+	mkdir(volume, 0755);
 	file_write("volume/file", "x");
 	file_write("one", "1");
 	Grpc__FSGroup group = GRPC__FSGROUP__INIT;
 	group.group_id = 4321;
 	const struct wish b = { .driver = "watchable-bind",
-				.source = strdup(path("volume")),
+				.source = volume,
 				.fstype = "bind",
 				.at = "bound",
 				.options = { "rbind", "nosuid" },
@@ -246,7 +249,7 @@ static void test_bind(void) {
 		  "fsGroup: OnRootMismatch looks at the root alone");
 	detach("c", false);
 	const struct wish f = { .driver = "virtio-fs",
-				.source = strdup(path("one")),
+				.source = one,
 				.fstype = "bind",
 				.at = "two",
 				.options = { "bind", "ro" } };
