@@ -69,10 +69,9 @@ static void test_refusals(struct fixture *f, struct reply *r) {
 	tap_check(failed(r, FAULT_UNIMPLEMENTED, "unknown service a.B"), "an unknown service is named");
 	ask(f, r, "*", status_request("x"), NULL, NULL);
 	tap_check(failed(r, FAULT_UNIMPLEMENTED, "path"), "a path of another form");
-	ask(f, r, "/runtime.v1.RuntimeService/CheckpointPod", status_request("x"), NULL, NULL);
-	tap_check(
-	    failed(r, FAULT_UNIMPLEMENTED, "CheckpointPod of service runtime.v1.RuntimeService isn't implemented"),
-	    "a method that isn't there yet says so");
+	ask(f, r, "/grpc.AgentService/ResizeVolume", status_request("x"), NULL, NULL);
+	tap_check(failed(r, FAULT_UNIMPLEMENTED, "ResizeVolume of service grpc.AgentService isn't implemented"),
+		  "a method that isn't there yet says so");
 	ask(f, r, STATUS_PATH, none, NULL, NULL);
 	tap_check(failed(r, FAULT_UNIMPLEMENTED, "no message"), "a call without a message");
 	buffer_add(&none, "\0\0\0\0\3\n\1", 7);
