@@ -248,11 +248,9 @@ static void test_bind(void) {
 		      attach("c", &b, 1) == 0 && stat(path("bound/late"), &st) == 0 && st.st_gid == 0,
 		  "fsGroup: OnRootMismatch looks at the root alone");
 	detach("c", false);
-	const struct wish f = { .driver = "virtio-fs",
-				.source = one,
-				.fstype = "bind",
-				.at = "two",
-				.options = { "bind", "ro" } };
+	const struct wish f = {
+		.driver = "virtio-fs", .source = one, .fstype = "bind", .at = "two", .options = { "bind", "ro" }
+	};
 	tap_check(attach("c", &f, 1) == 0 && mounted("two") && open(path("two"), O_WRONLY) < 0 && errno == EROFS,
 		  "a file is bound to a file, read-only: %s", fault.text);
 	detach("c", false);
