@@ -1,6 +1,7 @@
 #include "workers/api/containerd/containerd.h"
 
 #include "base/clock.h"
+#include "workers/api/containerd/oci_json.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -104,6 +105,37 @@ int ctd_filters_keep(struct grpc_translation *t, char *const *filters, size_t n_
 	return 0;
 }
 
+Bulkhead__CtaskCreateRequest *ctd_task_create(struct grpc_translation *t, Bulkhead__CtaskKey *key,
+					      Bulkhead__Stdio *stdio) {
+	Bulkhead__CtaskCreateRequest *q =
+	    ARENA_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
+	if (!q || !key || !stdio || !(t->state = arena_strdup(t->kept, key->container_id)))
+		return NULL;
+	q->key = key;
+	q->stdio = stdio;
+	return q;
+}
+
+int ctd_task_exec(struct grpc_translation *t, Bulkhead__CtaskKey *key, Bulkhead__Stdio *stdio,
+		  const Google__Protobuf__Any *spec, ProtobufCMessage **ret_internal, struct fault *fault) {
+	Bulkhead__CtaskExecRequest *q =
+	    ARENA_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
+	if (!q || !key || !stdio)
+		return grpc_no_memory(fault);
+	q->key = key;
+	q->stdio = stdio;
+	*ret_internal = &q->base;
+	if (!spec)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "execute in task \"%.76s\": the specification of the process is missing",
+				 key->container_id);
+	int r = oci_json_process(t->arena, spec->value.data, spec->value.len, &q->process, fault);
+	if (r < 0)
+		return fault_prefix(fault, r, "execute in task \"%.76s\"", key->container_id);
+	q->process->terminal = stdio->terminal;
+	return 0;
+}
+
 /* --- and back --------------------------------------------------------------- */
 
 Google__Protobuf__Any *ctd_any(struct grpc_translation *t, const Bulkhead__Typed *from) {
@@ -172,9 +204,4 @@ Containerd__Types__Mount **ctd_mounts_back(struct grpc_translation *t, const Pro
 	}
 	*ret_n = from->n_mounts;
 	return to;
-}
-
-int ctd_empty(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
-	      struct fault *fault) {
-	return 0;
 }

@@ -63,6 +63,13 @@ Grpc__Mount **ctd_mounts(struct grpc_translation *t, Containerd__Types__Mount *c
 
 Bulkhead__Runtime *ctd_runtime(struct grpc_translation *t, char *name, const Google__Protobuf__Any *options);
 
+/* Of a task, as both ages of the API make it; what is NULL was out of memory. The
+ * container's id is kept in t->state: the reply has it. NULL when out of memory. */
+Bulkhead__CtaskCreateRequest *ctd_task_create(struct grpc_translation *t, Bulkhead__CtaskKey *key,
+					      Bulkhead__Stdio *stdio);
+int ctd_task_exec(struct grpc_translation *t, Bulkhead__CtaskKey *key, Bulkhead__Stdio *stdio,
+		  const Google__Protobuf__Any *spec, ProtobufCMessage **ret_internal, struct fault *fault);
+
 /* A container's specification, as it is and parsed. -1: out of memory. */
 int ctd_spec(struct grpc_translation *t, const Google__Protobuf__Any *any, Bulkhead__ContainerBody *b);
 
@@ -77,10 +84,6 @@ Google__Protobuf__Timestamp *ctd_time(struct grpc_translation *t, int64_t ns);
 Containerd__Types__Descriptor *ctd_descriptor_back(struct grpc_translation *t, const Bulkhead__Descriptor *from);
 /* Of a Bulkhead__MountList. */
 Containerd__Types__Mount **ctd_mounts_back(struct grpc_translation *t, const ProtobufCMessage *internal, size_t *ret_n);
-/* The reply as it comes. */
-int ctd_empty(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
-	      struct fault *fault);
-
 /* A reply that is a descriptor in a field, made by back. */
 #define CTD_REPLY_DESCRIPTOR(function, type, field, back)                                                           \
 	static int function(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply, \

@@ -48,10 +48,9 @@ static bool restores_folder(const T(CreateTaskRequest) * q, struct arena *a) {
 static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const T(CreateTaskRequest) *q = (const T(CreateTaskRequest) *)request;
-	Bulkhead__CtaskCreateRequest *i =
-	    ARENA_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
-	if (!i || !(i->key = key(t, q->container_id, "")) || !(i->rootfs = ctd_mounts(t, q->rootfs, q->n_rootfs)) ||
-	    !(i->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
+	Bulkhead__CtaskCreateRequest *i = ctd_task_create(
+	    t, key(t, q->container_id, ""), task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal));
+	if (!i || !(i->rootfs = ctd_mounts(t, q->rootfs, q->n_rootfs)))
 		return grpc_no_memory(fault);
 	if (restores_folder(q, t->arena))
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
@@ -61,19 +60,14 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 		return grpc_no_memory(fault);
 	i->n_rootfs = q->n_rootfs;
 	*ret_internal = &i->base;
-	/* The reply has the container's id. */
-	t->state = arena_strdup(t->kept, q->container_id);
-	return t->state ? 0 : grpc_no_memory(fault);
+	return 0;
 }
 
-static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
-	T(CreateTaskResponse) *a = ARENA_NEW(t->arena, T(CreateTaskResponse), T_INIT(CREATE_TASK_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	T(CreateTaskResponse) *a = (T(CreateTaskResponse) *)*reply;
 	a->container_id = t->state ? t->state : (char *)"";
 	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -83,13 +77,10 @@ static int start(struct grpc_translation *t, const ProtobufCMessage *request, Pr
 	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
-static int start_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int start_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		       struct fault *fault) {
-	T(StartResponse) *a = ARENA_NEW(t->arena, T(StartResponse), T_INIT(START_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	T(StartResponse) *a = (T(StartResponse) *)*reply;
 	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -107,17 +98,14 @@ static int drop_process(struct grpc_translation *t, const ProtobufCMessage *requ
 	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
-static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskExit *e = (const Bulkhead__CtaskExit *)internal;
-	T(DeleteResponse) *a = ARENA_NEW(t->arena, T(DeleteResponse), T_INIT(DELETE_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	T(DeleteResponse) *a = (T(DeleteResponse) *)*reply;
 	a->id = e->key ? e->key->exec_id : (char *)"";
 	a->pid = e->pid;
 	a->exit_status = e->exit_status;
 	a->exited_at = ctd_time(t, e->exited_at);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -127,15 +115,12 @@ static int wait(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
-static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskExit *e = (const Bulkhead__CtaskExit *)internal;
-	T(WaitResponse) *a = ARENA_NEW(t->arena, T(WaitResponse), T_INIT(WAIT_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	T(WaitResponse) *a = (T(WaitResponse) *)*reply;
 	a->exit_status = e->exit_status;
 	a->exited_at = ctd_time(t, e->exited_at);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -166,12 +151,11 @@ static int get(struct grpc_translation *t, const ProtobufCMessage *request, Prot
 	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
-static int get_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int get_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		     struct fault *fault) {
-	T(GetResponse) *a = ARENA_NEW(t->arena, T(GetResponse), T_INIT(GET_RESPONSE));
-	if (!a || !(a->process = process(t, (const Bulkhead__CtaskProcess *)internal)))
+	T(GetResponse) *a = (T(GetResponse) *)*reply;
+	if (!(a->process = process(t, (const Bulkhead__CtaskProcess *)internal)))
 		return grpc_no_memory(fault);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -187,16 +171,15 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	return *q->namespace_ ? 0 : fault_set(fault, FAULT_INVALID_ARGUMENT, "a namespace is required");
 }
 
-static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskList *l = (const Bulkhead__CtaskList *)internal;
-	T(ListTasksResponse) *a = ARENA_NEW(t->arena, T(ListTasksResponse), T_INIT(LIST_TASKS_RESPONSE));
-	if (!a || !(a->tasks = arena_alloc(t->arena, (l->n_tasks + 1) * sizeof(*a->tasks))))
+	T(ListTasksResponse) *a = (T(ListTasksResponse) *)*reply;
+	if (!(a->tasks = arena_alloc(t->arena, (l->n_tasks + 1) * sizeof(*a->tasks))))
 		return grpc_no_memory(fault);
 	for (; a->n_tasks < l->n_tasks; a->n_tasks++)
 		if (!(a->tasks[a->n_tasks] = process(t, l->tasks[a->n_tasks])))
 			return grpc_no_memory(fault);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -218,11 +201,11 @@ static Google__Protobuf__Any *pid_details(struct grpc_translation *t, const char
 	return any;
 }
 
-static int pids_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int pids_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Bulkhead__TaskPidsReply *l = (const Bulkhead__TaskPidsReply *)internal;
-	T(ListPidsResponse) *a = ARENA_NEW(t->arena, T(ListPidsResponse), T_INIT(LIST_PIDS_RESPONSE));
-	if (!a || !(a->processes = arena_alloc(t->arena, (l->n_pids + 1) * sizeof(*a->processes))))
+	T(ListPidsResponse) *a = (T(ListPidsResponse) *)*reply;
+	if (!(a->processes = arena_alloc(t->arena, (l->n_pids + 1) * sizeof(*a->processes))))
 		return grpc_no_memory(fault);
 	for (; a->n_processes < l->n_pids; a->n_processes++) {
 		const Bulkhead__TaskPidsReply__Pid *from = l->pids[a->n_processes];
@@ -232,7 +215,6 @@ static int pids_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 		to->pid = (uint32_t)from->pid;
 		a->processes[a->n_processes] = to;
 	}
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -248,21 +230,9 @@ static int kill(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int exec(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
 	const T(ExecProcessRequest) *q = (const T(ExecProcessRequest) *)request;
-	Bulkhead__CtaskExecRequest *x =
-	    ARENA_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
-	if (!x || !(x->key = key(t, q->container_id, q->exec_id)) ||
-	    !(x->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
-		return grpc_no_memory(fault);
-	*ret_internal = &x->base;
-	if (!q->spec)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "execute in task \"%.76s\": the specification of the process is missing",
-				 q->container_id);
-	int r = oci_json_process(t->arena, q->spec->value.data, q->spec->value.len, &x->process, fault);
-	if (r < 0)
-		return fault_prefix(fault, r, "execute in task \"%.76s\"", q->container_id);
-	x->process->terminal = q->terminal;
-	return 0;
+	return ctd_task_exec(t, key(t, q->container_id, q->exec_id),
+			     task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal), q->spec, ret_internal,
+			     fault);
 }
 
 static int resize(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
@@ -360,10 +330,10 @@ static int checkpoint_reply(struct grpc_translation *t, const ProtobufCMessage *
 static const struct grpc_translator on_create = { create, create_reply }, on_start = { start, start_reply },
 				    on_delete = { drop, drop_reply }, on_delete_process = { drop_process, drop_reply },
 				    on_get = { get, get_reply }, on_list = { list, list_reply },
-				    on_kill = { kill, ctd_empty }, on_exec = { exec, ctd_empty },
-				    on_resize = { resize, ctd_empty }, on_close_io = { close_io, ctd_empty },
-				    on_pause = { pause, ctd_empty }, on_resume = { resume, ctd_empty },
-				    on_pids = { pids, pids_reply }, on_update = { update, ctd_empty },
+				    on_kill = { .request = kill }, on_exec = { .request = exec },
+				    on_resize = { .request = resize }, on_close_io = { .request = close_io },
+				    on_pause = { .request = pause }, on_resume = { .request = resume },
+				    on_pids = { pids, pids_reply }, on_update = { .request = update },
 				    on_wait = { wait, wait_reply }, on_checkpoint = { checkpoint, checkpoint_reply };
 
 const struct grpc_method ctd_tasks_methods[] = {

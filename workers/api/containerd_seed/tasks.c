@@ -34,28 +34,22 @@ static Bulkhead__CtaskKey *key(struct grpc_translation *t, char *container_id, u
 static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const X(CreateRequest) *q = (const X(CreateRequest) *)request;
-	Bulkhead__CtaskCreateRequest *i =
-	    ARENA_NEW(t->arena, Bulkhead__CtaskCreateRequest, BULKHEAD__CTASK_CREATE_REQUEST__INIT);
-	if (!i || !(i->key = key(t, q->container_id, 0)) || !(i->rootfs = ctd_seed_mounts(t, q->rootfs, q->n_rootfs)) ||
-	    !(i->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
+	Bulkhead__CtaskCreateRequest *i = ctd_task_create(
+	    t, key(t, q->container_id, 0), task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal));
+	if (!i || !(i->rootfs = ctd_seed_mounts(t, q->rootfs, q->n_rootfs)))
 		return grpc_no_memory(fault);
 	if (q->checkpoint && !(i->checkpoint = ctd_seed_descriptor(t, q->checkpoint)))
 		return grpc_no_memory(fault);
 	i->n_rootfs = q->n_rootfs;
 	*ret_internal = &i->base;
-	/* The reply has the container's id. */
-	t->state = arena_strdup(t->kept, q->container_id);
-	return t->state ? 0 : grpc_no_memory(fault);
+	return 0;
 }
 
-static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int create_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			struct fault *fault) {
-	X(CreateResponse) *a = ARENA_NEW(t->arena, X(CreateResponse), X_INIT(CREATE_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	X(CreateResponse) *a = (X(CreateResponse) *)*reply;
 	a->container_id = t->state ? t->state : (char *)"";
 	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -69,16 +63,13 @@ static int drop(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	return task_key_request(key(t, ((const X(DeleteRequest) *)request)->container_id, 0), ret_internal, fault);
 }
 
-static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int drop_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskExit *e = (const Bulkhead__CtaskExit *)internal;
-	X(DeleteResponse) *a = ARENA_NEW(t->arena, X(DeleteResponse), X_INIT(DELETE_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	X(DeleteResponse) *a = (X(DeleteResponse) *)*reply;
 	a->container_id = e->key ? e->key->container_id : (char *)"";
 	a->exit_status = e->exit_status;
 	a->exited_at = ctd_time(t, e->exited_at);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -113,16 +104,15 @@ static int list(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	return list_request(t, (char *)"", ret_internal, fault);
 }
 
-static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int list_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskList *l = (const Bulkhead__CtaskList *)internal;
-	X(ListResponse) *a = ARENA_NEW(t->arena, X(ListResponse), X_INIT(LIST_RESPONSE));
-	if (!a || !(a->tasks = arena_alloc(t->arena, (l->n_tasks + 1) * sizeof(*a->tasks))))
+	X(ListResponse) *a = (X(ListResponse) *)*reply;
+	if (!(a->tasks = arena_alloc(t->arena, (l->n_tasks + 1) * sizeof(*a->tasks))))
 		return grpc_no_memory(fault);
 	for (; a->n_tasks < l->n_tasks; a->n_tasks++)
 		if (!(a->tasks[a->n_tasks] = task(t, l->tasks[a->n_tasks])))
 			return grpc_no_memory(fault);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -134,15 +124,14 @@ static int info(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 	return list_request(t, q->container_id, ret_internal, fault);
 }
 
-static int info_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int info_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
 	const Bulkhead__CtaskList *l = (const Bulkhead__CtaskList *)internal;
-	X(InfoResponse) *a = ARENA_NEW(t->arena, X(InfoResponse), X_INIT(INFO_RESPONSE));
+	X(InfoResponse) *a = (X(InfoResponse) *)*reply;
 	if (l->n_tasks != 1)
 		return fault_set(fault, FAULT_INTERNAL, "the metadata worker has sent %zu tasks for one", l->n_tasks);
-	if (!a || !(a->task = task(t, l->tasks[0])))
+	if (!(a->task = task(t, l->tasks[0])))
 		return grpc_no_memory(fault);
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -153,11 +142,11 @@ static int processes(struct grpc_translation *t, const ProtobufCMessage *request
 
 /* Of processes that a container has made itself nothing but the pid is known,
  * and that age's daemon told nothing else of any. */
-static int processes_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int processes_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 			   struct fault *fault) {
 	const Bulkhead__TaskPidsReply *l = (const Bulkhead__TaskPidsReply *)internal;
-	X(ProcessesResponse) *a = ARENA_NEW(t->arena, X(ProcessesResponse), X_INIT(PROCESSES_RESPONSE));
-	if (!a || !(a->processes = arena_alloc(t->arena, (l->n_pids + 1) * sizeof(*a->processes))))
+	X(ProcessesResponse) *a = (X(ProcessesResponse) *)*reply;
+	if (!(a->processes = arena_alloc(t->arena, (l->n_pids + 1) * sizeof(*a->processes))))
 		return grpc_no_memory(fault);
 	for (; a->n_processes < l->n_pids; a->n_processes++) {
 		T(Process) *to = ARENA_NEW(t->arena, T(Process), T_INIT(PROCESS));
@@ -166,7 +155,6 @@ static int processes_reply(struct grpc_translation *t, const ProtobufCMessage *i
 		to->pid = (uint32_t)l->pids[a->n_processes]->pid;
 		a->processes[a->n_processes] = to;
 	}
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -204,17 +192,15 @@ static const struct topic *topic_of(struct grpc_translation *t, const Bulkhead__
 	return NULL;
 }
 
-static int event(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int event(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		 struct fault *fault) {
 	const Bulkhead__BusEvent *e = (const Bulkhead__BusEvent *)internal;
 	const struct topic *topic = topic_of(t, e);
-	T(Event) *a = topic ? ARENA_NEW(t->arena, T(Event), T_INIT(EVENT)) : NULL;
+	T(Event) *a = (T(Event) *)*reply;
 	if (!topic) {
-		*ret_reply = NULL; /* nothing that this age has a name for */
+		*reply = NULL; /* nothing that this age has a name for */
 		return 0;
 	}
-	if (!a)
-		return grpc_no_memory(fault);
 	a->id = e->id;
 	a->type = topic->type;
 	a->pid = e->pid;
@@ -222,7 +208,6 @@ static int event(struct grpc_translation *t, const ProtobufCMessage *internal, P
 		a->exit_status = e->exit_status;
 		a->exited_at = ctd_time(t, e->exited_at);
 	}
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -239,30 +224,15 @@ static int kill(struct grpc_translation *t, const ProtobufCMessage *request, Pro
 static int exec(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
 	const X(ExecRequest) *q = (const X(ExecRequest) *)request;
-	Bulkhead__CtaskExecRequest *x =
-	    ARENA_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
-	if (!x || !(x->key = key(t, q->container_id, 0)) ||
-	    !(x->stdio = task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal)))
-		return grpc_no_memory(fault);
-	*ret_internal = &x->base;
-	if (!q->spec)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "execute in task \"%.76s\": the specification of the process is missing",
-				 q->container_id);
-	int r = oci_json_process(t->arena, q->spec->value.data, q->spec->value.len, &x->process, fault);
-	if (r < 0)
-		return fault_prefix(fault, r, "execute in task \"%.76s\"", q->container_id);
-	x->process->terminal = q->terminal;
-	return 0;
+	return ctd_task_exec(t, key(t, q->container_id, 0),
+			     task_stdio(t->arena, q->stdin, q->stdout, q->stderr, q->terminal), q->spec, ret_internal,
+			     fault);
 }
 
-static int exec_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **ret_reply,
+static int exec_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
-	X(ExecResponse) *a = ARENA_NEW(t->arena, X(ExecResponse), X_INIT(EXEC_RESPONSE));
-	if (!a)
-		return grpc_no_memory(fault);
+	X(ExecResponse) *a = (X(ExecResponse) *)*reply;
 	a->pid = ((const Bulkhead__CtaskPid *)internal)->pid;
-	*ret_reply = &a->base;
 	return 0;
 }
 
@@ -328,12 +298,12 @@ static int checkpoint_reply(struct grpc_translation *t, const ProtobufCMessage *
 	return 0;
 }
 
-static const struct grpc_translator on_create = { create, create_reply }, on_start = { start, ctd_empty },
+static const struct grpc_translator on_create = { create, create_reply }, on_start = { .request = start },
 				    on_delete = { drop, drop_reply }, on_info = { info, info_reply },
-				    on_list = { list, list_reply }, on_kill = { kill, ctd_empty },
+				    on_list = { list, list_reply }, on_kill = { .request = kill },
 				    on_events = { follow, event }, on_exec = { exec, exec_reply },
-				    on_pty = { pty, ctd_empty }, on_close_stdin = { close_stdin, ctd_empty },
-				    on_pause = { pause, ctd_empty }, on_resume = { resume, ctd_empty },
+				    on_pty = { .request = pty }, on_close_stdin = { .request = close_stdin },
+				    on_pause = { .request = pause }, on_resume = { .request = resume },
 				    on_processes = { processes, processes_reply },
 				    on_checkpoint = { checkpoint, checkpoint_reply };
 
