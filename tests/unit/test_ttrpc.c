@@ -20,7 +20,7 @@ struct fixture {
 	struct credentials peer;
 	void *session;
 	struct buffer in; /* what the server said and nobody has looked at */
-	bool broken;
+	bool broken, line;
 };
 
 static void wants_output(void *ctx) {
@@ -28,7 +28,7 @@ static void wants_output(void *ctx) {
 
 static void session_begin(struct fixture *f) {
 	const struct protocol_options options = {
-		.owner = &f->grpc, .wants_output = wants_output, .budget = &f->budget, .peer = f->peer
+		.owner = &f->grpc, .wants_output = wants_output, .budget = &f->budget, .peer = f->peer, .line = f->line
 	};
 	f->broken = false;
 	if (protocol_ttrpc.open(&options, &f->session) < 0)
@@ -442,6 +442,26 @@ static void test_stop(struct fixture *f) {
 		  "then the session is over");
 }
 
+/* A serial line, where nothing tells that one client went and another came. */
+static void test_line(struct fixture *f) {
+	unsigned cancelled = f->fake.cancelled;
+	f->line = true;
+	session_again(f);
+	ask(f, 1, (struct ask){ .id = "web" });
+	tap_check(succeeds(f, 1, "web"), "a line's first client");
+	ask(f, 7, (struct ask){ .id = "slow" });
+	silent(f);
+	ask(f, 1, (struct ask){ .id = "web" });
+	tap_check(succeeds(f, 1, "web"), "stream 1 again: another client is on the line");
+	tap_check(f->fake.cancelled == cancelled + 1, "what the one before it had asked is cancelled");
+	ask(f, 3, (struct ask){ .id = "web" });
+	tap_check(succeeds(f, 3, "web"), "its streams count from there");
+	ask(f, 3, (struct ask){ .id = "web" });
+	tap_check(fails(f, 3, FAULT_INVALID_ARGUMENT, "above the last one, 3"), "no other number comes twice");
+	f->line = false;
+	session_again(f);
+}
+
 int main(void) {
 	struct fixture f;
 	log_init("test", LOG_ERROR + 1);
@@ -460,6 +480,7 @@ int main(void) {
 	test_unread(&f);
 	test_connect(&f);
 	test_policy(&f);
+	test_line(&f);
 	test_stop(&f);
 	close_all(&f);
 	return tap_done();

@@ -17,6 +17,7 @@ struct protocol_options {
 	void *ctx;
 	struct budget *budget; /* of all connections */
 	struct credentials peer;
+	bool line; /* nothing tells the end of one client from the start of the next */
 };
 
 struct protocol {

@@ -4,7 +4,10 @@
  *
  * A virtio-serial port hangs up while its host has nobody there, which is looked
  * for now and then, as no wait tells of its end. A plain serial line never
- * hangs up: who connects anew there must not leave half a frame behind.
+ * hangs up, and a port may have a new client before anybody saw that the old
+ * one was gone: so stream 1 is the start of another client, too (ttrpc.c). One
+ * that went in the middle of a frame spoils what comes next only where the line
+ * didn't hang up.
  */
 #pragma once
 

@@ -233,6 +233,7 @@ static int client_new(struct server *s, int fd_taken, const struct credentials *
 		.ctx = c,
 		.budget = &s->budget,
 		.peer = *peer,
+		.line = c->file,
 	};
 	int r = protocol->open(&options, &c->session);
 	if (r == 0)

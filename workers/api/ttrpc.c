@@ -72,7 +72,17 @@ static void answer(struct ttrpc_session *s, uint32_t stream, enum fault_code cod
 
 /* --- what a frame means --- */
 
+/* Every client numbers its streams from 1, so on a line another one has come.
+ * What the one before it had asked is cancelled; answers on their way aren't
+ * taken back, as the line may be in the middle of one. */
+static void client_changed(struct ttrpc_session *s) {
+	ttrpc_streams_free(s, true);
+	s->last = 0;
+}
+
 static void on_request(struct ttrpc_session *s, const struct ttrpc_frame *f) {
+	if (s->options.line && f->stream == 1)
+		client_changed(s);
 	uint32_t last = s->last;
 	if (f->stream % 2 == 0) {
 		answer(s, f->stream, FAULT_INVALID_ARGUMENT, "the numbers of a client's streams are odd");
