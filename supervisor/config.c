@@ -44,6 +44,7 @@ static const struct key keys[] = {
 	{ .name = "agent_run_root", .kind = PATH, TEXT_FIELD(boot.agent_run_root) },
 	{ .name = "agent_sysfs", .kind = PATH, TEXT_FIELD(boot.agent_sysfs) },
 	{ .name = "agent_resolv_conf", .kind = PATH, TEXT_FIELD(boot.agent_resolv_conf) },
+	{ .name = "agent_ends", .kind = NUMBER, NUMBER_FIELD(boot.agent_ends), .max = 1 },
 	{ .name = "uid_base", .kind = NUMBER, NUMBER_FIELD(uid_base), .min = 1, .max = INT32_MAX - ROLE_COUNT },
 	{ .name = "log_level", .kind = LEVEL, NUMBER_FIELD(boot.log_level), .live = true },
 	{ .name = "max_concurrent_downloads",

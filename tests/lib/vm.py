@@ -12,7 +12,8 @@ import ttrpc_client as ttrpc
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 KERNEL = os.path.join(TOP, "build", "guest", "boot", "vmlinux")
-INITRD = os.path.join(TOP, "build", "agent", "initrd.cpio")
+AGENT = os.path.join(TOP, "build", "agent")
+INITRD = os.path.join(AGENT, "initrd.cpio")
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 SHARED = "/run/kata-containers/shared/containers"
 MEMORY = "256M"
@@ -77,7 +78,7 @@ class Vm:
         waits for it."""
         c = self.connect()
         health = ttrpc.Service(c, bh.stubs_of("kata/health.proto")[0], "Health")
-        status = health.start("Check").result(seconds).status
+        status = health.start_Check().result(seconds).status
         if status != 1:
             raise RuntimeError("Health.Check says %d" % status)
         return c
@@ -96,12 +97,12 @@ class Vm:
                 p.wait()
 
 
-def unpacked(initrd):
-    """Names of what is in an initrd."""
-    p = subprocess.run(["bsdtar", "-tf", initrd], stdout=subprocess.PIPE, text=True, check=True)
-    return p.stdout.split("\n")[:-1]
-
-
-def modules():
-    """The folder of the guest kernel's modules."""
-    return glob.glob(os.path.join(TOP, "build", "guest", "lib", "modules", "*"))[0]
+def initrd(folder, files):
+    """An initrd with more in it: {path there: file here}."""
+    out = os.path.join(folder, "initrd.cpio")
+    kernel = glob.glob(os.path.join(TOP, "build", "guest", "lib", "modules", "*"))[0]
+    command = [os.path.join(AGENT, "bulkhead-initrd"), "-m", kernel, "-l", "virtio_pci virtio_console virtiofs overlay"]
+    for there, here in files.items():
+        command += ["-a", "%s=%s" % (there, here)]
+    subprocess.run(command + [os.path.join(AGENT, "bulkhead-agent"), out], check=True)
+    return out

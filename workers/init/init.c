@@ -30,7 +30,8 @@
 
 /* What the agent keeps lies in the guest's memory, beside its sockets. */
 static const char *const agent_options[] = {
-	"bulkheadd", "--libexec", "/proc/self/exe", "--set", "mode=agent", "--set", "state_root=/run/bulkhead/state",
+	"bulkheadd", "--libexec",    "/proc/self/exe", "--set", "mode=agent", "--set", "state_root=/run/bulkhead/state",
+	"--set",     "agent_ends=1",
 };
 
 struct init {

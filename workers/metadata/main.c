@@ -53,6 +53,8 @@ static int metadata_serve(struct worker *w) {
 	m->systemd = worker_link(w, ROLE_SYSTEMD, 0);
 	m->guest = worker_link(w, ROLE_GUEST, 0);
 	int r = metadata_init(m, w->loop, &w->config, &fault);
+	m->finish = worker_finish;
+	m->worker = w;
 	if (r < 0)
 		log_event(LOG_ERROR, "metadata worker can't serve", "error", fault.text, NULL);
 	return r;

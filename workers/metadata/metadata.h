@@ -21,9 +21,14 @@
 
 #define BOOT_ID_SIZE 37
 
+struct worker; /* the skeleton's */
+
 struct metadata {
 	struct loop *loop;
 	const struct boot_config *config;
+	/* An agent's sandbox is destroyed, and agent_ends is set; NULL in tests. */
+	void (*finish)(struct worker *w);
+	struct worker *worker; /* its argument */
 	struct link *image, *snapshot, *task, *stream, *systemd, *guest;
 	/* As far as this process has seen them, by role and instance; its own too. */
 	struct peer {

@@ -136,8 +136,12 @@ static void stop_answer(struct op *op, struct msg_request *r) {
 
 static void stop_free(struct op *op) {
 	struct stop_op *o = stop_of(op);
-	if (op->fault.code == FAULT_NONE && o->gone)
+	bool gone = op->fault.code == FAULT_NONE && o->gone;
+	if (gone)
 		csandbox_free(&op->m->csandboxes, o->s);
+	/* An agent's one sandbox: what it was there for is over. */
+	if (gone && o->tasks && op->m->config->agent_ends && op->m->finish)
+		op->m->finish(op->m->worker);
 	free(o);
 }
 
