@@ -1,8 +1,9 @@
 /*
  * Whatever bytes a ttrpc client sends. The input is one connection; its first
  * byte says in pieces of how many bytes it arrives, and how much of the output
- * is taken after each. A link without a peer stands for the metadata worker, so
- * calls stay open until the end.
+ * is taken after each; an odd one makes it a serial line, with one client after
+ * the other. A link without a peer stands for the metadata worker, so calls stay
+ * open until the end.
  *
  * Invariants beyond the sanitisers': a session that is freed gives its whole
  * budget back; what it says is whole frames, all of them responses, after at
@@ -63,7 +64,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	void *session;
 	if (!grpc.loop)
 		start();
-	const struct protocol_options options = { .owner = &grpc, .wants_output = wants_output, .budget = &budget };
+	const struct protocol_options options = {
+		.owner = &grpc, .wants_output = wants_output, .budget = &budget, .line = size > 0 && data[0] % 2
+	};
 	if (size == 0 || protocol_ttrpc.open(&options, &session) < 0)
 		return 0;
 	size_t piece = data[0] ? data[0] : SIZE_MAX;
