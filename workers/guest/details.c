@@ -39,7 +39,8 @@ int guest_details_run(struct work *w, const ProtobufCMessage *request, struct fa
 	if (!reply || !a)
 		return no_memory(fault);
 	a->version = (char *)(uintptr_t)BULKHEAD_VERSION;
-	a->init_daemon = w->supervisor == 1;
+	/* Whose init it is sets this. */
+	a->init_daemon = w->config->agent_ends;
 	a->device_handlers = names(w, device_type, &a->n_device_handlers);
 	a->storage_handlers = names(w, driver_name, &a->n_storage_handlers);
 	a->supports_seccomp = access("/proc/sys/kernel/seccomp/actions_avail", F_OK) == 0;
