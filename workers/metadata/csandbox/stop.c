@@ -140,7 +140,7 @@ static void stop_free(struct op *op) {
 	if (gone)
 		csandbox_free(&op->m->csandboxes, o->s);
 	/* An agent's one sandbox: what it was there for is over. */
-	if (gone && o->tasks && op->m->config->agent_ends && op->m->finish)
+	if (gone && op->m->config->agent_ends && op->m->finish)
 		op->m->finish(op->m->worker);
 	free(o);
 }
