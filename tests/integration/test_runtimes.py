@@ -10,6 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
+import streaming as st
 
 bh.isolate()
 tap = bh.Tap()
@@ -254,8 +255,35 @@ class Running:
         self.daemon.remove_cgroups()
 
 
+def lingering(folder, handler, path):
+    """The runtime, but what it has executed is over before it is: the setting."""
+    program = os.path.join(folder, "lingering-" + handler)
+    with open(program, "w") as f:
+        f.write('#!/bin/sh\n%s "$@"\nr=$?\ncase " $* " in *" exec "*) sleep 0.05;; esac\nexit $r\n' % path)
+    os.chmod(program, 0o755)
+    return "runtime.lingers=" + program
+
+
+def test_short_commands(d, c, pb, image, handler):
+    pod = RuntimePod(d, c, "short-" + handler, "lingers")
+    id = pod.run("main", image, ["sleep", "1000"], linux=linux(pb))
+    seen = []
+    for i in range(30):
+        tty = i % 3 == 0
+        url = c.runtime.Exec(pb.ExecRequest(container_id=id, cmd=["sh", "-c", "echo %d; exit 5" % i], stdout=True,
+                                            stderr=not tty, tty=tty)).url
+        r = st.RemoteSpdy(url, stderr=not tty, tty=tty)
+        end = r.end()
+        seen.append((i, end and st.exit_code(end), r.out().strip(), end))
+        r.close()
+    wrong = [s for s in seen if s[1:3] != (5, b"%d" % s[0])]
+    tap.check(wrong == [], handler + ": commands that end before the runtime does are heard and have their codes", wrong[:3])
+    pod.remove()
+
+
 def test_handler(folder, image, handler, path):
-    with Running(os.path.join(folder, handler), ["runtime.%s=%s" % (handler, path)]) as (d, c, pb):
+    settings = ["runtime.%s=%s" % (handler, path), lingering(folder, handler, path)]
+    with Running(os.path.join(folder, handler), settings) as (d, c, pb):
         c.images.PullImage(pb.PullImageRequest(image=pb.ImageSpec(image=image)))
         before = truth(d)
         why = works(d, c, pb, image, handler)
@@ -264,6 +292,7 @@ def test_handler(folder, image, handler, path):
         else:
             tap.check(not why, handler + ": runs a container", why)
             test_life(d, c, pb, image, handler)
+            test_short_commands(d, c, pb, image, handler)
             test_privileged(d, c, pb, image, handler)
             test_read_only(d, c, pb, image, handler)
             test_crashes(d, c, pb, image, handler)

@@ -221,6 +221,12 @@ static void exec_reply(struct exec *e, struct msg_request *r, uint32_t code) {
 
 static void exit_ready(void *ctx, uint32_t events);
 
+static void exit_watch(struct exec *e) {
+	if (loop_poll(e->container->keeper->loop, e->pidfd, POLLIN, exit_ready, e, &e->exit_source) < 0)
+		log_event(LOG_WARN, "out of memory: the end of a command won't be seen", "container", e->container->id,
+			  NULL);
+}
+
 /* From here on the process that the sender has made is the command. */
 static void process_taken(struct exec *e, const struct status *s, int *pidfd) {
 	if (*pidfd < 0 || !e->making)
@@ -229,9 +235,7 @@ static void process_taken(struct exec *e, const struct status *s, int *pidfd) {
 	fd_replace(&e->pidfd, take_fd(pidfd));
 	e->pid = s->pid;
 	e->making = false;
-	if (loop_poll(e->container->keeper->loop, e->pidfd, POLLIN, exit_ready, e, &e->exit_source) < 0)
-		log_event(LOG_WARN, "out of memory: the end of a command won't be seen", "container", e->container->id,
-			  NULL);
+	exit_watch(e);
 	if (e->timed_out)
 		exec_kill(e);
 }
@@ -265,6 +269,9 @@ static void status_drain(struct exec *e) {
 			session_started(e);
 		if (e->name)
 			named_started(e);
+		if (e->over_early)
+			exit_watch(e);
+		e->over_early = false;
 	}
 }
 
@@ -304,13 +311,25 @@ static void foreign_ended(struct exec *e) {
 	ended(e, code);
 }
 
+/* A short command may have ended before its maker, which has handed it over, has
+ * said all that there is. ExecSync's answer is its end alone. True: to be looked
+ * at again when the maker is silent. */
+static bool maker_awaited(struct exec *e) {
+	status_drain(e);
+	if ((!e->session && !e->name) || e->status < 0)
+		return false;
+	loop_source_free_p(&e->exit_source);
+	e->over_early = true;
+	return true;
+}
+
 static void exit_ready(void *ctx, uint32_t events) {
 	struct exec *e = ctx;
 	siginfo_t info = { 0 };
 	int pidfd = e->pidfd;
 	if (e->making)
 		status_drain(e);
-	if (e->pidfd != pidfd)
+	if (e->pidfd != pidfd || maker_awaited(e))
 		return;
 	if (e->adopted) {
 		foreign_ended(e);

@@ -44,7 +44,8 @@ struct exec {
 	struct log *log;
 	struct stdio *stdio;
 	bool terminal;
-	bool adopted; /* not our child: its exit code is the kernel's to tell */
+	bool over_early; /* it has ended, and who made it still has something to say */
+	bool adopted;	 /* not our child: its exit code is the kernel's to tell */
 	unsigned exit_tries;
 	int64_t started_at, finished_at;
 };
