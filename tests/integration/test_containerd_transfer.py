@@ -238,6 +238,24 @@ def repacked(path, change):
     return out.getvalue()
 
 
+def test_import_compressed(d, source, folder):
+    import gzip
+    c = Client(d)
+    oci, docker = archives(source, os.path.join(folder, "compressed"))
+    with open(oci, "rb") as f:
+        plain = f.read()
+    zstd = subprocess.run(["zstd", "-q", "-c", docker], stdout=subprocess.PIPE, check=True).stdout
+    for what, name, data, store in (
+        ("by gzip", "example.org/in:one", gzip.compress(plain), {"extra_references": prefix(c, "example.org/in")}),
+        ("by zstd", "example.org/docker:1", zstd, {}),
+    ):
+        e = send_archive(c, None, data, **store)
+        p = subprocess.run(["ctr", "-a", d.containerd, "images", "check", "-q"], stdout=subprocess.PIPE)
+        tap.check(e is None and p.stdout.decode().split() == [name], "an archive that is compressed %s" % what, (e, p.stdout))
+        remove(c, name)
+    tap.check(not c.blobs() and not blobs_left(d), "and without their names nothing is left", blobs_left(d))
+
+
 def test_import_refused(d, source, folder):
     import gzip
     import tarfile
@@ -269,7 +287,10 @@ def test_import_refused(d, source, folder):
          repacked(docker, lambda n, x: None if n.endswith(".json") and n != "manifest.json" else x), names),
         ("no archive", "INVALID_ARGUMENT", "no tar archive", b"x" * 4096, names),
         ("nothing", "INVALID_ARGUMENT", "neither", bytes(1024), names),
-        ("a compressed one", "UNIMPLEMENTED", "compressed", gzip.compress(whole), names),
+        ("one that is cut short in its compression", "DATA_LOSS", "", gzip.compress(whole)[:len(whole) // 4], names),
+        ("one whose compression is broken", "DATA_LOSS", "decompress",
+         b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"\xff" * 4096, names),
+        ("what is no archive when decompressed", "INVALID_ARGUMENT", "no tar archive", gzip.compress(b"x" * 4096), names),
         ("images without names", "INVALID_ARGUMENT", "no image of the archive has a name", whole, {}),
         ("all platforms", "UNIMPLEMENTED", "one platform", b"", {"platforms": []}),
     ):
@@ -368,7 +389,9 @@ def main():
             test_blob_lost(d, registry.host + "/first:1")
             test_export(d, registry.host + "/first:1", folder)
             os.makedirs(os.path.join(folder, "again"))
+            os.makedirs(os.path.join(folder, "compressed"))
             test_import(d, source, folder)
+            test_import_compressed(d, source, folder)
             test_import_refused(d, source, folder)
             test_cri(d, registry.host + "/first:1")
             test_refused(d, registry.host + "/first:1")

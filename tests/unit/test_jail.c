@@ -21,6 +21,7 @@
 #include <sys/xattr.h>
 
 static char root[64];
+static int ends_of_pipe[2];
 
 /* In the jail: 0 when it behaved as it should. */
 struct attempt {
@@ -164,6 +165,26 @@ static const struct attempt pack_attempts[] = {
 	{ "setuid", do_setuid, true },
 };
 
+static int do_open(void) {
+	return openat(AT_FDCWD, "secret", O_RDONLY) >= 0;
+}
+
+static int pipes_only(void) {
+	char c = 0;
+	return write(ends_of_pipe[1], "p", 1) != 1 || read(ends_of_pipe[0], &c, 1) != 1 || c != 'p';
+}
+
+static const struct attempt inflate_attempts[] = {
+	{ "a pipe that is there can be used", pipes_only, false },
+	{ "a file", do_open, true },
+	{ "chown", do_chown, true },
+	{ "a local socket", do_unix, true },
+	{ "exec", do_exec, true },
+	{ "fork", do_fork, true },
+	{ "kill", do_kill, true },
+	{ "io_uring", do_uring, true },
+};
+
 static int capabilities_raise(void) {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[2];
@@ -176,9 +197,10 @@ static int capabilities_raise(void) {
 
 static int in_jail(enum jail_kind kind, int (*run)(void)) {
 	struct fault fault;
-	int fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = kind == JAIL_INFLATE ? -1 : open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	/* As the worker does it: not root, with its capabilities. */
-	if (kind == JAIL_PACK && (prctl(PR_SET_KEEPCAPS, 1) < 0 || setresuid(1, 1, 1) < 0 || capabilities_raise() < 0))
+	if (kind != JAIL_UNPACK &&
+	    (prctl(PR_SET_KEEPCAPS, 1) < 0 || setresuid(1, 1, 1) < 0 || capabilities_raise() < 0))
 		_exit(99);
 	int r = jail_enter(kind, fd, &fault);
 	if (r < 0) {
@@ -250,6 +272,9 @@ int main(void) {
 	snprintf(root, sizeof(root), "/var/tmp/bulkhead-jail-%d", getpid());
 	test_attempts(JAIL_UNPACK, "unpack", unpack_attempts, ARRAY_SIZE(unpack_attempts));
 	test_attempts(JAIL_PACK, "pack", pack_attempts, ARRAY_SIZE(pack_attempts));
+	if (pipe(ends_of_pipe) < 0)
+		abort();
+	test_attempts(JAIL_INFLATE, "inflate", inflate_attempts, ARRAY_SIZE(inflate_attempts));
 	char command[128];
 	snprintf(command, sizeof(command), "rm -rf %s", root);
 	return system(command) == 0 ? tap_done() : 1;

@@ -57,6 +57,8 @@ static const unsigned pack_calls[] = { SYS_pread64,   SYS_pwrite64,   SYS_write,
 				       SYS_fgetxattr, SYS_readlinkat, SYS_ftruncate,  SYS_read,	      SYS_fsync,
 				       SYS_dup3,      CALLS_ALL };
 
+static const unsigned inflate_calls[] = { SYS_read, SYS_write, SYS_close, CALLS_ALL };
+
 static const struct jail {
 	uint32_t capabilities;
 	uint64_t attributes; /* of the mount that is its root */
@@ -77,6 +79,10 @@ static const struct jail {
 		.attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY,
 		.calls = pack_calls,
 		.n_calls = ARRAY_SIZE(pack_calls),
+	},
+	[JAIL_INFLATE] = {
+		.calls = inflate_calls,
+		.n_calls = ARRAY_SIZE(inflate_calls),
 	},
 };
 #define CALLS_MAX MAX(ARRAY_SIZE(unpack_calls), ARRAY_SIZE(pack_calls))
@@ -165,7 +171,7 @@ static int calls_restrict(const struct jail *j, struct fault *fault) {
 
 int jail_enter(enum jail_kind kind, int root, struct fault *fault) {
 	const struct jail *j = &jails[kind];
-	int r = root_enter(j, root, fault);
+	int r = root < 0 ? 0 : root_enter(j, root, fault);
 	if (r == 0 && j->as_root)
 		r = identity_take(fault);
 	if (r == 0)

@@ -1,5 +1,6 @@
 /*
- *   bytes of the stream -> entries (tar/push.h) -> a file's into its blob
+ *   bytes of the stream, decompressed if they are compressed (inflate.h) ->
+ *   entries (tar/push.h) -> a file's into its blob
  *   (blob.h), or into the memory of a document -> the stream's end -> images ->
  *   the manifests made for docker's -> done
  *
@@ -10,6 +11,7 @@
 #include "base/id.h"
 #include "tar/push.h"
 #include "workers/api/containerd/blob.h"
+#include "workers/api/containerd/inflate.h"
 
 #include "containerd/transfer_types.pb-c.h"
 
@@ -36,6 +38,9 @@ struct ctd_archive {
 	void (*done)(void *ctx, const struct fault *fault);
 	void *ctx;
 	struct ctd_stream *stream; /* NULL: the client has ended it */
+	bool sniffed;
+	struct ctd_inflate *inflate; /* NULL: it isn't compressed */
+	struct buffer packed;	     /* for inflate */
 	struct buffer in;
 	size_t window; /* what the client may send yet */
 	bool over, pumping;
@@ -58,6 +63,8 @@ void ctd_archive_free(struct ctd_archive *x) {
 		return;
 	ctd_stream_leave(x->stream);
 	ctd_blob_free(x->blob);
+	ctd_inflate_free(x->inflate);
+	buffer_deinit(&x->packed);
 	tar_push_deinit(&x->tar);
 	archive_images_deinit(&x->images);
 	buffer_deinit(&x->in);
@@ -215,13 +222,19 @@ static int entry(struct ctd_archive *x, const struct tar_entry *e) {
 
 /* --- bytes ------------------------------------------------------------------ */
 
-/* Docker's names don't say how a layer is compressed. */
-static void sniff(struct file *f, const struct buffer *in) {
+static const char *compression(const struct buffer *in) {
 	static const uint8_t gzip[] = { 0x1f, 0x8b }, zstd[] = { 0x28, 0xb5, 0x2f, 0xfd };
 	if (in->size >= sizeof(gzip) && memcmp(in->data, gzip, sizeof(gzip)) == 0)
-		f->blob.media_type = LAYER ".gzip";
-	else if (in->size >= sizeof(zstd) && memcmp(in->data, zstd, sizeof(zstd)) == 0)
-		f->blob.media_type = LAYER ".zstd";
+		return "gzip";
+	return in->size >= sizeof(zstd) && memcmp(in->data, zstd, sizeof(zstd)) == 0 ? "zstd" : NULL;
+}
+
+/* Docker's names don't say how a layer is compressed. */
+static int sniff(struct ctd_archive *x, struct file *f) {
+	const char *how = compression(&x->in);
+	if (how)
+		f->blob.media_type = arena_printf(&x->arena, LAYER ".%s", how);
+	return f->blob.media_type ? 0 : no_memory(x);
 }
 
 /* Bytes of the entry: 1, or 0 when its blob takes none now. */
@@ -231,7 +244,8 @@ static int take(struct ctd_archive *x) {
 		/* Four bytes, unless it has no more. */
 		if (n < 4 && n < x->tar.stored)
 			return 0;
-		sniff(&x->files[x->n_files - 1], &x->in);
+		if (sniff(x, &x->files[x->n_files - 1]) < 0)
+			return -ECANCELED;
 	}
 	if (x->blob)
 		n = ctd_blob_push(x->blob, x->in.data, n);
@@ -242,25 +256,11 @@ static int take(struct ctd_archive *x) {
 	return n > 0;
 }
 
-/* A client that hands over what is compressed is told so. */
-static int not_compressed(struct ctd_archive *x) {
-	struct file f = { .blob.media_type = LAYER };
-	struct fault fault;
-	sniff(&f, &x->in);
-	if (x->tar.position > 0 || strcmp(f.blob.media_type, LAYER) == 0)
-		return 0;
-	fault_set(&fault, FAULT_UNIMPLEMENTED, "the archive as a whole is compressed; decompress it first");
-	return fail(x, &fault);
-}
-
 static int next_entry(struct ctd_archive *x) {
 	struct tar_entry e;
 	struct fault fault;
 	x->document = NULL;
-	int r = not_compressed(x);
-	if (r < 0)
-		return r;
-	r = tar_push(&x->tar, &x->in, &e, &fault);
+	int r = tar_push(&x->tar, &x->in, &e, &fault);
 	if (r < 0)
 		return fail(x, &fault);
 	return r > 0 ? entry(x, &e) : 0;
@@ -304,6 +304,38 @@ static int manifest_step(struct ctd_archive *x) {
 	return n > 0;
 }
 
+/* --- where the bytes come from ---------------------------------------------- */
+
+/* More than what is in the buffer may come yet. */
+static bool more_comes(const struct ctd_archive *x) {
+	return x->inflate ? !ctd_inflate_over(x->inflate) : x->stream != NULL;
+}
+
+static int inflate_begin(struct ctd_archive *x) {
+	struct fault fault;
+	x->sniffed = true;
+	if (!compression(&x->in))
+		return 1;
+	x->inflate = ctd_inflate_new(x->call, moved, x, &fault);
+	if (!x->inflate)
+		return fail(x, &fault);
+	x->packed = buffer_take(&x->in);
+	return 1;
+}
+
+/* As step. */
+static int feed(struct ctd_archive *x) {
+	if (!x->sniffed)
+		return x->in.size >= 4 || !x->stream ? inflate_begin(x) : 0;
+	if (!x->inflate)
+		return 0;
+	bool moves = ctd_inflate_push(x->inflate, &x->packed);
+	if (!x->stream && x->packed.size == 0)
+		ctd_inflate_end(x->inflate);
+	moves |= ctd_inflate_read(x->inflate, &x->in, WINDOW);
+	return x->in.failed ? no_memory(x) : moves;
+}
+
 /* --- steps ------------------------------------------------------------------ */
 
 static int blob_end(struct ctd_archive *x) {
@@ -322,27 +354,31 @@ static int step(struct ctd_archive *x) {
 		return blob_end(x);
 	if (x->read)
 		return x->blob ? manifest_step(x) : next_manifest(x);
+	int fed = feed(x);
+	if (fed != 0 || !x->sniffed)
+		return fed;
 	if (x->tar.stored > 0 && x->in.size > 0) {
 		int r = take(x);
-		if (r > 0 || x->stream)
+		if (r != 0 || more_comes(x))
 			return r;
 	} else if (!x->blob && !x->tar.ended && x->in.size > 0) {
 		int r = next_entry(x);
-		if (r != 0 || x->stream)
+		if (r != 0 || more_comes(x))
 			return r;
 	}
 	if (x->tar.ended)
 		buffer_consume(&x->in, x->in.size);
 	/* A blob that waits for bytes which won't come any more ends here, too. */
 	bool starved = x->tar.stored > x->in.size;
-	return !x->stream && (!x->blob || starved) ? read_images(x) : 0;
+	return !more_comes(x) && (!x->blob || starved) ? read_images(x) : 0;
 }
 
 static void open_window(struct ctd_archive *x) {
 	T(WindowUpdate) u = T_INIT(WINDOW_UPDATE);
-	if (!x->stream || x->in.size + x->window > WINDOW / 2)
+	size_t waiting = x->inflate ? x->packed.size : x->in.size;
+	if (!x->stream || waiting + x->window > WINDOW / 2)
 		return;
-	u.update = WINDOW - (int)(x->in.size + x->window);
+	u.update = WINDOW - (int)(waiting + x->window);
 	x->window += (size_t)u.update;
 	ctd_stream_send(x->stream, &u.base);
 }
@@ -368,13 +404,13 @@ static void message(void *ctx, const Google__Protobuf__Any *m) {
 	bool fits = d && d->data.len <= x->window;
 	if (fits) {
 		x->window -= d->data.len;
-		buffer_add(&x->in, d->data.data, d->data.len);
+		buffer_add(x->inflate ? &x->packed : &x->in, d->data.data, d->data.len);
 	}
 	arena_deinit(&a);
 	if (!fits) {
 		fault_set(&fault, FAULT_INVALID_ARGUMENT, "a message of the stream is no Data, or exceeds the window");
 		fail(x, &fault);
-	} else if (x->in.failed) {
+	} else if (x->in.failed || x->packed.failed) {
 		no_memory(x);
 	} else {
 		pump(x);
