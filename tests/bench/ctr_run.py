@@ -20,6 +20,14 @@ from ctr import Ctr, own_fifos  # noqa: E402
 WARM = 2
 
 
+def removed(folder):
+    try:
+        os.rmdir(folder)
+    except OSError:
+        return False
+    return True
+
+
 class Group:
     """A control group that counts CPU time of a daemon and of all that it starts: the latter's are below it."""
 
@@ -41,9 +49,10 @@ class Group:
             return int(f.read().split()[-1 if self.scale == 1e-6 else 1]) * self.scale
 
     def remove(self):
+        """Once those are gone who have just been ended."""
         for root in bh.cgroup_roots():
             for folder, _, _ in os.walk(root + self.name, topdown=False):
-                os.rmdir(folder)
+                bh.wait_for(lambda: removed(folder), 5)
 
 
 class Containerd:
@@ -142,7 +151,7 @@ def main():
         bh.push(bh.make_image(folder, "box"), registry, "box:1")
         image = registry.host + "/box:1"
         bh.busybox_root(os.path.join(folder, "rootfs"))
-        groups = [Group("/bulkhead-%s-%d" % (name, os.getpid())) for name in ("ours", "theirs")]
+        groups = [Group("/%s-%s" % (os.path.basename(folder), name)) for name in ("ours", "theirs")]
         daemon = bh.Daemon(folder, cni=False)
         peer = Containerd(folder, groups[1])
         try:
