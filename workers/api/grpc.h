@@ -122,6 +122,7 @@ struct grpc_server {
 	const struct grpc_service *services; /* ends with name NULL */
 	uint64_t next_request;		     /* ids: random upper half, then counting */
 	struct health_watch *watches;	     /* health.c */
+	struct agent_streams *agent_streams; /* agent/streams.c */
 };
 
 /* What an endpoint's connections speak; their owner is a struct grpc_server. */

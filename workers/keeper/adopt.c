@@ -241,7 +241,7 @@ static int stdio_restore(struct keeper *k, const char *id, const Bulkhead__Stdio
 	if (!terminal && held[STDIO_TO] < 0)
 		given.stdin = (char *)"";
 	int r = stdio_new(k, id, &given, held, ret_stdio, fault);
-	if (r < 0)
+	if (r < 0 || m->held)
 		return r;
 	stdio_outputs(*ret_stdio, l);
 	int to = terminal ? fcntl(log_fd(l, LOG_STDOUT), F_DUPFD_CLOEXEC, 3) : take_fd(&held[STDIO_TO]);
@@ -263,7 +263,7 @@ static int streams_restore(struct container *c, const Bulkhead__ContainerSaved *
 		if (h->fds[1 + i] >= 0 &&
 		    (r = log_attach(c->log, (enum log_stream_kind)i, take_fd(&h->fds[1 + i]))) < 0)
 			fault_errno(fault, r, "read the output of container \"%s\"", c->id);
-	if (r == 0 && s->stdio && c->state != CONTAINER_EXITED)
+	if (r == 0 && s->stdio && (c->state != CONTAINER_EXITED || s->stdio->held))
 		r = stdio_restore(c->keeper, c->id, s->stdio, c->terminal, s->stdin_closed, h->fds + VAULT_STDIO,
 				  c->log, &c->stdio, fault);
 	return r;
@@ -309,7 +309,9 @@ static int exec_adopt(struct adoption *a, struct container *c, const Bulkhead__E
 	e->pidfd = h->fds[0] >= 0 ? take_fd(&h->fds[0]) : s->info->exit ? -1 : pidfd_find(&e->group, e->pid);
 	if (s->info->exit || e->pidfd < 0) {
 		exec_over(e, s->info->exit);
-		return 0;
+		return s->stdio && s->stdio->held ? stdio_restore(k, c->id, s->stdio, e->terminal, s->stdin_closed,
+								  h->fds + VAULT_STDIO, NULL, &e->stdio, fault)
+						  : 0;
 	}
 	int r = log_new(k->loop, "", 0, -1, &e->log, fault);
 	for (int i = 0; r == 0 && i < LOG_STREAMS; i++)

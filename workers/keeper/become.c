@@ -352,6 +352,35 @@ static int exec_search(char **args, char **env, size_t n_env) {
 	return error;
 }
 
+static bool is_missing(const char *file) {
+	struct stat st;
+	return stat(file, &st) < 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
+/* Where exec_search would look. */
+static bool program_missing(const char *program, char *const *env, size_t n_env) {
+	const char *path = env_find(env, n_env, "PATH");
+	bool missing = true;
+	if (strchr(program, '/'))
+		return is_missing(program);
+	for (const char *p = path ? path : DEFAULT_PATH; *p && missing;) {
+		char file[PATH_MAX];
+		size_t n = strcspn(p, ":");
+		snprintf(file, sizeof(file), "%.*s/%s", n ? (int)n : 1, n ? p : ".", program);
+		missing = is_missing(file);
+		p += n + (p[n] == ':');
+	}
+	return missing;
+}
+
+static _Noreturn void exec_failed(const struct become *b, const char *program, int error) {
+	struct fault fault;
+	/* What can't be executed is the caller's mistake, whatever the errno. */
+	fault_errno(&fault, error, "exec \"%s\"", program);
+	fault.code = FAULT_INVALID_ARGUMENT;
+	become_failed(b->status, &fault);
+}
+
 static _Noreturn void run(struct become *b, char **args, char **env) {
 	struct fault fault = { 0 };
 	size_t n_env = 0;
@@ -359,11 +388,7 @@ static _Noreturn void run(struct become *b, char **args, char **env) {
 		n_env++;
 	if (seccomp_set(b, &fault) < 0)
 		become_failed(b->status, &fault);
-	int error = exec_search(args, env, n_env);
-	/* What can't be executed is the caller's mistake, whatever the errno. */
-	fault_errno(&fault, error, "exec \"%s\"", args[0]);
-	fault.code = FAULT_INVALID_ARGUMENT;
-	become_failed(b->status, &fault);
+	exec_failed(b, args[0], exec_search(args, env, n_env));
 }
 
 void become_ready(const struct become *b, const struct user_ids *u) {
@@ -415,6 +440,8 @@ void become_program(struct become *b) {
 	if (r < 0)
 		become_failed(b->status, &fault);
 	memcpy(args, b->args, b->n_args * sizeof(*args));
+	if (b->early && program_missing(args[0], b->process->env, b->process->n_env))
+		exec_failed(b, args[0], ENOENT);
 	become_ready(b, &user);
 	run(b, args, env);
 }

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workers/keeper/proc.h"
 #include "workers/keeper/sys.h"
 
 #include <stdio.h>
@@ -72,6 +73,12 @@ void container_kill_now(struct container *c) {
 	container_thaw_to_die(c);
 }
 
+static int signal_meant(const struct container *c, const Bulkhead__TaskKillRequest *m) {
+	bool kills = m->term_kills && m->signal == SIGTERM && c->state == CONTAINER_RUNNING &&
+		     !proc_heeds(c->pid, SIGTERM);
+	return kills ? SIGKILL : (int)m->signal;
+}
+
 void on_container_kill(struct keeper *k, struct msg_request *r, const Bulkhead__TaskKillRequest *m) {
 	struct container *c = container_of_request(k, r, m->container_id);
 	if (!c)
@@ -84,13 +91,14 @@ void on_container_kill(struct keeper *k, struct msg_request *r, const Bulkhead__
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" does not run", c->id);
 		return;
 	}
-	if (m->all && m->signal == SIGKILL)
+	int sig = signal_meant(c, m);
+	if (m->all && sig == SIGKILL)
 		cgroup_kill(&c->cgroup);
 	else if (m->all)
-		cgroup_signal(&c->cgroup, (int)m->signal);
+		cgroup_signal(&c->cgroup, sig);
 	else
-		container_signal(c, (int)m->signal);
-	if (m->signal == SIGKILL)
+		container_signal(c, sig);
+	if (sig == SIGKILL)
 		container_thaw_to_die(c);
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	container_kill_reply(r, &done, NULL, 0);
@@ -194,7 +202,7 @@ static void creation_failed(struct container *c, uint32_t code) {
 
 /* Whoever reads them is told of the end, even if others still hold the pipes. */
 static void streams_end(struct container *c) {
-	if (!c->stdio)
+	if (!c->stdio || stdio_is_held(c->stdio))
 		return;
 	stdio_end(take_ptr(c->stdio));
 	log_free(take_ptr(c->log));

@@ -163,7 +163,8 @@ int native_create(struct container *c, struct msg_request *r, const Bulkhead__Co
 			    .seccomp_flags = c->seccomp_flags,
 			    .stdio = { -1, -1, -1 },
 			    .strict_groups = container_strict_groups(spec),
-			    .wait = true },
+			    .wait = true,
+			    .early = k->pod.bare },
 	};
 	struct spawn s = { .namespaces = CLONE_NEWNS,
 			   .userns = &k->pod.userns,

@@ -29,16 +29,20 @@ int process_pipes(struct keeper *k, struct stdio *s, struct log *l, int stdio[3]
 			return fault_errno(fault, errno, "make a pipe");
 		stdio[i] = ends[i == 0 ? 0 : 1];
 		stream_own(k, stdio[i]);
-		int r = i == 0 ? stdio_input(s, ends[1], false, fault)
-			       : log_attach(l, (enum log_stream_kind)(i - 1), ends[0]);
+		int r = stdio_is_held(s) ? stdio_hold(s, i, ends[i == 0], fault)
+			: i == 0	 ? stdio_input(s, ends[1], false, fault)
+					 : log_attach(l, (enum log_stream_kind)(i - 1), ends[0]);
 		if (r < 0)
-			return i == 0 ? r : fault_errno(fault, r, "read the process's output");
+			return i == 0 || stdio_is_held(s) ? r : fault_errno(fault, r, "read the process's output");
 	}
-	stdio_outputs(s, l);
+	if (!stdio_is_held(s))
+		stdio_outputs(s, l);
 	return 0;
 }
 
 int process_terminal(struct stdio *s, struct log *l, int fd, struct fault *fault) {
+	if (stdio_is_held(s))
+		return stdio_hold(s, 1, fd, fault);
 	int copy = s && stdio_wants(s, 0) ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
 	int r = log_attach(l, LOG_STDOUT, fd);
 	if (r < 0) {

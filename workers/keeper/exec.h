@@ -92,3 +92,6 @@ void named_exit(const struct exec *e, Bulkhead__TaskExit *ret_exit);
 /* What the vault has of it is under this id. */
 void named_vault_id(const struct container *c, unsigned number, char *ret_id, size_t size);
 void named_vault(const struct exec *e);
+/* Whether the vault has it; and it has it no more. */
+bool named_kept(const struct exec *e);
+void named_forget(const struct exec *e);

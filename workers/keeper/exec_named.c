@@ -100,7 +100,11 @@ void named_started(struct exec *e) {
 		keeper_process_start_reply(r, &reply, NULL, 0);
 }
 
-static void forget(struct exec *e) {
+bool named_kept(const struct exec *e) {
+	return e->over ? stdio_is_held(e->stdio) && !e->unwanted : e->pidfd >= 0;
+}
+
+void named_forget(const struct exec *e) {
 	char id[96];
 	named_vault_id(e->container, e->number, id, sizeof(id));
 	vault_put(e->container->keeper, VAULT_GONE, id, NULL);
@@ -115,12 +119,15 @@ bool named_ended(struct exec *e, uint32_t code) {
 	e->finished_at = clock_real();
 	loop_source_free_p(&e->exit_source);
 	log_drain(e->log);
-	stdio_end(take_ptr(e->stdio));
-	log_free(take_ptr(e->log));
+	if (!stdio_is_held(e->stdio)) {
+		stdio_end(take_ptr(e->stdio));
+		log_free(take_ptr(e->log));
+	}
 	if (r)
 		msg_failf(r, FAULT_ABORTED, "process \"%.80s\" ended with %u before it ran", e->name, code);
 	e->unwanted |= r != NULL;
-	forget(e);
+	if (!named_kept(e))
+		named_forget(e);
 	/* Whoever waits for the end of its streams waits for that of the vault's. */
 	vault_renew(k);
 	state_save(k);
@@ -158,12 +165,24 @@ static int start_check(const struct container *c, const Bulkhead__ProcessStartRe
 	return 0;
 }
 
-static int start(struct exec *e, const Bulkhead__ProcessStartRequest *m, struct fault *fault) {
+/* Without a word on capabilities it has those of the container. */
+static const Grpc__Process *process_meant(const struct container *c, struct arena *a, Grpc__Process *p) {
+	Grpc__Process *whole = p->capabilities ? p : arena_alloc(a, sizeof(*whole));
+	if (p->capabilities || !whole)
+		return whole;
+	const Grpc__Process *first =
+	    (const Grpc__Process *)msg_decode(&grpc__process__descriptor, a, c->process.data, c->process.size);
+	*whole = *p;
+	whole->capabilities = first ? first->capabilities : NULL;
+	return first ? whole : NULL;
+}
+
+static int start(struct exec *e, struct arena *a, const Bulkhead__ProcessStartRequest *m, struct fault *fault) {
 	static const Bulkhead__Stdio nowhere = BULKHEAD__STDIO__INIT;
 	struct keeper *k = e->container->keeper;
 	const Bulkhead__Stdio *stdio = m->stdio ? m->stdio : &nowhere;
 	struct exec_plan plan = {
-		.process = m->process,
+		.process = process_meant(e->container, a, m->process),
 		.stdio = { -1, -1, -1 },
 		.terminal = m->process->terminal,
 		.size = stdio,
@@ -172,7 +191,7 @@ static int start(struct exec *e, const Bulkhead__ProcessStartRequest *m, struct 
 	};
 	e->name = strdup(m->exec_id);
 	e->terminal = plan.terminal;
-	int r = e->name ? 0 : fault_errno(fault, ENOMEM, "start process \"%s\"", m->exec_id);
+	int r = e->name && plan.process ? 0 : fault_errno(fault, ENOMEM, "start process \"%s\"", m->exec_id);
 	if (r == 0)
 		r = stdio_new(k, e->container->id, stdio, NULL, &e->stdio, fault);
 	if (r == 0)
@@ -196,7 +215,8 @@ void on_keeper_process_start(struct keeper *k, struct msg_request *r, const Bulk
 		return;
 	}
 	struct exec *e = exec_new(c);
-	if ((e ? start(e, m, &fault) : fault_errno(&fault, ENOMEM, "start process \"%s\"", m->exec_id)) < 0) {
+	if ((e ? start(e, &r->arena, m, &fault) : fault_errno(&fault, ENOMEM, "start process \"%s\"", m->exec_id)) <
+	    0) {
 		if (e)
 			exec_free(e);
 		container_fault(c, 0, &fault);

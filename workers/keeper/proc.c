@@ -26,3 +26,19 @@ int proc_stat(pid_t pid, enum proc_stat_field field, uint64_t *ret_value) {
 	*ret_value = strtoull(p, NULL, 10);
 	return 0;
 }
+
+bool proc_heeds(pid_t pid, int signal) {
+	static const char *const masks[] = { "\nSigBlk:", "\nSigIgn:", "\nSigCgt:" };
+	char path[32];
+	CLEANUP_FREE char *text = NULL;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fd_read_all(fd, 16384, &text, NULL) < 0)
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(masks); i++) {
+		const char *at = strstr(text, masks[i]);
+		if (!at || strtoull(at + strlen(masks[i]), NULL, 16) >> (signal - 1) & 1)
+			return true;
+	}
+	return false;
+}

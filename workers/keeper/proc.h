@@ -1,6 +1,7 @@
 /* A process as /proc shows it. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -12,3 +13,6 @@ enum proc_stat_field { PROC_STAT_FLAGS = 9, PROC_STAT_THREADS = 20 };
 
 /* One number of /proc/<pid>/stat; -ESRCH when the process is gone. */
 int proc_stat(pid_t pid, enum proc_stat_field field, uint64_t *ret_value);
+/* Whether it has a handler for the signal, or blocks or ignores it; also when
+ * nobody can say. */
+bool proc_heeds(pid_t pid, int signal);

@@ -76,6 +76,7 @@ struct become {
 	int stdio[3]; /* -1: /dev/null */
 	int status;
 	bool wait;	    /* for process_go, after STATUS_READY */
+	bool early;	    /* a program that isn't there is said before that */
 	bool strict_groups; /* see user_resolve */
 	bool scored;	    /* has its oom score already */
 };

@@ -2,10 +2,12 @@
  * when no name is given. And to all of a container: freezing, counting. */
 #include "workers/keeper/exec.h"
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "workers/keeper/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -99,6 +101,7 @@ void on_keeper_process_delete(struct keeper *k, struct msg_request *r, const Bul
 	}
 	named_exit(t.exec, &exit);
 	t.exec->unwanted = true;
+	named_forget(t.exec);
 	state_save(k);
 	keeper_process_delete_reply(r, &exit, NULL, 0);
 	exec_free(t.exec);
@@ -110,7 +113,10 @@ void on_keeper_process_resize(struct keeper *k, struct msg_request *r, const Bul
 	struct winsize size = { .ws_col = (unsigned short)m->width, .ws_row = (unsigned short)m->height };
 	if (!target_alive(k, r, m->process, &t))
 		return;
-	int fd = t.terminal && t.log ? log_fd(t.log, LOG_STDOUT) : -1;
+	int fd = !t.terminal		  ? -1
+		 : stdio_is_held(t.stdio) ? stdio_held(t.stdio, 1)
+		 : t.log		  ? log_fd(t.log, LOG_STDOUT)
+					  : -1;
 	if (fd < 0)
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "the process has no terminal");
 	else if (m->width > UINT16_MAX || m->height > UINT16_MAX || ioctl(fd, TIOCSWINSZ, &size) < 0)
@@ -137,6 +143,38 @@ void on_keeper_process_close_stdin(struct keeper *k, struct msg_request *r, cons
 	}
 	state_save(k);
 	keeper_process_close_stdin_reply(r, &done, NULL, 0);
+}
+
+/* A terminal is where all of them lead. */
+static void streams_fill(const struct target *t, int null, int ret_fds[3], Bulkhead__ProcessStreams *ret_streams) {
+	int fds[3];
+	for (int i = 0; i < 3; i++)
+		fds[i] = stdio_held(t->stdio, i);
+	*ret_streams = (Bulkhead__ProcessStreams)BULKHEAD__PROCESS_STREAMS__INIT;
+	ret_streams->terminal = t->terminal;
+	ret_streams->stdin = fds[0] >= 0;
+	ret_streams->stdout = fds[1] >= 0;
+	ret_streams->stderr = fds[2] >= 0;
+	for (int i = 0; i < 3; i++)
+		ret_fds[i] = fds[i] >= 0 ? fds[i] : null;
+}
+
+void on_keeper_process_streams(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessKey *m) {
+	Bulkhead__ProcessStreams streams;
+	struct target t;
+	int fds[3];
+	if (!target_find(k, r, m, &t))
+		return;
+	CLEANUP_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (!stdio_is_held(t.stdio)) {
+		msg_failf(r, FAULT_FAILED_PRECONDITION, "the streams of container \"%.80s\" are not held",
+			  t.container->id);
+	} else if (null < 0) {
+		msg_failf(r, FAULT_INTERNAL, "open /dev/null: %s", strerrordesc_np(errno));
+	} else {
+		streams_fill(&t, null, fds, &streams);
+		keeper_process_streams_reply(r, &streams, fds, 3);
+	}
 }
 
 /* --- all of a container --- */

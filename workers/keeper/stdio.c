@@ -26,6 +26,7 @@ struct stdio {
 	struct outlet to; /* what the process reads */
 	bool terminal;
 	bool ending;
+	int held[1 + LOG_STREAMS]; /* with message->held; -1: none */
 	struct loop_source *patience;
 	Bulkhead__Stdio *message;
 };
@@ -45,6 +46,8 @@ void stdio_free(struct stdio *s) {
 		outlet_close(&s->out[i]);
 	outlet_close(&s->to);
 	fd_close(s->in);
+	for (size_t i = 0; i < ARRAY_SIZE(s->held); i++)
+		fd_close(s->held[i]);
 	if (s->log)
 		log_tap(s->log, NULL, NULL);
 	if (s->message)
@@ -196,8 +199,16 @@ static int in_reader(const struct stdio *s, int *ret_fd, struct fault *fault) {
 	return 0;
 }
 
+static void held_close_input(struct stdio *s) {
+	s->in_closed = true;
+	fd_replace(&s->held[0], -1);
+	vault_renew(s->keeper);
+}
+
 int stdio_close_input(struct stdio *s, struct fault *fault) {
 	int fd = -1;
+	if (s->message->held && !s->in_closed)
+		held_close_input(s);
 	/* A terminal lives as long as its process. */
 	if (s->in < 0 || s->in_closed || s->terminal)
 		return 0;
@@ -216,6 +227,23 @@ int stdio_close_input(struct stdio *s, struct fault *fault) {
 
 bool stdio_input_closed(const struct stdio *s) {
 	return s->in_closed;
+}
+
+/* --- held --- */
+
+bool stdio_is_held(const struct stdio *s) {
+	return s && s->message->held;
+}
+
+int stdio_hold(struct stdio *s, int stream, int fd, struct fault *fault) {
+	fd_replace(&s->held[stream], fd);
+	return fcntl(fd, F_SETFL, O_NONBLOCK | (fcntl(fd, F_GETFL) & O_ACCMODE)) < 0
+		   ? fault_errno(fault, errno, "hold %s", names[stream])
+		   : 0;
+}
+
+int stdio_held(const struct stdio *s, int stream) {
+	return s->held[stream];
 }
 
 /* --- set-up --- */
@@ -245,7 +273,9 @@ int stdio_new(struct keeper *k, const char *id, const Bulkhead__Stdio *m, int he
 	struct stdio *s = calloc(1, sizeof(*s));
 	int r = 0;
 	if (s) {
-		*s = (struct stdio){ .keeper = k, .in = -1, .to = OUTLET_NONE, .message = message_copy(m) };
+		*s = (struct stdio){
+			.keeper = k, .in = -1, .to = OUTLET_NONE, .message = message_copy(m), .held = { -1, -1, -1 }
+		};
 		list_init(&s->node);
 		for (size_t i = 0; i < LOG_STREAMS; i++)
 			s->out[i] = (struct outlet)OUTLET_NONE;
@@ -253,6 +283,12 @@ int stdio_new(struct keeper *k, const char *id, const Bulkhead__Stdio *m, int he
 	if (!s || !s->message) {
 		stdio_free(s);
 		return fault_errno(fault, ENOMEM, "open the process's streams");
+	}
+	if (m->held) {
+		for (int i = 0; held && i < 1 + LOG_STREAMS; i++)
+			s->held[i] = take_fd(&held[STDIO_IN + i]);
+		*ret_stdio = s;
+		return 0;
 	}
 	s->in = held ? take_fd(&held[STDIO_IN]) : -1;
 	/* A program that has what was written so far isn't started again. */
@@ -280,10 +316,17 @@ int stdio_new(struct keeper *k, const char *id, const Bulkhead__Stdio *m, int he
 }
 
 bool stdio_wants(const struct stdio *s, int stream) {
+	if (s->message->held)
+		return true;
 	return stream == 0 ? s->in >= 0 : s->out[stream - 1].fd >= 0;
 }
 
 void stdio_fds(const struct stdio *s, int ret_fds[STDIO_FDS]) {
+	if (s->message->held) {
+		memcpy(ret_fds + STDIO_IN, s->held, sizeof(s->held));
+		ret_fds[STDIO_TO] = -1;
+		return;
+	}
 	ret_fds[STDIO_IN] = s->in;
 	ret_fds[STDIO_OUT] = s->out[LOG_STDOUT].fd;
 	ret_fds[STDIO_ERR] = s->out[LOG_STDERR].fd;

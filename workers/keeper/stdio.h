@@ -14,6 +14,11 @@
  *   the end  what was read goes out as long as somebody takes it, then all is
  *            closed: a client that waits for the end gets it, whoever else
  *            still has the process's pipes
+ *
+ * Streams that are held lead to whoever asks for them (process_streams): the
+ * keeper has the other ends of the process's pipes, or its terminal, reads
+ * nothing, and keeps them beyond the process's end until it is deleted. So what
+ * nobody has read yet is in the pipes, whichever of our processes dies.
  */
 #pragma once
 
@@ -40,8 +45,13 @@ int stdio_input(struct stdio *s, int to, bool terminal, struct fault *fault);
 /* When the client has closed its end the process sees the end of its input. */
 int stdio_close_input(struct stdio *s, struct fault *fault);
 bool stdio_input_closed(const struct stdio *s);
-/* The process has ended and all that it wrote is read. Takes s. */
+/* The process has ended and all that it wrote is read. Takes s, which isn't held. */
 void stdio_end(struct stdio *s);
+bool stdio_is_held(const struct stdio *s);
+/* One more end: of stdin, stdout or stderr by number; a terminal is stdout. Takes fd. */
+int stdio_hold(struct stdio *s, int stream, int fd, struct fault *fault);
+/* Borrowed; -1: it has none. */
+int stdio_held(const struct stdio *s, int stream);
 /* Borrowed. */
 void stdio_fds(const struct stdio *s, int ret_fds[STDIO_FDS]);
 const Bulkhead__Stdio *stdio_message(const struct stdio *s);

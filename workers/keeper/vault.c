@@ -116,7 +116,7 @@ void vault_renew(struct keeper *k) {
 		container_vault(c);
 		list_for_each (x, &c->execs) {
 			const struct exec *e = list_entry(x, struct exec, node);
-			if (e->name && !e->over && e->pidfd >= 0)
+			if (e->name && named_kept(e))
 				named_vault(e);
 		}
 	}

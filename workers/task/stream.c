@@ -74,6 +74,15 @@ void on_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhead
 	x->call = keeper_attach_send(s->link, &context, m, NULL, 0, relay_done, x);
 }
 
+void on_process_streams(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m) {
+	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
+	struct relay *x = s ? relay_new(r, 3) : NULL;
+	if (!x)
+		return;
+	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
+	x->call = keeper_process_streams_send(s->link, &context, m, NULL, 0, relay_done, x);
+}
+
 void on_checkpoint_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
 	struct relay *x = s ? relay_new(r, 4) : NULL;

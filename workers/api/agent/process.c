@@ -1,20 +1,13 @@
-/*
- * grpc.AgentService in front of the rows of tasks, which are those of one
- * namespace. A container's own process is named by an empty exec_id, or by the
- * container's id.
- */
+/* Processes of containers: they are added, signalled and waited for; and what
+ * all files of the dialect share. */
 #include "workers/api/agent/agent.h"
 
-#include "internal/ctask.pb-c.h"
-#include "kata/agent.pb-c.h"
 #include "workers/api/task_request.h"
 
 #include <signal.h>
 #include <string.h>
 
-#define AGENT_NAMESPACE "kata"
-
-static Bulkhead__CtaskKey *key(struct grpc_translation *t, char *container_id, char *exec_id) {
+Bulkhead__CtaskKey *agent_key(struct grpc_translation *t, char *container_id, char *exec_id) {
 	Bulkhead__CtaskKey *k = ARENA_NEW(t->arena, Bulkhead__CtaskKey, BULKHEAD__CTASK_KEY__INIT);
 	if (k) {
 		k->namespace_ = (char *)AGENT_NAMESPACE;
@@ -24,24 +17,65 @@ static Bulkhead__CtaskKey *key(struct grpc_translation *t, char *container_id, c
 	return k;
 }
 
-/* --- requests --- */
+Bulkhead__Stdio *agent_stdio(struct arena *a, const Grpc__Process *p) {
+	Bulkhead__Stdio *s = task_stdio(a, (char *)"", (char *)"", (char *)"", p->terminal);
+	if (s && p->consolesize) {
+		s->width = p->consolesize->width;
+		s->height = p->consolesize->height;
+	}
+	if (s)
+		s->held = true;
+	return s;
+}
 
-static int start(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		 struct fault *fault) {
-	return task_key_request(key(t, ((const Grpc__StartContainerRequest *)request)->container_id, (char *)""),
-				ret_internal, fault);
+int agent_ports_check(const uint32_t ports[3], const char *container_id, struct fault *fault) {
+	if (!ports[0] && !ports[1] && !ports[2])
+		return 0;
+	return fault_set(fault, FAULT_UNIMPLEMENTED,
+			 "container \"%.76s\": streams have no ports of their own here: use ReadStdout, ReadStderr "
+			 "and WriteStdin",
+			 container_id);
+}
+
+void agent_unknown_container(struct fault *fault) {
+	if (fault->code == FAULT_NOT_FOUND)
+		fault->code = FAULT_INVALID_ARGUMENT;
+}
+
+/* --- requests --------------------------------------------------------------- */
+
+static int exec_check(const Grpc__ExecProcessRequest *q, struct fault *fault) {
+	const uint32_t ports[] = { q->stdin_port, q->stdout_port, q->stderr_port };
+	if (!q->process)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "container \"%.76s\": no process to add is given",
+				 q->container_id);
+	if (!*q->exec_id || strcmp(q->exec_id, q->container_id) == 0)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "container \"%.76s\": \"%.76s\" names its first process, not one to add",
+				 q->container_id, q->exec_id);
+	return agent_ports_check(ports, q->container_id, fault);
+}
+
+static int exec(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		struct fault *fault) {
+	const Grpc__ExecProcessRequest *q = (const Grpc__ExecProcessRequest *)request;
+	int r = exec_check(q, fault);
+	if (r < 0)
+		return r;
+	Bulkhead__CtaskExecRequest *m =
+	    ARENA_NEW(t->arena, Bulkhead__CtaskExecRequest, BULKHEAD__CTASK_EXEC_REQUEST__INIT);
+	if (!m || !(m->key = agent_key(t, q->container_id, q->exec_id)) ||
+	    !(m->stdio = agent_stdio(t->arena, q->process)))
+		return grpc_no_memory(fault);
+	m->process = q->process;
+	*ret_internal = &m->base;
+	return 0;
 }
 
 static int wait(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		struct fault *fault) {
 	const Grpc__WaitProcessRequest *q = (const Grpc__WaitProcessRequest *)request;
-	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
-}
-
-static int close_stdin(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		       struct fault *fault) {
-	const Grpc__CloseStdinRequest *q = (const Grpc__CloseStdinRequest *)request;
-	return task_key_request(key(t, q->container_id, q->exec_id), ret_internal, fault);
+	return task_key_request(agent_key(t, q->container_id, q->exec_id), ret_internal, fault);
 }
 
 /* SIGKILL without an exec_id is for all of the container's processes. */
@@ -49,47 +83,21 @@ static int signal_process(struct grpc_translation *t, const ProtobufCMessage *re
 			  struct fault *fault) {
 	const Grpc__SignalProcessRequest *q = (const Grpc__SignalProcessRequest *)request;
 	bool all = *q->exec_id == '\0' && q->signal == SIGKILL;
-	return task_kill_request(t->arena, key(t, q->container_id, q->exec_id), q->signal, all, true, ret_internal,
-				 fault);
+	int r = task_kill_request(t->arena, agent_key(t, q->container_id, q->exec_id), q->signal, all, true,
+				  ret_internal, fault);
+	if (r == 0)
+		((Bulkhead__CtaskKillRequest *)*ret_internal)->term_kills = true;
+	return r;
 }
 
 static int resize(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const Grpc__TtyWinResizeRequest *q = (const Grpc__TtyWinResizeRequest *)request;
-	return task_resize_request(t->arena, key(t, q->container_id, q->exec_id), q->column, q->row, ret_internal,
+	return task_resize_request(t->arena, agent_key(t, q->container_id, q->exec_id), q->column, q->row, ret_internal,
 				   fault);
 }
 
-static int pause_request(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-			 struct fault *fault) {
-	return task_freeze_request(t->arena,
-				   key(t, ((const Grpc__PauseContainerRequest *)request)->container_id, (char *)""),
-				   true, ret_internal, fault);
-}
-
-static int resume(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		  struct fault *fault) {
-	return task_freeze_request(t->arena,
-				   key(t, ((const Grpc__ResumeContainerRequest *)request)->container_id, (char *)""),
-				   false, ret_internal, fault);
-}
-
-/* No resources: the container stays as it is. */
-static int update(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
-		  struct fault *fault) {
-	const Grpc__UpdateContainerRequest *q = (const Grpc__UpdateContainerRequest *)request;
-	Bulkhead__CtaskUpdateRequest *u =
-	    ARENA_NEW(t->arena, Bulkhead__CtaskUpdateRequest, BULKHEAD__CTASK_UPDATE_REQUEST__INIT);
-	if (!u || !(u->key = key(t, q->container_id, (char *)"")))
-		return grpc_no_memory(fault);
-	u->resources = q->resources;
-	if (!u->resources)
-		u->resources = ARENA_NEW(t->arena, Grpc__LinuxResources, GRPC__LINUX_RESOURCES__INIT);
-	*ret_internal = &u->base;
-	return u->resources ? 0 : grpc_no_memory(fault);
-}
-
-/* --- replies --- */
+/* --- replies ---------------------------------------------------------------- */
 
 static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
 		      struct fault *fault) {
@@ -98,53 +106,12 @@ static int wait_reply(struct grpc_translation *t, const ProtobufCMessage *intern
 	return 0;
 }
 
-/* A container that isn't there, to calls that are about containers only. */
-static void unknown_container(struct fault *fault) {
-	if (fault->code == FAULT_NOT_FOUND)
-		fault->code = FAULT_INVALID_ARGUMENT;
-}
-
 static void no_terminal(struct fault *fault) {
 	if (fault->code == FAULT_FAILED_PRECONDITION)
 		fault->code = FAULT_UNAVAILABLE;
 }
 
-static const struct grpc_translator on_start = { .request = start }, on_wait = { .request = wait, .reply = wait_reply },
-				    on_signal = { .request = signal_process },
-				    on_close_stdin = { .request = close_stdin },
-				    on_resize = { .request = resize, .failure = no_terminal },
-				    on_pause = { .request = pause_request, .failure = unknown_container },
-				    on_resume = { .request = resume, .failure = unknown_container },
-				    on_update = { .request = update, .failure = unknown_container };
-
-const struct grpc_method agent_service_methods[] = {
-	{ .name = "StartContainer", .number = MSG_ctask_start, .translator = &on_start, .changes = true },
-	{ .name = "SignalProcess", .number = MSG_ctask_kill, .translator = &on_signal, .changes = true },
-	{ .name = "WaitProcess", .number = MSG_ctask_wait, .translator = &on_wait },
-	{ .name = "UpdateContainer", .number = MSG_ctask_update, .translator = &on_update, .changes = true },
-	{ .name = "PauseContainer", .number = MSG_ctask_freeze, .translator = &on_pause, .changes = true },
-	{ .name = "ResumeContainer", .number = MSG_ctask_freeze, .translator = &on_resume, .changes = true },
-	{ .name = "CloseStdin", .number = MSG_ctask_close_stdin, .translator = &on_close_stdin },
-	{ .name = "TtyWinResize", .number = MSG_ctask_resize, .translator = &on_resize },
-	{ .name = "UpdateEphemeralMounts", .number = MSG_guest_ephemeral, .changes = true },
-	{ .name = "RemoveStaleVirtiofsShareMounts", .number = MSG_guest_refresh },
-	{ .name = "GetDiagnosticData", .number = MSG_guest_diagnostics },
-	{ .name = "GetVolumeStats", .number = MSG_guest_volume_stats },
-	{ .name = "UpdateInterface", .number = MSG_guest_interface, .changes = true },
-	{ .name = "ListInterfaces", .number = MSG_guest_interfaces },
-	{ .name = "UpdateRoutes", .number = MSG_guest_routes_update, .changes = true },
-	{ .name = "ListRoutes", .number = MSG_guest_routes },
-	{ .name = "AddARPNeighbors", .number = MSG_guest_neighbors, .changes = true },
-	{ .name = "GetIPTables", .number = MSG_guest_iptables_get },
-	{ .name = "SetIPTables", .number = MSG_guest_iptables_set, .changes = true },
-	{ .name = "GetGuestDetails", .number = MSG_guest_details },
-	{ .name = "GetMetrics", .number = MSG_guest_metrics },
-	{ .name = "OnlineCPUMem", .number = MSG_guest_online, .changes = true },
-	{ .name = "MemHotplugByProbe", .number = MSG_guest_probe, .changes = true },
-	{ .name = "CopyFile", .number = MSG_guest_copy, .changes = true },
-	{ .name = "AddSwap", .number = MSG_guest_swap, .changes = true },
-	{ .name = "AddSwapPath", .number = MSG_guest_swap_path, .changes = true },
-	{ .name = "ReseedRandomDev", .number = MSG_guest_reseed, .changes = true },
-	{ .name = "SetGuestDateTime", .number = MSG_guest_clock, .changes = true },
-	{ 0 },
-};
+const struct grpc_translator agent_exec_process = { .request = exec };
+const struct grpc_translator agent_signal_process = { .request = signal_process };
+const struct grpc_translator agent_wait_process = { .request = wait, .reply = wait_reply };
+const struct grpc_translator agent_resize = { .request = resize, .failure = no_terminal };

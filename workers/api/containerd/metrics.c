@@ -7,13 +7,6 @@
 #define T(name) Containerd__Services__Tasks__V1__##name
 #define T_INIT(name) CONTAINERD__SERVICES__TASKS__V1__##name##__INIT
 
-void metric_put(void *to, const struct metric_place *places, size_t n, const Bulkhead__TaskStats *s) {
-	for (size_t i = 0; i < s->n_figures; i++)
-		for (size_t k = 0; k < n; k++)
-			if (strcmp(s->figures[i]->name, places[k].name) == 0)
-				*(uint64_t *)((char *)to + places[k].offset) = s->figures[i]->value;
-}
-
 Google__Protobuf__Any *metric_pack(struct grpc_translation *t, const char *url, const ProtobufCMessage *m) {
 	Google__Protobuf__Any *any = ARENA_NEW(t->arena, Google__Protobuf__Any, GOOGLE__PROTOBUF__ANY__INIT);
 	size_t size = protobuf_c_message_get_packed_size(m);

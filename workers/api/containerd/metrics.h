@@ -5,6 +5,7 @@
 #pragma once
 
 #include "workers/api/containerd/containerd.h"
+#include "workers/api/figures.h"
 
 extern const struct grpc_translator ctd_metrics;
 
@@ -13,13 +14,6 @@ Containerd__Types__Metric *ctd_metric(struct grpc_translation *t, const Bulkhead
 
 /* --- between the files metrics*.c ------------------------------------------- */
 
-/* Where a figure of the kernel's goes: uint64_t at the offset. */
-struct metric_place {
-	const char *name;
-	size_t offset;
-};
-
-void metric_put(void *to, const struct metric_place *places, size_t n, const Bulkhead__TaskStats *s);
 /* These return NULL when out of memory. */
 Google__Protobuf__Any *metric_pack(struct grpc_translation *t, const char *url, const ProtobufCMessage *m);
 Google__Protobuf__Any *metrics_v1(struct grpc_translation *t, const Bulkhead__TaskStats *s);

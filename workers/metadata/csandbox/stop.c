@@ -6,6 +6,7 @@
 #include "workers/metadata/csandbox/csandbox.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "workers/metadata/handlers.h"
 #include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/lifecycle.h"
@@ -19,7 +20,7 @@
 struct stop_op {
 	struct op op;
 	struct csandbox *s;
-	bool forget, gone;
+	bool forget, tasks, gone;
 	int64_t grace_ns, killed_at; /* killed_at: of clock_mono */
 	size_t n_asked;		     /* tasks whose end isn't answered yet */
 };
@@ -110,9 +111,27 @@ static void stop_send(struct op *op) {
 	arena_deinit(&a);
 }
 
+/* What an operation is at keeps its own record. */
+static int tasks_forget(struct metadata *m, const char *pod_id) {
+	int r = 0;
+	list_for_each_safe (n, &m->ctasks.all) {
+		struct ctask *t = list_entry(n, struct ctask, node);
+		if (t->op || !t->made || strcmp(t->record->sandbox_id, pod_id) != 0)
+			continue;
+		int e = ctask_unsave(m, t);
+		if (e < 0)
+			r = e;
+		else
+			ctask_free(&m->ctasks, t);
+	}
+	return r;
+}
+
 static void stop_record(struct op *op) {
 	struct stop_op *o = stop_of(op);
 	csandbox_ended(op->m, o->s, EXIT_STOPPED);
+	if (o->tasks && tasks_forget(op->m, o->s->record->pod->id) < 0)
+		log_event(LOG_WARN, "tasks are kept", "sandbox", o->s->record->id, NULL);
 	int r = o->forget ? csandbox_unsave(op->m, o->s) : csandbox_save(op->m, o->s);
 	if (r < 0) {
 		op_fail_store(op, r);
@@ -179,6 +198,7 @@ void csandbox_stop(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	o->s = s;
 	o->forget = q->forget;
 	o->grace_ns = grace_ns;
+	o->tasks = q->forget && q->tasks;
 	op_join(&o->op, r);
 	op_start(&o->op);
 }

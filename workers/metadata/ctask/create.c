@@ -183,6 +183,13 @@ static void process_created(void *ctx, const struct msg_answer *answer) {
 	op_fail(op);
 }
 
+static Bulkhead__NamespaceMode pid_mode(const struct create_op *c) {
+	if (!namespace_of(c->container->parsed, "pid"))
+		return BULKHEAD__NAMESPACE_MODE__NODE;
+	bool shared = c->request->sandbox_pid && !c->t->record->owns_pod;
+	return shared ? BULKHEAD__NAMESPACE_MODE__POD : BULKHEAD__NAMESPACE_MODE__CONTAINER;
+}
+
 static void process_create(struct op *op) {
 	struct create_op *c = create_of(op);
 	Bulkhead__TaskCreateRequest q = BULKHEAD__TASK_CREATE_REQUEST__INIT;
@@ -191,7 +198,7 @@ static void process_create(struct op *op) {
 	q.container_id = c->t->record->container_id;
 	q.spec = spec;
 	q.stdio = c->request->stdio;
-	q.pid_mode = namespace_of(spec, "pid") ? BULKHEAD__NAMESPACE_MODE__CONTAINER : BULKHEAD__NAMESPACE_MODE__NODE;
+	q.pid_mode = pid_mode(c);
 	struct msg_context context = op_context(op, TASK_CREATE_TIMEOUT_NS);
 	if (c->root >= 0) {
 		const int fds[] = { c->root, c->restore.images };
@@ -280,8 +287,36 @@ static int sandbox_check(struct metadata *m, const Bulkhead__ObjectKey *id, cons
 								: "isn't running");
 }
 
-static int create_check(struct metadata *m, const Bulkhead__CtaskCreateRequest *q, const struct object **ret_container,
-			struct fault *fault) {
+/* The request's own, or the object's, which must be there then. */
+static int container_of_request(struct metadata *m, const Bulkhead__CtaskCreateRequest *q,
+				const Bulkhead__ObjectKey *id, const Bulkhead__ContainerBody **ret_container,
+				struct fault *fault) {
+	char text[CTASK_TEXT_MAX];
+	const struct object *o = q->container ? NULL : object_find(&m->objects, id->kind, id->namespace_, id->key);
+	*ret_container = o ? o->record->container : q->container;
+	if (*ret_container)
+		return 0;
+	if (ctask_lender(m, id->namespace_, id->key))
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s belongs to the CRI: start it there",
+				 ctask_text(q->key, text));
+	return fault_set(fault, FAULT_NOT_FOUND, "container \"%s\" in namespace \"%s\": not found", id->key,
+			 id->namespace_);
+}
+
+static int container_check(const Bulkhead__ObjectKey *id, const Bulkhead__ContainerBody *b, struct fault *fault) {
+	if (!b->parsed || !b->parsed->process)
+		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" can't run: %s", id->key,
+				 b->parsed ? "its specification has no process" : b->spec_fault);
+	const Grpc__LinuxNamespace *pid = namespace_of(b->parsed, "pid");
+	if (pid && *pid->path)
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "container \"%s\": a pid namespace at a path (%.200s) can't be joined", id->key,
+				 pid->path);
+	return 0;
+}
+
+static int create_check(struct metadata *m, const Bulkhead__CtaskCreateRequest *q,
+			const Bulkhead__ContainerBody **ret_container, struct fault *fault) {
 	char text[CTASK_TEXT_MAX];
 	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
 	if (!q->key || *q->key->exec_id || !q->stdio)
@@ -289,30 +324,16 @@ static int create_check(struct metadata *m, const Bulkhead__CtaskCreateRequest *
 	id.kind = BULKHEAD__OBJECT_KIND__OBJECT_CONTAINER;
 	id.namespace_ = q->key->namespace_;
 	id.key = q->key->container_id;
-	if (object_key_check(&id, fault) < 0)
-		return -EINVAL;
-	const struct object *o = object_find(&m->objects, id.kind, id.namespace_, id.key);
-	if (!o && ctask_lender(m, id.namespace_, id.key))
-		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s belongs to the CRI: start it there",
-				 ctask_text(q->key, text));
-	if (!o)
-		return fault_set(fault, FAULT_NOT_FOUND, "container \"%s\" in namespace \"%s\": not found", id.key,
-				 id.namespace_);
-	if (ctask_find(&m->ctasks, id.namespace_, id.key))
-		return fault_set(fault, FAULT_ALREADY_EXISTS, "%s: already exists", ctask_text(q->key, text));
-	const Bulkhead__ContainerBody *b = o->record->container;
-	if (!b->parsed || !b->parsed->process)
-		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" can't run: %s", id.key,
-				 b->parsed ? "its specification has no process" : b->spec_fault);
-	const Grpc__LinuxNamespace *pid = namespace_of(b->parsed, "pid");
-	if (pid && *pid->path)
-		return fault_set(fault, FAULT_UNIMPLEMENTED,
-				 "container \"%s\": a pid namespace at a path (%.200s) can't be joined", id.key,
-				 pid->path);
-	*ret_container = o;
-	if (q->checkpoint && ctask_restore_check(m, q, b, fault) < 0)
-		return fault_prefix(fault, -EINVAL, "task \"%.76s\"", id.key);
-	return sandbox_check(m, &id, b->sandbox, fault);
+	int r = object_key_check(&id, fault);
+	if (r == 0)
+		r = container_of_request(m, q, &id, ret_container, fault);
+	if (r == 0 && ctask_find(&m->ctasks, id.namespace_, id.key))
+		r = fault_set(fault, FAULT_ALREADY_EXISTS, "%s: already exists", ctask_text(q->key, text));
+	if (r == 0)
+		r = container_check(&id, *ret_container, fault);
+	if (r == 0 && q->checkpoint && ctask_restore_check(m, q, *ret_container, fault) < 0)
+		r = fault_prefix(fault, -EINVAL, "task \"%.76s\"", id.key);
+	return r < 0 ? r : sandbox_check(m, &id, (*ret_container)->sandbox, fault);
 }
 
 static int task_new(struct metadata *m, const Bulkhead__CtaskCreateRequest *q, const char *sandbox,
@@ -331,7 +352,7 @@ static int task_new(struct metadata *m, const Bulkhead__CtaskCreateRequest *q, c
 }
 
 static int create_begin(struct metadata *m, struct msg_request *r, const Bulkhead__CtaskCreateRequest *q,
-			const struct object *container) {
+			const Bulkhead__ContainerBody *container) {
 	struct create_op *c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
@@ -339,7 +360,8 @@ static int create_begin(struct metadata *m, struct msg_request *r, const Bulkhea
 	snprintf(c->restore.digest, sizeof(c->restore.digest), "%s", q->checkpoint ? q->checkpoint->digest : "");
 	arena_init(&c->arena, 0);
 	c->request = message_copy(&c->arena, &q->base);
-	c->container = message_copy(&c->arena, &container->record->container->base);
+	bool own = c->request && c->request->container;
+	c->container = own ? c->request->container : message_copy(&c->arena, &container->base);
 	int e = c->request && c->container ? task_new(m, q, c->container->sandbox, &c->t) : -ENOMEM;
 	if (e < 0) {
 		arena_deinit(&c->arena);
@@ -354,7 +376,7 @@ static int create_begin(struct metadata *m, struct msg_request *r, const Bulkhea
 
 void ctask_create(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__CtaskCreateRequest *q = (const Bulkhead__CtaskCreateRequest *)request;
-	const struct object *container = NULL;
+	const Bulkhead__ContainerBody *container = NULL;
 	struct fault fault;
 	/* An attempt that failed may still be on its way out. */
 	if (metadata_gate(m, r, request, ctask_create) || sweep_gate(m, r, request, ctask_create))

@@ -1,6 +1,7 @@
 /*
  * ctask_delete: of an added process, or of the task: then its processes are
  * gone, its pod with them if it has one of its own, and its record last. What fails is asked for again.
+ * ctask_remove: of a task that may still run; below nothing is deleted before it has ended anyway.
  */
 #include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/ctask/restore.h"
@@ -13,6 +14,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define TIMEOUT_MAX ((uint64_t)INT64_MAX / 4)
+
 struct delete_op {
 	struct op op;
 	struct ctask *t;
@@ -20,6 +23,7 @@ struct delete_op {
 	Bulkhead__CtaskKey key;
 	Bulkhead__CtaskExit exit;
 	bool taken; /* exec is the operation's */
+	int64_t timeout;
 	bool gone;
 };
 
@@ -38,7 +42,7 @@ static void removed(void *ctx, const struct msg_answer *answer) {
 static void delete_send(struct op *op) {
 	struct delete_op *d = delete_of(op);
 	const Bulkhead__CtaskRecord *r = d->t->record;
-	struct msg_context context = op_context(op, 0);
+	struct msg_context context = op_context(op, d->timeout);
 	if (d->exec) {
 		Bulkhead__ProcessKey q = BULKHEAD__PROCESS_KEY__INIT;
 		q.sandbox_id = r->sandbox_id;
@@ -110,6 +114,18 @@ static const struct op_class delete_class = {
 	.free = delete_free,
 };
 
+static void remove_answer(struct op *op, struct msg_request *r) {
+	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
+	ctask_remove_reply(r, &done, NULL, 0);
+}
+
+static const struct op_class remove_class = {
+	.name = "remove task",
+	.steps = delete_steps,
+	.answer = remove_answer,
+	.free = delete_free,
+};
+
 /* What was created and never started may go; what runs may not. */
 static int delete_check(const struct ctask *t, const Bulkhead__CtaskExec *exec, const Bulkhead__CtaskKey *key,
 			struct fault *fault) {
@@ -118,6 +134,20 @@ static int delete_check(const struct ctask *t, const Bulkhead__CtaskExec *exec, 
 	if (status == CTASK(RUNNING) || status == CTASK(PAUSED))
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s must be stopped before it is deleted: it is %s",
 				 ctask_text(key, text), status == CTASK(PAUSED) ? "paused" : "running");
+	return 0;
+}
+
+static int delete_begin(struct metadata *m, struct msg_request *r, const struct op_class *class, struct ctask *t,
+			Bulkhead__CtaskExec *exec, int64_t timeout, struct fault *fault) {
+	struct delete_op *d = calloc(1, sizeof(*d));
+	if (!d)
+		return fault_errno(fault, ENOMEM, "delete task \"%s\"", t->record->container_id);
+	op_init(&d->op, class, m, &t->op, t->record->container_id, r);
+	d->t = t;
+	d->exec = exec;
+	d->timeout = timeout;
+	op_join(&d->op, r);
+	op_start(&d->op);
 	return 0;
 }
 
@@ -137,16 +167,27 @@ void ctask_delete(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	}
 	if (e == 0)
 		e = delete_check(t, exec, key, &fault);
-	struct delete_op *d = e == 0 ? calloc(1, sizeof(*d)) : NULL;
-	if (e == 0 && !d)
-		fault_errno(&fault, ENOMEM, "delete task \"%s\"", key->container_id);
-	if (!d) {
+	if (e == 0)
+		e = delete_begin(m, r, &delete_class, t, exec, 0, &fault);
+	if (e < 0)
 		msg_fail(r, &fault);
+}
+
+void ctask_remove(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskRemoveRequest *q = (const Bulkhead__CtaskRemoveRequest *)request;
+	struct ctask *t;
+	struct fault fault;
+	if (metadata_gate(m, r, request, ctask_remove))
+		return;
+	int e = ctask_of(m, q->key, &t, &fault);
+	if (e == 0)
+		e = ctask_own(t, &fault);
+	if (e == 0 && t->op) {
+		op_requeue(t->op, r, request, ctask_remove);
 		return;
 	}
-	op_init(&d->op, &delete_class, m, &t->op, key->container_id, r);
-	d->t = t;
-	d->exec = exec;
-	op_join(&d->op, r);
-	op_start(&d->op);
+	if (e == 0)
+		e = delete_begin(m, r, &remove_class, t, NULL, (int64_t)MIN(q->timeout_ns, TIMEOUT_MAX), &fault);
+	if (e < 0)
+		msg_fail(r, &fault);
 }

@@ -54,11 +54,13 @@ static struct ctask *asked(struct metadata *m, struct msg_request *r, const Prot
 		msg_fail(r, &fault);
 		return NULL;
 	}
-	if (t->op) {
+	Bulkhead__CtaskStatus status = exec ? exec->status : t->record->status;
+	/* A signal to what runs waits for nothing that is done beside it. */
+	bool runs = status == CTASK(RUNNING) || status == CTASK(PAUSED);
+	if (t->op && !(handle == ctask_kill && runs)) {
 		op_requeue(t->op, r, request, handle);
 		return NULL;
 	}
-	Bulkhead__CtaskStatus status = exec ? exec->status : t->record->status;
 	if (status == CTASK(STOPPED) || (exec && status == CTASK(CREATED))) {
 		msg_failf(r, status == CTASK(STOPPED) ? FAULT_NOT_FOUND : FAULT_FAILED_PRECONDITION, "%s: %s",
 			  ctask_text(key, text),
@@ -133,6 +135,7 @@ void ctask_kill(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 	k.container_id = process.container_id;
 	k.signal = q->signal;
 	k.all = q->all;
+	k.term_kills = q->term_kills;
 	task_kill_send(m->task, &context, &k, NULL, 0, answered, r);
 }
 
@@ -171,6 +174,37 @@ void ctask_close_stdin(struct metadata *m, struct msg_request *r, const Protobuf
 		ctask_close_stdin_reply(r, &done, NULL, 0);
 	else if (asked(m, r, request, ctask_close_stdin, key, &process))
 		process_close_stdin_send(m->task, &context, &process, NULL, 0, relayed, r);
+}
+
+static void streams_given(void *ctx, const struct msg_answer *answer) {
+	struct msg_request *r = ctx;
+	if (answer->fault)
+		msg_fail(r, answer->fault);
+	else
+		ctask_streams_reply(r, process_streams_answer(answer), answer->fds, 3);
+}
+
+void ctask_streams(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const Bulkhead__CtaskKey *key = (const Bulkhead__CtaskKey *)request;
+	struct msg_context context = within(r);
+	Bulkhead__CtaskExec *exec;
+	struct ctask *t;
+	struct fault fault;
+	if (metadata_gate(m, r, request, ctask_streams))
+		return;
+	if (ctask_process_of(m, key, &t, &exec, &fault) < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
+	if (t->op) {
+		op_requeue(t->op, r, request, ctask_streams);
+		return;
+	}
+	Bulkhead__ProcessKey process = BULKHEAD__PROCESS_KEY__INIT;
+	process.sandbox_id = t->record->sandbox_id;
+	process.container_id = t->record->container_id;
+	process.exec_id = exec ? exec->id : (char *)"";
+	process_streams_send(m->task, &context, &process, NULL, 0, streams_given, r);
 }
 
 void ctask_update(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {

@@ -1,6 +1,6 @@
 /*
  * ctask_start: of the first process, or of one that ctask_exec has added.
- * ctask_spawn: of one that it adds itself; after a crash in between the
+ * ctask_spawn: of one that it adds itself, with a name or without; after a crash in between the
  * reconciliation ends what nobody knows of.
  */
 #include "workers/metadata/ctask/ctask.h"
@@ -197,21 +197,23 @@ void ctask_start(struct metadata *m, struct msg_request *r, const ProtobufCMessa
 		msg_fail(r, &fault);
 }
 
-/* --- without a name --------------------------------------------------------- */
+/* --- at once ---------------------------------------------------------------- */
 
-/* Named at random, as it must be called something below. */
+/* One without a name is named at random, as it must be called something below. */
 static int spawn_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q, struct fault *fault) {
 	Bulkhead__CtaskExecRequest named = *q;
 	Bulkhead__CtaskKey key = *q->key;
 	char id[ID_SIZE];
+	bool unnamed = !*key.exec_id;
 	id_random(id);
-	key.exec_id = id;
+	if (unnamed)
+		key.exec_id = id;
 	named.key = &key;
 	int e = ctask_exec_check(t, &named, fault);
 	if (e == 0 && t->record->status != CTASK(RUNNING))
 		e = fault_set(fault, FAULT_FAILED_PRECONDITION, "task \"%s\" isn't running: nothing can be executed",
 			      key.container_id);
-	if (e == 0 && (e = ctask_exec_add(t, &named, true)) < 0)
+	if (e == 0 && (e = ctask_exec_add(t, &named, unnamed)) < 0)
 		fault_errno(fault, e, "add a process to task \"%s\"", key.container_id);
 	return e;
 }
