@@ -286,11 +286,12 @@ static void test_rest(struct lab *l, struct lab_pod *p) {
 	bare_delete(p, "other");
 }
 
-/* What ctr's run of true would wait for, of this part. */
-static void test_cost(struct lab *l) {
+/* One after the other, as ctr's runs are; what the best of them takes is told. */
+static void test_runs(struct lab *l) {
 	struct bare b = BARE_INIT;
 	struct lab_answer a;
 	int64_t best = INT64_MAX;
+	unsigned done = 0;
 	b.id = "fast";
 	b.root = bare_root(l);
 	b.script = "exit 3";
@@ -306,10 +307,11 @@ static void test_cost(struct lab *l) {
 		bool good = bare_delete(p, "fast") == 3 && lab_pod_teardown(p);
 		int64_t took = clock_mono() - begin;
 		best = good && took < best ? took : best;
+		done += good;
 		lab_pod_free(p);
 	}
 	printf("# a bare pod and its container, from set-up to nothing: %.2f ms\n", (double)best / 1e6);
-	tap_check(best < 20 * NS_PER_MS, "takes %.2f ms", (double)best / 1e6);
+	tap_check(done == 10, "ten times a pod, its container and nothing: %u", done);
 }
 
 int main(void) {
@@ -330,7 +332,7 @@ int main(void) {
 	test_roots(l, p);
 	test_rest(l, p);
 	tap_check(lab_pod_teardown(p) && lab_pod_free(p), "it goes");
-	test_cost(l);
+	test_runs(l);
 	bare_root_remove(l);
 	if (system("for d in bulkhead-lab-given bulkhead.slice/bulkhead-lab.slice bulkhead.slice; do "
 		   "rmdir /sys/fs/cgroup/*/$d /sys/fs/cgroup/$d 2>/dev/null; done") < 0)
