@@ -29,6 +29,7 @@
 #pragma once
 
 #include "base/arena.h"
+#include "base/list.h"
 #include "boot/boot.h"
 #include "loop/child.h"
 #include "msg/typed.h"
@@ -42,6 +43,7 @@ struct guest {
 	struct loop *loop;
 	const struct boot_config *config;
 	unsigned n_jobs;
+	struct list jobs; /* in the order of their requests */
 	uint64_t scrapes; /* of metrics */
 	pid_t supervisor;
 };
@@ -60,6 +62,8 @@ struct verb {
 	const char *name; /* of the process, at most 15 bytes; errors begin with it */
 	int (*run)(struct work *w, const ProtobufCMessage *request, struct fault *fault);
 	bool reads; /* changes nothing: ended when nobody waits any longer */
+	/* Requests about one owner are worked off in their order; "": about all. */
+	const char *(*owner)(const ProtobufCMessage *request);
 };
 
 /* --- job.c --- */
@@ -123,6 +127,9 @@ int holdings_each(struct work *w, int (*fn)(struct work *w, const char *mount_po
 
 /* --- storage.c --- */
 
+const char *attach_owner(const ProtobufCMessage *request);
+const char *detach_owner(const ProtobufCMessage *request);
+const char *setup_owner(const ProtobufCMessage *request);
 int guest_attach_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
 int guest_detach_run(struct work *w, const ProtobufCMessage *request, struct fault *fault);
 

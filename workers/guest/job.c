@@ -2,7 +2,8 @@
  * A request as a child: it does the work, packs the reply into a memory file,
  * and says how it ended; the worker sends what it finds there. What changes the
  * guest is never broken off, however long its caller has been gone: a killed
- * mount would be nobody's.
+ * mount would be nobody's. Those about one owner keep their order, so that an end
+ * never overtakes the beginning that comes after it.
  */
 #include "guest.h"
 
@@ -15,6 +16,7 @@
 #define REPLY_MAX ((size_t)16 << 20)
 
 struct job {
+	struct list node; /* guest->jobs */
 	struct guest *guest;
 	struct msg_request *request;
 	const ProtobufCMessage *message;
@@ -71,20 +73,29 @@ static void reply_send(struct job *j) {
 	arena_deinit(&a);
 }
 
-static void job_done(void *ctx, const struct child_result *result) {
-	struct job *j = ctx;
+static void jobs_go_on(struct guest *g);
+
+static void job_end(struct job *j) {
+	list_unlink(&j->node);
 	j->guest->n_jobs--;
 	j->request->cancelled = NULL;
+}
+
+static void job_done(void *ctx, const struct child_result *result) {
+	struct job *j = ctx;
+	struct guest *g = j->guest;
+	job_end(j);
 	CLEANUP_FD int reply = j->reply; /* the job goes with its request */
 	if (result->fault.code != FAULT_NONE)
 		msg_fail(j->request, &result->fault);
 	else
 		reply_send(j);
+	jobs_go_on(g);
 }
 
 static void job_cancelled(struct msg_request *r, void *ctx) {
 	struct job *j = ctx;
-	if (j->verb->reads)
+	if (j->verb->reads && j->child)
 		child_kill(j->child);
 }
 
@@ -104,6 +115,42 @@ static int job_start(struct job *j) {
 	return child_start(j->guest->loop, &options, &j->child);
 }
 
+/* --- their order --- */
+
+static const char *owner_of(const struct job *j) {
+	return j->verb->owner ? j->verb->owner(j->message) : NULL;
+}
+
+/* Of what came before it, a request waits for what is about the same. */
+static bool must_wait(const struct job *j) {
+	const char *owner = owner_of(j);
+	list_for_each (n, &j->guest->jobs) {
+		const struct job *other = list_entry(n, struct job, node);
+		const char *theirs = owner_of(other);
+		if (other == j)
+			return false;
+		if (owner && theirs && (!*owner || !*theirs || strcmp(owner, theirs) == 0))
+			return true;
+	}
+	return false;
+}
+
+static void job_try(struct job *j) {
+	struct fault fault;
+	int e = j->child || must_wait(j) ? 0 : job_start(j);
+	if (e == 0)
+		return;
+	fault_errno(&fault, e, "%s: start a process", j->verb->name);
+	fd_replace(&j->reply, -1);
+	job_end(j);
+	msg_fail(j->request, &fault);
+}
+
+static void jobs_go_on(struct guest *g) {
+	list_for_each_safe (n, &g->jobs)
+		job_try(list_entry(n, struct job, node));
+}
+
 void job_begin(struct guest *g, struct msg_request *r, const ProtobufCMessage *request, const struct verb *verb) {
 	if (g->n_jobs == GUEST_JOBS_MAX) {
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "%s: %d requests are under way, try again later", verb->name,
@@ -116,16 +163,11 @@ void job_begin(struct guest *g, struct msg_request *r, const ProtobufCMessage *r
 		return;
 	}
 	j->verb = verb;
+	j->reply = -1;
 	g->scrapes += verb->number == MSG_guest_do_metrics;
-	int e = job_start(j);
-	if (e < 0) {
-		struct fault fault;
-		fault_errno(&fault, e, "%s: start a process", verb->name);
-		fd_replace(&j->reply, -1);
-		msg_fail(r, &fault);
-		return;
-	}
 	g->n_jobs++;
+	list_append(&g->jobs, &j->node);
 	r->cancelled = job_cancelled;
 	r->cancelled_ctx = j;
+	job_try(j);
 }

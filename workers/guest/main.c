@@ -11,11 +11,11 @@
 #include <unistd.h>
 
 static const struct verb verbs[] = {
-	{ .number = MSG_guest_do_attach, .name = "attach storage", .run = guest_attach_run },
-	{ .number = MSG_guest_do_detach, .name = "detach storage", .run = guest_detach_run },
+	{ .number = MSG_guest_do_attach, .name = "attach storage", .run = guest_attach_run, .owner = attach_owner },
+	{ .number = MSG_guest_do_detach, .name = "detach storage", .run = guest_detach_run, .owner = detach_owner },
 	{ .number = MSG_guest_do_devices, .name = "find devices", .run = guest_devices_run },
-	{ .number = MSG_guest_do_setup, .name = "set up sandbox", .run = guest_setup_run },
-	{ .number = MSG_guest_do_clear, .name = "clear sandbox", .run = guest_clear_run },
+	{ .number = MSG_guest_do_setup, .name = "set up sandbox", .run = guest_setup_run, .owner = setup_owner },
+	{ .number = MSG_guest_do_clear, .name = "clear sandbox", .run = guest_clear_run, .owner = setup_owner },
 	{ .number = MSG_guest_do_ephemeral, .name = "update mounts", .run = guest_ephemeral_run },
 	{ .number = MSG_guest_do_refresh, .name = "refresh shares", .run = guest_refresh_run },
 	{ .number = MSG_guest_do_volume_stats, .name = "volume stats", .run = guest_volume_stats_run, .reads = true },
@@ -52,6 +52,7 @@ static int guest_prepare(struct worker *w) {
 	w->state = &guest;
 	guest.loop = w->loop;
 	guest.config = &w->config;
+	list_init(&guest.jobs);
 	guest.supervisor = getppid();
 	return make_folders(w->config.agent_run_root);
 }

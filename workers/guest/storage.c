@@ -161,6 +161,16 @@ static int attach_all(struct work *w, const Bulkhead__GuestAttachRequest *q, boo
 	return 0;
 }
 
+const char *attach_owner(const ProtobufCMessage *request) {
+	return ((const Bulkhead__GuestAttachRequest *)request)->owner;
+}
+const char *detach_owner(const ProtobufCMessage *request) {
+	return ((const Bulkhead__GuestDetachRequest *)request)->owner;
+}
+const char *setup_owner(const ProtobufCMessage *request) {
+	return "";
+}
+
 int guest_attach_run(struct work *w, const ProtobufCMessage *request, struct fault *fault) {
 	const Bulkhead__GuestAttachRequest *q = (const Bulkhead__GuestAttachRequest *)request;
 	if (!id_valid(q->owner))

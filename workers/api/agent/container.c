@@ -68,6 +68,29 @@ static int create_check(const Grpc__CreateContainerRequest *q, struct fault *fau
 	return r < 0 ? r : agent_ports_check(ports, q->container_id, fault);
 }
 
+#define LOG_ANNOTATION "io.kubernetes.container.terminationMessagePath"
+
+/* In the guest: the source of what is mounted where the container writes it. */
+static char *termination_log(const Grpc__Spec *s) {
+	for (size_t i = 0; i < s->n_annotations; i++)
+		for (size_t n = 0; strcmp(s->annotations[i]->key, LOG_ANNOTATION) == 0 && n < s->n_mounts; n++)
+			if (strcmp(s->mounts[n]->destination, s->annotations[i]->value) == 0)
+				return s->mounts[n]->source;
+	return (char *)"";
+}
+
+static Bulkhead__GuestContainer *guest_make(struct arena *a, const Grpc__CreateContainerRequest *q) {
+	Bulkhead__GuestContainer *g = ARENA_NEW(a, Bulkhead__GuestContainer, BULKHEAD__GUEST_CONTAINER__INIT);
+	if (g) {
+		g->storages = q->storages;
+		g->n_storages = q->n_storages;
+		g->devices = q->devices;
+		g->n_devices = q->n_devices;
+		g->termination_log = termination_log(q->oci);
+	}
+	return g;
+}
+
 static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const Grpc__CreateContainerRequest *q = (const Grpc__CreateContainerRequest *)request;
@@ -83,6 +106,8 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	b->sandbox = (char *)AGENT_SANDBOX;
 	c->container = b;
 	c->sandbox_pid = q->sandbox_pidns;
+	if (!(c->guest = guest_make(t->arena, q)))
+		return grpc_no_memory(fault);
 	*ret_internal = &c->base;
 	return 0;
 }

@@ -53,6 +53,20 @@ static Bulkhead__CsandboxWish *wish_make(struct arena *a, const Grpc__CreateSand
 	return w;
 }
 
+/* Only of an agent in a guest is there one to be set up. */
+static Bulkhead__GuestSandbox *guest_make(struct arena *a, const Grpc__CreateSandboxRequest *q) {
+	Bulkhead__GuestSandbox *g = ARENA_NEW(a, Bulkhead__GuestSandbox, BULKHEAD__GUEST_SANDBOX__INIT);
+	if (!g || !(g->setup = ARENA_NEW(a, Bulkhead__GuestSetupRequest, BULKHEAD__GUEST_SETUP_REQUEST__INIT)))
+		return NULL;
+	g->setup->dns = q->dns;
+	g->setup->n_dns = q->n_dns;
+	g->setup->kernel_modules = q->kernel_modules;
+	g->setup->n_kernel_modules = q->n_kernel_modules;
+	g->storages = q->storages;
+	g->n_storages = q->n_storages;
+	return g;
+}
+
 static int create(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
 		  struct fault *fault) {
 	const Grpc__CreateSandboxRequest *q = (const Grpc__CreateSandboxRequest *)request;
@@ -60,8 +74,9 @@ static int create(struct grpc_translation *t, const ProtobufCMessage *request, P
 	    ARENA_NEW(t->arena, Bulkhead__CsandboxStartRequest, BULKHEAD__CSANDBOX_START_REQUEST__INIT);
 	if (!s || !(s->key = key(t->arena)) || !(s->wish = wish_make(t->arena, q)))
 		return grpc_no_memory(fault);
+	s->guest = guest_make(t->arena, q);
 	*ret_internal = &s->base;
-	return 0;
+	return s->guest ? 0 : grpc_no_memory(fault);
 }
 
 static void create_failure(struct fault *fault) {

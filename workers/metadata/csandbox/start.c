@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workers/metadata/guest.h"
 #include "workers/metadata/handlers.h"
 #include "workers/metadata/lifecycle.h"
 #include "workers/metadata/sweep.h"
@@ -18,7 +19,8 @@ struct start_op {
 	struct op op;
 	struct csandbox *s;
 	Bulkhead__CsandboxState before;
-	bool creates; /* only: no pod is started */
+	bool creates;			     /* only: no pod is started */
+	const Bulkhead__GuestSandbox *guest; /* NULL: it is no agent's */
 };
 
 static struct start_op *start_of(struct op *op) {
@@ -87,7 +89,18 @@ static const struct op_step create_steps[] = {
 	{ .name = NULL },
 };
 
+static void guest_prepare(struct op *op) {
+	struct start_op *o = start_of(op);
+	guest_begin(op, o->s->record->id, o->guest);
+}
+
+static void guest_undo(struct op *op) {
+	if (start_of(op)->guest)
+		guest_end(op->m);
+}
+
 static const struct op_step start_steps[] = {
+	{ .name = "set up the guest", .run = guest_prepare, .undo = guest_undo },
 	{ .name = "start its pod", .run = pod_start, .undo = pod_undo },
 	{ .name = "record", .run = start_record, .undo = start_unrecord },
 	{ .name = NULL },
@@ -129,10 +142,12 @@ static const struct op_class start_class = {
 };
 
 static int start_begin(struct metadata *m, struct msg_request *r, const struct op_class *class, struct csandbox *s,
-		       struct fault *fault) {
-	struct start_op *o = calloc(1, sizeof(*o));
+		       const Bulkhead__GuestSandbox *guest, struct fault *fault) {
+	const Bulkhead__GuestSandbox *copy = guest ? message_copy(&s->arena, &guest->base) : NULL;
+	struct start_op *o = guest && !copy ? NULL : calloc(1, sizeof(*o));
 	if (!o)
 		return fault_errno(fault, ENOMEM, "%s", class->name);
+	o->guest = copy;
 	op_init(&o->op, class, m, &s->op, s->record->id, r);
 	o->s = s;
 	o->before = s->record->state;
@@ -203,7 +218,7 @@ void csandbox_create(struct metadata *m, struct msg_request *r, const ProtobufCM
 		e = fault_set(&fault, FAULT_ALREADY_EXISTS, "%s: already exists", csandbox_text(q->key, text));
 	if (e == 0)
 		e = make(m, q->key, q->wish, false, &r->arena, &s, &fault);
-	if (e == 0 && (e = start_begin(m, r, &create_class, s, &fault)) < 0)
+	if (e == 0 && (e = start_begin(m, r, &create_class, s, NULL, &fault)) < 0)
 		csandbox_free(&m->csandboxes, s);
 	if (e < 0)
 		msg_fail(r, &fault);
@@ -252,7 +267,8 @@ void csandbox_start(struct metadata *m, struct msg_request *r, const ProtobufCMe
 		e = make(m, key, q->wish, true, &r->arena, &s, &fault);
 	else if (e == 0)
 		e = start_check(s, q, &fault);
-	if (e == 0 && ((e = name_pod(s, &fault)) < 0 || (e = start_begin(m, r, &start_class, s, &fault)) < 0) &&
+	if (e == 0 &&
+	    ((e = name_pod(s, &fault)) < 0 || (e = start_begin(m, r, &start_class, s, q->guest, &fault)) < 0) &&
 	    drafted)
 		csandbox_free(&m->csandboxes, s);
 	if (e < 0)

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workers/metadata/guest.h"
 #include "workers/metadata/handlers.h"
 #include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/lifecycle.h"
@@ -156,8 +157,10 @@ static void stop_answer(struct op *op, struct msg_request *r) {
 static void stop_free(struct op *op) {
 	struct stop_op *o = stop_of(op);
 	bool gone = op->fault.code == FAULT_NONE && o->gone;
-	if (gone)
+	if (gone) {
+		guest_end(op->m);
 		csandbox_free(&op->m->csandboxes, o->s);
+	}
 	/* An agent's one sandbox: what it was there for is over. */
 	if (gone && op->m->config->agent_ends && op->m->finish)
 		op->m->finish(op->m->worker);

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "workers/metadata/guest.h"
 #include "workers/metadata/handlers.h"
 #include "workers/metadata/csandbox/csandbox.h"
 #include "workers/metadata/lifecycle.h"
@@ -233,7 +234,24 @@ static void create_unrecord(struct op *op) {
 	t->made = false;
 }
 
+/* --- of an agent's: what the guest brings ----------------------------------- */
+
+static void devices_find(struct op *op) {
+	guest_find_devices(op, create_of(op)->request->guest, create_of(op)->container->parsed);
+}
+
+static void storages_attach(struct op *op) {
+	struct create_op *c = create_of(op);
+	guest_attach_all(op, c->t->record->container_id, c->request->guest);
+}
+
+static void storages_detach(struct op *op) {
+	guest_release(op->m, create_of(op)->t->record->container_id);
+}
+
 static const struct op_step create_steps[] = {
+	{ .name = "find its devices", .run = devices_find },
+	{ .name = "attach its storages", .run = storages_attach, .undo = storages_detach },
 	{ .name = "start its pod", .run = pod_start, .undo = pod_undo },
 	{ .name = "mount its root", .run = root_await },
 	{ .name = "unpack its checkpoint", .run = checkpoint_unpack },

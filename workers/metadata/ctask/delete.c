@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workers/metadata/guest.h"
 #include "workers/metadata/handlers.h"
 #include "workers/metadata/lifecycle.h"
 
@@ -97,6 +98,7 @@ static void delete_free(struct op *op) {
 	if (op->fault.code == FAULT_NONE && d->gone && !d->exec) {
 		ctask_tell(op->m, "/tasks/delete", d->t, NULL);
 		ctask_restore_taken(op->m, d->t);
+		guest_release(op->m, d->t->record->container_id);
 		ctask_free(&op->m->ctasks, d->t);
 	} else {
 		ctask_ended_meanwhile(op->m, d->t);
