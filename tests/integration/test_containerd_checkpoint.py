@@ -417,7 +417,7 @@ def played_root(fake):
 def real_count(w, before, at):
     """Its root; and once more, into a file that is seen."""
     out = w.ctr("tasks", "exec", "--exec-id", "x", "second", "/bin/sh", "-c", "cat /home/x; ls -d /var").out
-    tap.check(out.startswith("new\n") and "/var: No such" in out, "real criu: its root is as it was", out)
+    tap.check("new\n" in out and "/var: No such" in out, "real criu: its root is as it was", out)  # streams have no order
     digest = next(m for m in json.loads(w.ctr("content", "get", next(
         r[2] for r in w.ctr.table("images", "ls") if r[0] == "saved:1")).out)["manifests"] if m["mediaType"] == IMAGES)
     w.ctr("tasks", "kill", "-s", "SIGKILL", "second")
