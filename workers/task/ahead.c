@@ -9,7 +9,8 @@
  *   ready -> none     a pod's start has taken it; or it wasn't used for a while,
  *                     so an idle daemon has none, and what its namespace has of
  *                     the host's settings isn't old; or it has ended; or the
- *                     configuration, of which it has a copy, has changed
+ *                     configuration, of which it has a copy, has changed; or
+ *                     its zygote is gone, which would reap what it leaves
  *
  * A keeper without a pod ends with its socket, so whatever becomes of us leaves
  * none behind. Failure: there is none, and the start of a pod forks its own.

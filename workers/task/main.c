@@ -59,8 +59,10 @@ static int task_prepare(struct worker *worker) {
 	return r;
 }
 
-/* The zygote is gone: nothing to do before its successor comes. */
+/* The zygote is gone: until its successor comes there is nothing to do but to
+ * start no pod with a keeper of its. */
 static void zygote_down(void *worker, struct link *l, bool violation, const char *text) {
+	ahead_drop(worker);
 	log_event(violation ? LOG_ERROR : LOG_WARN, "the keepers' zygote is gone", "why", text, NULL);
 }
 
@@ -117,6 +119,9 @@ static int task_serve(struct worker *worker) {
 
 static void task_zygote(struct worker *worker, int fd) {
 	struct task_worker *w = worker->state;
+	/* A keeper of the zygote's predecessor: the new one wouldn't hear of the
+	 * end of what it leaves, should it be killed. */
+	ahead_drop(w);
 	int r = link_attach_socket(w->zygote, fd);
 	if (r < 0)
 		log_event(LOG_ERROR, "can't talk to the keepers' zygote", "why", strerror(-r), NULL);
