@@ -29,7 +29,7 @@ class Api:
     def __init__(self, path):
         channel = grpc.insecure_channel("unix://" + path, options=[
             ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)])
-        meta = [("containerd-namespace", NAMESPACE)]
+        self.channel, meta = channel, [("containerd-namespace", NAMESPACE)]
         for name in self.SERVICES:
             messages, stubs = bh.stubs_of("containerd/%s.proto" % name)
             stub = getattr(stubs, name.capitalize() + "Stub")(channel)
