@@ -80,7 +80,7 @@ def test_growth(d):
     for name, pid in watched.items():
         now = (pss(pid), private(pid))
         print("# %s: PSS %d -> %d KiB, private %d -> %d KiB" % (name, before[name][0], now[0], before[name][1], now[1]))
-        tap.check(now[0] - before[name][0] < ROOM, "%s is as large as before" % name, (before[name], now))
+        tap.check(now[1] - before[name][1] < ROOM, "%s is as large as before" % name, (before[name], now))
 
 
 def main():
