@@ -107,6 +107,11 @@ static bool exit_seen(void *ctx) {
 	return exit_find(w->pod, w->id) != NULL;
 }
 
+/* The end is told first. */
+static bool groups_gone(void *part) {
+	return lab_cgroups(part) == 0;
+}
+
 /* -1 when none came. */
 static int exit_code(struct lab_pod *p, const char *id) {
 	struct exit_wait w = { p, id };
@@ -219,7 +224,7 @@ static void test_life(struct lab_pod *p) {
 	tap_check(strstr(log, " stdout F hello\n") && strstr(log, " stderr F oops\n") &&
 		      strstr(log, " stdout F part\n"),
 		  "its log is there when the exit is");
-	tap_check(lab_cgroups("/life") == 0, "its control groups went with it");
+	tap_check(lab_wait(p->lab, groups_gone, (char[]){ "/life" }, 2), "its control groups go with it");
 	LAB_CALL(p, container_start, &key, NULL, 0, &a);
 	tap_check(a.code == 0, "a start that is said again is answered");
 	lab_answer_deinit(&a);
