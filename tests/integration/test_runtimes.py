@@ -256,12 +256,22 @@ class Running:
 
 
 def lingering(folder, handler, path):
-    """The runtime, but what it has executed is over before it is: the setting."""
+    """The runtime, but what it has executed is over before it is, and so is a child that it leaves: the setting."""
     program = os.path.join(folder, "lingering-" + handler)
     with open(program, "w") as f:
-        f.write('#!/bin/sh\n%s "$@"\nr=$?\ncase " $* " in *" exec "*) sleep 0.05;; esac\nexit $r\n' % path)
+        f.write('#!/bin/sh\n%s "$@"\nr=$?\ncase " $* " in *" exec "*) (sleep 0.01 &); sleep 0.05;; esac\nexit $r\n' % path)
     os.chmod(program, 0o755)
     return "runtime.lingers=" + program
+
+
+def unreaped(keepers):
+    """Children of these that have ended and nobody has asked for."""
+    found = []
+    for p in bh.pids():
+        stat = read("/proc/%d/stat" % p).rsplit(")", 1)[-1].split()
+        if stat[:1] == ["Z"] and int(stat[1]) in keepers:
+            found.append(p)
+    return found
 
 
 def test_short_commands(d, c, pb, image, handler):
@@ -278,6 +288,8 @@ def test_short_commands(d, c, pb, image, handler):
         r.close()
     wrong = [s for s in seen if s[1:3] != (5, b"%d" % s[0])]
     tap.check(wrong == [], handler + ": commands that end before the runtime does are heard and have their codes", wrong[:3])
+    keepers = d.processes()["pod-keeper"]
+    tap.check(bh.wait_for(lambda: not unreaped(keepers), 3), handler + ": and nobody is left unreaped", unreaped(keepers))
     pod.remove()
 
 

@@ -292,6 +292,9 @@ static void ended(struct exec *e, uint32_t code) {
 	bool stays = e->session ? session_ended(e, code) : e->name ? named_ended(e, code) : false;
 	if (!stays)
 		exec_free(e);
+	/* What its maker had left waited as long as that was at work. A container's
+	 * first process doesn't end before all in its pid namespace are reaped. */
+	oci_reap(k);
 	pod_teardown_continue(k);
 }
 
