@@ -39,6 +39,8 @@ int command_rm(struct cli *c, int argc, char **argv);
 int command_stats(struct cli *c, int argc, char **argv);
 int command_doctor(struct cli *c, int argc, char **argv);
 
+/* Connects, unless it has; an error is printed, with what to do. */
+int cli_connect(struct cli *c);
 /* Connects on first use. The reply, or NULL after the error was printed. */
 ProtobufCMessage *cli_call(struct cli *c, const char *method, const ProtobufCMessage *request,
 			   const ProtobufCMessageDescriptor *type, int64_t timeout_ns);

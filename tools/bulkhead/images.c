@@ -61,8 +61,9 @@ int command_pull(struct cli *c, int argc, char **argv) {
 	r.image = argv[i];
 	struct progress p = { .terminal = isatty(STDOUT_FILENO) };
 	struct fault fault;
-	if (client_open(c->socket, &c->client, &fault) < 0 ||
-	    client_stream(c->client, ADMIN "Pull", &r.base, &bulkhead__v1__pull_event__descriptor, 0, pull_event, &p,
+	if (cli_connect(c) < 0)
+		return 1;
+	if (client_stream(c->client, ADMIN "Pull", &r.base, &bulkhead__v1__pull_event__descriptor, 0, pull_event, &p,
 			  &fault) < 0)
 		return cli_fail("pull", "%s", fault.text);
 	printf("%s\n", p.image_ref);

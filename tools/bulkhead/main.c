@@ -43,24 +43,27 @@ int cli_fail(const char *command, const char *format, ...) {
 
 int cli_try(struct cli *c, const char *method, const ProtobufCMessage *request, const ProtobufCMessageDescriptor *type,
 	    int64_t timeout_ns, ProtobufCMessage **ret_reply, struct fault *fault) {
-	if (!c->client) {
-		int r = client_open(c->socket, &c->client, fault);
-		if (r < 0)
-			return r;
-	}
-	return client_call(c->client, method, request, type, timeout_ns, ret_reply, fault);
+	int r = c->client ? 0 : client_open(c->socket, &c->client, fault);
+	return r < 0 ? r : client_call(c->client, method, request, type, timeout_ns, ret_reply, fault);
+}
+
+int cli_connect(struct cli *c) {
+	struct fault fault;
+	int r = c->client ? 0 : client_open(c->socket, &c->client, &fault);
+	if (r < 0)
+		fprintf(stderr, "bulkhead: %s. Is bulkheadd running? --socket names another socket.\n", fault.text);
+	return r;
 }
 
 ProtobufCMessage *cli_call(struct cli *c, const char *method, const ProtobufCMessage *request,
 			   const ProtobufCMessageDescriptor *type, int64_t timeout_ns) {
 	ProtobufCMessage *reply = NULL;
 	struct fault fault;
+	if (cli_connect(c) < 0)
+		return NULL;
 	if (cli_try(c, method, request, type, timeout_ns, &reply, &fault) == 0)
 		return reply;
-	if (!c->client)
-		fprintf(stderr, "bulkhead: %s. Is bulkheadd running? --socket names another socket.\n", fault.text);
-	else
-		fprintf(stderr, "bulkhead: %s (%s)\n", fault.text, fault_code_name(fault.code));
+	fprintf(stderr, "bulkhead: %s (%s)\n", fault.text, fault_code_name(fault.code));
 	return NULL;
 }
 
