@@ -116,6 +116,24 @@ static void test_no_reader(const struct scene *s) {
 	close(out);
 }
 
+/* A process that is through before its client has come to read. */
+static void test_reader_after_end(const struct scene *s) {
+	struct bare b;
+	plan(s, &b, "echo early; echo too >&2");
+	unsigned before = s->pod->n_exits;
+	run(s, &b);
+	for (int i = 0; i < 100 && s->pod->n_exits == before; i++)
+		lab_pause(s->lab, 0.02);
+	tap_check(s->pod->n_exits == before + 1 && bare_delete(s->pod, "c") == 0, "it ended unread");
+	lab_pause(s->lab, 0.1);
+	int out = reader(s->out), err = reader(s->err);
+	tap_check(strcmp(fifo_read(s->lab, out, NULL, 5), "early\n") == 0 && fifo_ended(),
+		  "who comes after the end still gets the output");
+	tap_check(strcmp(fifo_read(s->lab, err, NULL, 5), "too\n") == 0 && fifo_ended(), "and what was said beside");
+	close(out);
+	close(err);
+}
+
 static void test_slow_reader(const struct scene *s) {
 	struct bare b;
 	plan(s, &b, "head -c 150000 /dev/zero | tr '\\0' y; echo; sleep 0.2; kill -9 $$");
@@ -196,6 +214,30 @@ static void test_much_input(const struct scene *s) {
 	snprintf(wanted, sizeof(wanted), "%zu\n", total);
 	tap_check(total >= 1000000 && strcmp(fifo_read(s->lab, out, NULL, 10), wanted) == 0,
 		  "more than the pipe holds arrives whole");
+	bare_delete(s->pod, "c");
+	close(out);
+}
+
+/* Its writer has gone when its end is told, with all of it still unread. */
+static void test_input_left_unread(const struct scene *s) {
+	struct bare b;
+	plan(s, &b, "sleep 0.3; wc -c");
+	int out = reader(s->out);
+	run(s, &b);
+	static char data[200000];
+	int in = open(s->in, O_WRONLY | O_NONBLOCK);
+	size_t total = 0;
+	for (int i = 0; i < 20; i++) {
+		ssize_t n = write(in, data, sizeof(data));
+		total += n > 0 ? (size_t)n : 0;
+		lab_pause(s->lab, 0.005);
+	}
+	close(in);
+	close_stdin(s->pod);
+	char wanted[32];
+	snprintf(wanted, sizeof(wanted), "%zu\n", total);
+	tap_check(total > 65536 && strcmp(fifo_read(s->lab, out, NULL, 10), wanted) == 0,
+		  "what a writer that has gone left unread arrives whole");
 	bare_delete(s->pod, "c");
 	close(out);
 }
@@ -356,10 +398,11 @@ int main(void) {
 	s.in = fifo_new(s.lab, "in");
 	s.out = fifo_new(s.lab, "out");
 	s.err = fifo_new(s.lab, "err");
-	static void (*const tests[])(
-	    const struct scene *) = { test_output, test_late_reader, test_no_reader, test_slow_reader, test_background,
-				      test_input,  test_much_input,  test_terminal,  test_file,	       test_nowhere,
-				      test_logger, test_refused,     test_adopted };
+	static void (*const tests[])(const struct scene *) = {
+		test_output,	 test_late_reader, test_no_reader,  test_reader_after_end,  test_slow_reader,
+		test_background, test_input,	   test_much_input, test_input_left_unread, test_terminal,
+		test_file,	 test_nowhere,	   test_logger,	    test_refused,	    test_adopted
+	};
 	for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
 		tests[i](&s);
 	tap_check(lab_pod_teardown(s.pod) && lab_pod_free(s.pod), "the pod goes");

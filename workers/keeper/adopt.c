@@ -249,7 +249,9 @@ static int stdio_restore(struct keeper *k, const char *id, const Bulkhead__Stdio
 		r = stdio_input(*ret_stdio, to, terminal, fault);
 	else
 		fd_close(to);
-	return r == 0 && closed ? stdio_close_input(*ret_stdio, fault) : r;
+	if (r == 0 && closed)
+		stdio_close_input(*ret_stdio);
+	return r;
 }
 
 static int streams_restore(struct container *c, const Bulkhead__ContainerSaved *s, struct held *h,

@@ -128,7 +128,6 @@ void on_keeper_process_resize(struct keeper *k, struct msg_request *r, const Bul
 
 void on_keeper_process_close_stdin(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessKey *m) {
 	struct target t;
-	struct fault fault = { 0 };
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	if (!target_alive(k, r, m, &t))
 		return;
@@ -137,10 +136,7 @@ void on_keeper_process_close_stdin(struct keeper *k, struct msg_request *r, cons
 			  t.container->id);
 		return;
 	}
-	if (stdio_close_input(t.stdio, &fault) < 0) {
-		msg_fail(r, &fault);
-		return;
-	}
+	stdio_close_input(t.stdio);
 	state_save(k);
 	keeper_process_close_stdin_reply(r, &done, NULL, 0);
 }

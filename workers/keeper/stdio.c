@@ -9,11 +9,17 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #define READ_SIZE 16384
 #define READS_PER_TURN 16
 /* How long the rest waits for a client that takes nothing of it. */
 #define PATIENCE (2 * NS_PER_SEC)
+/* How long a fifo that holds the last of the output waits for its first reader: a short process ends before its client
+ * has come to read. */
+#define RENDEZVOUS (NS_PER_SEC / 2)
+#define RENDEZVOUS_STEP (10 * NS_PER_MS)
 
 struct stdio {
 	struct list node; /* in keeper->endings, once the process has ended */
@@ -27,6 +33,8 @@ struct stdio {
 	bool terminal;
 	bool ending;
 	int held[1 + LOG_STREAMS]; /* with message->held; -1: none */
+	int unread[LOG_STREAMS];   /* writing ends of fifos that hold what nobody has come for yet; -1: none */
+	int64_t rendezvous_until, patience_until;
 	struct loop_source *patience;
 	Bulkhead__Stdio *message;
 };
@@ -46,6 +54,8 @@ void stdio_free(struct stdio *s) {
 		outlet_close(&s->out[i]);
 	outlet_close(&s->to);
 	fd_close(s->in);
+	for (size_t i = 0; i < LOG_STREAMS; i++)
+		fd_close(s->unread[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(s->held); i++)
 		fd_close(s->held[i]);
 	if (s->log)
@@ -55,22 +65,61 @@ void stdio_free(struct stdio *s) {
 	free(s);
 }
 
-static void end_over(void *ctx) {
-	struct keeper *k = ((struct stdio *)ctx)->keeper;
-	stdio_free(ctx);
+static void end_over(struct stdio *s) {
+	struct keeper *k = s->keeper;
+	stdio_free(s);
 	pod_teardown_continue(k);
 }
 
+static bool fifo_holds(int fd) {
+	int n = 0;
+	return ioctl(fd, FIONREAD, &n) == 0 && n > 0;
+}
+
+/* With the last end of a fifo goes what is in it, so while nobody else has its reading end, its writing end stays. An
+ * output holds both, which hides who else does. */
+static int unread_end(const struct outlet *o) {
+	char self[32];
+	struct stat st;
+	if (o->fd < 0 || fstat(o->fd, &st) < 0 || !S_ISFIFO(st.st_mode) || !fifo_holds(o->fd))
+		return -1;
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", o->fd);
+	return open(self, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
+static bool unread_awaits(int fd) {
+	struct pollfd p = { .fd = fd };
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLERR) && fifo_holds(fd);
+}
+
+static void end_turn(void *ctx);
+
 /* Each stream ends as soon as all of it has been taken; true when all have. */
 static bool end_continue(struct stdio *s) {
-	bool waits = false;
+	bool behind = false, unread = false;
 	for (size_t i = 0; i < LOG_STREAMS; i++) {
-		if (!outlet_behind(&s->out[i]))
+		if (s->out[i].fd >= 0 && !outlet_behind(&s->out[i])) {
+			s->unread[i] = unread_end(&s->out[i]);
 			outlet_close(&s->out[i]);
-		waits |= outlet_behind(&s->out[i]);
+		}
+		behind |= outlet_behind(&s->out[i]);
+		unread |= s->unread[i] >= 0;
 	}
 	loop_source_free_p(&s->patience);
-	return !waits || loop_timer(s->keeper->loop, clock_mono() + PATIENCE, end_over, s, &s->patience) < 0;
+	if (!behind && !unread)
+		return true;
+	int64_t at = unread ? clock_mono() + RENDEZVOUS_STEP : s->patience_until;
+	return loop_timer(s->keeper->loop, at, end_turn, s, &s->patience) < 0;
+}
+
+static void end_turn(void *ctx) {
+	struct stdio *s = ctx;
+	int64_t now = clock_mono();
+	for (size_t i = 0; i < LOG_STREAMS; i++)
+		if (s->unread[i] >= 0 && (now >= s->rendezvous_until || !unread_awaits(s->unread[i])))
+			fd_replace(&s->unread[i], -1);
+	if (now >= s->patience_until || end_continue(s))
+		end_over(s);
 }
 
 void stdio_end(struct stdio *s) {
@@ -85,6 +134,8 @@ void stdio_end(struct stdio *s) {
 	fd_replace(&s->in, -1);
 	outlet_close(&s->to);
 	list_append(&s->keeper->endings, &s->node);
+	s->rendezvous_until = clock_mono() + RENDEZVOUS;
+	s->patience_until = clock_mono() + PATIENCE;
 	if (end_continue(s))
 		stdio_free(s);
 }
@@ -104,6 +155,7 @@ static void output(void *ctx, enum log_stream_kind kind, const void *data, size_
 static void out_changed(void *ctx) {
 	struct stdio *s = ctx;
 	if (s->ending) {
+		s->patience_until = clock_mono() + PATIENCE;
 		if (end_continue(s))
 			end_over(s);
 		return;
@@ -130,10 +182,10 @@ static void in_end(struct stdio *s) {
 	vault_renew(s->keeper);
 }
 
-/* Somebody had it open for writing, and nobody has now. */
+/* Nobody has it open for writing, and nobody will: somebody had, or is through. */
 static bool in_left(const struct stdio *s) {
 	struct pollfd p = { .fd = s->in };
-	return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP);
+	return s->in_closed || (poll(&p, 1, 0) == 1 && (p.revents & POLLHUP));
 }
 
 /* False when there is nothing more for now. */
@@ -188,41 +240,20 @@ int stdio_input(struct stdio *s, int to, bool terminal, struct fault *fault) {
 	return r < 0 ? fault_errno(fault, r, "read the process's input") : 0;
 }
 
-/* The input by its reading end only, so that its end can be seen. */
-static int in_reader(const struct stdio *s, int *ret_fd, struct fault *fault) {
-	char self[32];
-	snprintf(self, sizeof(self), "/proc/self/fd/%d", s->in);
-	int fd = open(self, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return fault_errno(fault, errno, "let go of the input's fifo");
-	*ret_fd = fd;
-	return 0;
-}
-
 static void held_close_input(struct stdio *s) {
 	s->in_closed = true;
 	fd_replace(&s->held[0], -1);
 	vault_renew(s->keeper);
 }
 
-int stdio_close_input(struct stdio *s, struct fault *fault) {
-	int fd = -1;
+void stdio_close_input(struct stdio *s) {
 	if (s->message->held && !s->in_closed)
 		held_close_input(s);
 	/* A terminal lives as long as its process. */
 	if (s->in < 0 || s->in_closed || s->terminal)
-		return 0;
-	if (in_reader(s, &fd, fault) < 0)
-		return -EIO;
-	loop_source_free_p(&s->in_ready);
-	fd_replace(&s->in, fd);
+		return;
 	s->in_closed = true;
-	int r = loop_poll(s->keeper->loop, s->in, POLLIN, in_ready, s, &s->in_ready);
-	if (r < 0)
-		return fault_errno(fault, r, "read the process's input");
-	vault_renew(s->keeper);
 	in_ready(s, POLLIN);
-	return 0;
 }
 
 bool stdio_input_closed(const struct stdio *s) {
@@ -277,8 +308,10 @@ int stdio_new(struct keeper *k, const char *id, const Bulkhead__Stdio *m, int he
 			.keeper = k, .in = -1, .to = OUTLET_NONE, .message = message_copy(m), .held = { -1, -1, -1 }
 		};
 		list_init(&s->node);
-		for (size_t i = 0; i < LOG_STREAMS; i++)
+		for (size_t i = 0; i < LOG_STREAMS; i++) {
 			s->out[i] = (struct outlet)OUTLET_NONE;
+			s->unread[i] = -1;
+		}
 	}
 	if (!s || !s->message) {
 		stdio_free(s);

@@ -13,7 +13,8 @@
  *   output   what the log reads (log_tap) -> outlet; behind: log_hold
  *   the end  what was read goes out as long as somebody takes it, then all is
  *            closed: a client that waits for the end gets it, whoever else
- *            still has the process's pipes
+ *            still has the process's pipes; a fifo that nobody reads yet waits
+ *            a little for the client of a process that was faster
  *
  * Streams that are held lead to whoever asks for them (process_streams): the
  * keeper has the other ends of the process's pipes, or its terminal, reads
@@ -43,7 +44,7 @@ void stdio_outputs(struct stdio *s, struct log *l);
 /* to: the process's pipe or terminal; taken. */
 int stdio_input(struct stdio *s, int to, bool terminal, struct fault *fault);
 /* When the client has closed its end the process sees the end of its input. */
-int stdio_close_input(struct stdio *s, struct fault *fault);
+void stdio_close_input(struct stdio *s);
 bool stdio_input_closed(const struct stdio *s);
 /* The process has ended and all that it wrote is read. Takes s, which isn't held. */
 void stdio_end(struct stdio *s);
