@@ -136,6 +136,27 @@ def test_write(d):
     return data
 
 
+def test_read_again(d):
+    """A small blob, whose bytes the API worker keeps: who may read it is another question each time."""
+    c, other = Client(d), Client(d, "elsewhere")
+    data = os.urandom(4000)
+    c.put("small", data)
+    tap.check([c.read(digest(data))[0] for _ in range(3)] == [data] * 3, "Read of a small one, again and again")
+    tap.check(c.read(digest(data), offset=10, size=100)[0] == data[10:110] and
+              c.read(digest(data), offset=3990, size=100)[0] == data[3990:] and
+              c.read(digest(data), offset=4000)[0] == b"", "parts of it, and nothing at its end")
+    tap.check(code(c.read(digest(data), offset=4001)[1]) == "OUT_OF_RANGE", "not past its end")
+    tap.check(code(other.read(digest(data))[1]) == "NOT_FOUND", "another namespace hasn't got it")
+    c.call(c.content.Delete, c.c.DeleteContentRequest(digest=digest(data)))
+    tap.check(code(c.read(digest(data))[1]) == "NOT_FOUND", "nor has anybody after Delete")
+    many = [os.urandom(3000 + n) for n in range(40)]
+    for n, blob in enumerate(many):
+        c.put("many%d" % n, blob)
+    tap.check(all(c.read(digest(blob))[0] == blob for blob in many + many[::-1]), "more of them than are kept")
+    for blob in many:
+        c.call(c.content.Delete, c.c.DeleteContentRequest(digest=digest(blob)))
+
+
 def test_errors(d, data):
     c = Client(d)
     m = c.c.WriteContentRequest
@@ -329,6 +350,7 @@ def main():
         try:
             d.start()
             data = test_write(d)
+            test_read_again(d)
             test_errors(d, data)
             test_ingests(d)
             test_labels(d, data)

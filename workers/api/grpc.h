@@ -123,6 +123,7 @@ struct grpc_server {
 	uint64_t next_request;		     /* ids: random upper half, then counting */
 	struct health_watch *watches;	     /* health.c */
 	struct agent_streams *agent_streams; /* agent/streams.c */
+	struct small_blobs *small_blobs;     /* containerd/small_blobs.c */
 };
 
 /* What an endpoint's connections speak; their owner is a struct grpc_server. */
