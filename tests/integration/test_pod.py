@@ -224,17 +224,21 @@ def test_pod(d, c, pb, image):
 
 
 def test_ahead(d, c, image):
-    """A keeper with a network namespace is made ahead, and is the next pod's."""
+    """A keeper with namespaces of its own is made ahead, and is the next pod's."""
     def fresh(old=None):
         return bh.wait_for(lambda: d.ahead() not in (None, old) and d.ahead(), 5)
 
+    def spaces(pid):
+        return [bh.namespace(pid, kind) for kind in ("net", "ipc", "uts")]
+
     pods = [bh.Pod(d, c, "ahead-1")]
     ahead = fresh()
-    space = ahead and bh.namespace(ahead, "net")
-    tap.check(ahead and space not in [bh.namespace(p, "net") for p in bh.pids() if p != ahead],
-              "after a pod's start a keeper waits for the next in a network namespace of its own")
+    space = ahead and spaces(ahead)
+    others = [bh.namespace(p, kind) for p in bh.pids() if p != ahead for kind in ("net", "ipc", "uts")]
+    tap.check(ahead and not set(space) & set(others),
+              "after a pod's start a keeper waits for the next in network, IPC and UTS namespaces of its own")
     pods.append(bh.Pod(d, c, "ahead-2"))
-    tap.check(ahead in d.processes()["pod-keeper"] and bh.namespace(ahead, "net") == space, "which is the next pod's",
+    tap.check(ahead in d.processes()["pod-keeper"] and spaces(ahead) == space, "which is the next pod's",
               d.processes())
     id = pods[1].run("main", image, ["sleep", "1000"])
     tap.check(b"eth0" in pods[1].exec(id, "ls", "/sys/class/net").stdout and

@@ -538,16 +538,17 @@ static void listed(void *ctx, const struct msg_answer *a) {
 	}
 }
 
-static void send_start(struct answer *r, const char *id, Bulkhead__NamespaceMode network) {
+static void send_start(struct answer *r, const char *id, Bulkhead__NamespaceMode network, Bulkhead__NamespaceMode ipc) {
 	Bulkhead__SandboxStartRequest m = BULKHEAD__SANDBOX_START_REQUEST__INIT;
 	m.id = (char *)id;
 	m.network = network;
+	m.ipc = ipc;
 	sandbox_start_send(stage->metadata, NULL, &m, NULL, 0, started, r);
 }
 
 static struct answer do_start(const char *id) {
 	struct answer r = { 0 };
-	send_start(&r, id, BULKHEAD__NAMESPACE_MODE__POD);
+	send_start(&r, id, BULKHEAD__NAMESPACE_MODE__POD, BULKHEAD__NAMESPACE_MODE__POD);
 	turn_until(&r.n, 1);
 	return r;
 }
@@ -587,32 +588,37 @@ static void test_ahead(void) {
 	tap_check(a.code == FAULT_NONE && s.keepers[1].ahead && !s.keepers[1].set_up,
 		  "after a pod's start a keeper is made for the next");
 	struct answer host = { 0 };
-	send_start(&host, "host", BULKHEAD__NAMESPACE_MODE__NODE);
+	send_start(&host, "host", BULKHEAD__NAMESPACE_MODE__NODE, BULKHEAD__NAMESPACE_MODE__POD);
 	turn_until(&host.n, 1);
 	tap_check(host.code == FAULT_NONE && s.forks == 3 && !s.keepers[2].ahead,
 		  "a pod with the host's network gets another");
+	host = (struct answer){ 0 };
+	send_start(&host, "ipc", BULKHEAD__NAMESPACE_MODE__POD, BULKHEAD__NAMESPACE_MODE__NODE);
+	turn_until(&host.n, 1);
+	tap_check(host.code == FAULT_NONE && s.forks == 4 && !s.keepers[3].ahead,
+		  "and so does one with the host's IPC");
 	a = do_start("pod2");
-	tap_check(a.code == FAULT_NONE && a.number == 4242 && s.forks == 3 && s.keepers[1].set_up &&
+	tap_check(a.code == FAULT_NONE && a.number == 4242 && s.forks == 4 && s.keepers[1].set_up &&
 		      strcmp(s.keepers[1].id, "pod2") == 0,
 		  "the next pod with one of its own gets it %s", a.text);
-	turn_until(&s.forks, 4);
+	turn_until(&s.forks, 5);
 	turns(5);
-	keeper_die(&s.keepers[3]);
+	keeper_die(&s.keepers[4]);
 	turns(5);
 	a = do_start("pod3");
-	tap_check(a.code == FAULT_NONE && s.forks == 5 && !s.keepers[4].ahead,
+	tap_check(a.code == FAULT_NONE && s.forks == 6 && !s.keepers[5].ahead,
 		  "one that has died is nobody's: the pod gets a fresh one %s", a.text);
-	turn_until(&s.forks, 6);
+	turn_until(&s.forks, 7);
 	turns(5);
 	ahead_drop(s.w);
 	a = do_start("pod4");
-	tap_check(a.code == FAULT_NONE && s.forks == 7 && !s.keepers[6].ahead, "and so it is after a reload %s",
+	tap_check(a.code == FAULT_NONE && s.forks == 8 && !s.keepers[7].ahead, "and so it is after a reload %s",
 		  a.text);
 	s.fork_fails = true;
 	turns(50);
 	s.fork_fails = false;
 	a = do_start("pod5");
-	tap_check(a.code == FAULT_NONE && s.forks == 8, "where none could be made the pod's start makes its own %s",
+	tap_check(a.code == FAULT_NONE && s.forks == 9, "where none could be made the pod's start makes its own %s",
 		  a.text);
 	stage_end(&s);
 }
@@ -626,7 +632,7 @@ static void test_start_stop(void) {
 	a = do_start("pod1");
 	tap_check(a.code == FAULT_NONE && a.number == 4242 && s.forks == 1, "started again: the same pod");
 	struct answer host = { 0 };
-	send_start(&host, "pod2", BULKHEAD__NAMESPACE_MODE__NODE);
+	send_start(&host, "pod2", BULKHEAD__NAMESPACE_MODE__NODE, BULKHEAD__NAMESPACE_MODE__POD);
 	turn_until(&host.n, 1);
 	tap_check(host.code == FAULT_NONE && !s.keepers[1].had_network, "the host's network needs no plan");
 	a = do_start("../etc");
@@ -686,7 +692,7 @@ static void test_stop_while_starting(void) {
 	stage_begin(&s);
 	s.hang = true;
 	struct answer start = { 0 }, stop = { 0 };
-	send_start(&start, "pod1", BULKHEAD__NAMESPACE_MODE__POD);
+	send_start(&start, "pod1", BULKHEAD__NAMESPACE_MODE__POD, BULKHEAD__NAMESPACE_MODE__POD);
 	turn_until(&s.forks, 1);
 	turns(10);
 	struct answer again = do_start("pod1");

@@ -42,7 +42,7 @@ struct pod {
 	bool up;     /* set up, and not torn down */
 	bool inside; /* this process is in its namespaces */
 	bool used;   /* a set-up was tried: this process can't be another pod's */
-	bool ahead;  /* its network namespace was made before it was known */
+	bool ahead;  /* its namespaces were made before it was known */
 	Bulkhead__NamespaceMode network, pid, ipc;
 	bool host_uts;
 	char *namespace; /* of containerd's API, for programs that log */

@@ -33,6 +33,12 @@ static int hostname_check(const char *name, struct fault *fault) {
 	return good ? 0 : fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.80s\" is not a host name", name);
 }
 
+/* The task worker knows the same (workers/task/ahead.c). */
+static bool ahead_fits(const Bulkhead__SandboxStartRequest *s) {
+	return s->network == BULKHEAD__NAMESPACE_MODE__POD && s->ipc == BULKHEAD__NAMESPACE_MODE__POD &&
+	       (!s->bare || s->uts == BULKHEAD__NAMESPACE_MODE__POD) && s->n_join == 0 && s->n_uid_mappings == 0;
+}
+
 static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fault *fault) {
 	const Bulkhead__SandboxStartRequest *s = m->sandbox;
 	if (k->pod.used)
@@ -40,9 +46,9 @@ static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *
 				 k->id);
 	if (!s || strcmp(s->id, k->id) != 0)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the set-up is for another pod sandbox");
-	if (k->pod.ahead && (s->network != BULKHEAD__NAMESPACE_MODE__POD || s->n_join || s->n_uid_mappings))
+	if (k->pod.ahead && !ahead_fits(s))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "pod sandbox \"%s\" can't have a network namespace that was made before it", k->id);
+				 "pod sandbox \"%s\" can't have namespaces that were made before it", k->id);
 	int r = userns_check(s, fault);
 	if (r < 0)
 		return r;
@@ -59,10 +65,16 @@ static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *
 	return hostname_check(s->hostname, fault);
 }
 
+#define AHEAD (CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+
 int pod_ahead(struct pod *p, struct fault *fault) {
+	const struct network_pod nobodys = { .id = "", .run_dir = "" };
+	struct network_attached nothing;
 	int r = network_host_open(&p->host, fault);
-	if (r == 0 && unshare(CLONE_NEWNET) < 0)
-		r = fault_errno(fault, errno, "make a network namespace");
+	if (r == 0 && unshare(AHEAD) < 0)
+		r = fault_errno(fault, errno, "make namespaces");
+	if (r == 0) /* its loopback goes up */
+		r = network_attach(NULL, &nobodys, &p->host, &nothing, fault);
 	p->ahead = r == 0;
 	return r;
 }
@@ -104,7 +116,7 @@ static int namespaces_enter(struct keeper *k, const Bulkhead__SandboxStartReques
 		r = pod_bare_join(p, s, &joined, fault);
 	if (r < 0)
 		return r;
-	flags &= ~(joined | (p->ahead ? CLONE_NEWNET : 0));
+	flags &= ~(joined | (p->ahead ? AHEAD : 0));
 	if (s->n_uid_mappings)
 		r = userns_enter_new(s, flags, &p->userns, fault);
 	else if (unshare(flags) < 0)

@@ -1,6 +1,6 @@
 /*
- * A keeper ahead of its pod: the copy of the zygote and the network namespace,
- * for which the start of a pod would wait longest, are made while nobody waits.
+ * A keeper ahead of its pod: the copy of the zygote and the namespaces, for which
+ * the start of a pod would wait longest, are made while nobody waits.
  *
  * Owns: at most one keeper without a pod, known by our end of its socket alone.
  *
@@ -27,7 +27,8 @@
 #define KEEP_FOR (30 * NS_PER_SEC)
 
 bool ahead_fits(const Bulkhead__SandboxStartRequest *m) {
-	return m->network == BULKHEAD__NAMESPACE_MODE__POD && m->n_join == 0 && m->n_uid_mappings == 0;
+	return m->network == BULKHEAD__NAMESPACE_MODE__POD && m->ipc == BULKHEAD__NAMESPACE_MODE__POD &&
+	       (!m->bare || m->uts == BULKHEAD__NAMESPACE_MODE__POD) && m->n_join == 0 && m->n_uid_mappings == 0;
 }
 
 void ahead_drop(struct task_worker *w) {
