@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/unit.h"
+#include "supervisor/account.h"
 
 #include <ctype.h>
 #include <fcntl.h>
@@ -17,7 +18,7 @@
 
 #define FILE_MAX (64 * 1024)
 
-enum kind { PATH, PATH_LIST, TEXT, NUMBER, LEVEL, DRIVER, MODE, GROUP };
+enum kind { PATH, PATH_LIST, TEXT, NUMBER, LEVEL, DRIVER, MODE, ACCEL, GROUP };
 
 struct key {
 	const char *name;
@@ -41,6 +42,14 @@ static const struct key keys[] = {
 	{ .name = "cgroup_parent", .kind = GROUP, TEXT_FIELD(boot.cgroup_parent) },
 	{ .name = "cgroup_driver", .kind = DRIVER, NUMBER_FIELD(boot.cgroup_driver) },
 	{ .name = "criu", .kind = PATH, TEXT_FIELD(boot.criu) },
+	{ .name = "vm_qemu", .kind = PATH, TEXT_FIELD(boot.vm.qemu) },
+	{ .name = "vm_virtiofsd", .kind = PATH, TEXT_FIELD(boot.vm.virtiofsd) },
+	{ .name = "vm_kernel", .kind = PATH, TEXT_FIELD(boot.vm.kernel) },
+	{ .name = "vm_initrd", .kind = PATH, TEXT_FIELD(boot.vm.initrd) },
+	{ .name = "vm_parameters", .kind = TEXT, TEXT_FIELD(boot.vm.parameters) },
+	{ .name = "vm_memory_mb", .kind = NUMBER, NUMBER_FIELD(boot.vm.memory_mb), .min = 64, .max = 1024 * 1024 },
+	{ .name = "vm_cpus", .kind = NUMBER, NUMBER_FIELD(boot.vm.cpus), .min = 1, .max = 256 },
+	{ .name = "vm_accel", .kind = ACCEL, NUMBER_FIELD(boot.vm.accel) },
 	{ .name = "agent_run_root", .kind = PATH, TEXT_FIELD(boot.agent_run_root) },
 	{ .name = "agent_sysfs", .kind = PATH, TEXT_FIELD(boot.agent_sysfs) },
 	{ .name = "agent_resolv_conf", .kind = PATH, TEXT_FIELD(boot.agent_resolv_conf) },
@@ -84,6 +93,12 @@ static const struct config defaults = {
 		.cni_bin_dirs = "/opt/cni/bin:/usr/lib/cni",
 		.cni_cache_dir = "/var/lib/cni",
 		.criu = "/usr/sbin/criu",
+		.vm = {
+			.qemu = "/usr/bin/qemu-system-x86_64",
+			.virtiofsd = "/usr/lib/qemu/virtiofsd",
+			.memory_mb = 256,
+			.cpus = 1,
+		},
 		.agent_run_root = "/run/kata-containers",
 		.agent_sysfs = "/sys",
 		.agent_resolv_conf = "/etc/resolv.conf",
@@ -189,6 +204,41 @@ static int mode_set(uint32_t *field, const char *where, const char *value, struc
 	return 0;
 }
 
+/* --- virtual machines --- */
+
+static int accel_set(uint32_t *field, const char *where, const char *value, struct fault *fault) {
+	static const char *const names[] = {
+		[BOOT_ACCEL_AUTO] = "auto", [BOOT_ACCEL_KVM] = "kvm", [BOOT_ACCEL_TCG] = "tcg"
+	};
+	for (uint32_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(names[i], value) == 0) {
+			*field = i;
+			return 0;
+		}
+	return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: \"vm_accel\" takes kvm, tcg or auto, not \"%s\"", where,
+			 value);
+}
+
+/* The handler is there when its kernel is. */
+static int vm_finish(struct config *c, struct fault *fault) {
+	struct boot_vm *vm = &c->boot.vm;
+	if (!vm->kernel[0])
+		return 0;
+	if (!vm->initrd[0])
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"vm_kernel\" is set, so \"vm_initrd\" must be, too");
+	for (uint32_t i = 0; i < c->boot.n_runtimes; i++)
+		if (strcmp(c->boot.runtimes[i].name, BOOT_VM_HANDLER) == 0)
+			return fault_set(fault, FAULT_INVALID_ARGUMENT,
+					 "\"vm_kernel\" and \"runtime." BOOT_VM_HANDLER "\" exclude each other");
+	if (c->boot.n_runtimes == BOOT_RUNTIMES_MAX)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "more than %d runtimes with \"" BOOT_VM_HANDLER "\"",
+				 BOOT_RUNTIMES_MAX);
+	strcpy(c->boot.runtimes[c->boot.n_runtimes++].name, BOOT_VM_HANDLER);
+	vm->uid = vm->gid = c->uid_base + ROLE_COUNT;
+	account_user("bulkhead-vm", &vm->uid, &vm->gid);
+	return 0;
+}
+
 /* --- control groups --- */
 
 /* As systemd itself says whether it is in charge here. */
@@ -280,6 +330,8 @@ int config_set(struct config *c, const char *where, const char *key, const char 
 			return driver_set(number_of(c, k), where, value, fault);
 		case MODE:
 			return mode_set(number_of(c, k), where, value, fault);
+		case ACCEL:
+			return accel_set(number_of(c, k), where, value, fault);
 		case NUMBER:
 			return number_set(k, number_of(c, k), where, value, fault);
 		case LEVEL:
@@ -373,6 +425,8 @@ int config_load(const struct config_source *source, struct config *ret_config, s
 	r = parent_finish(&c, fault);
 	if (r == 0)
 		r = endpoints_finish(&c, fault);
+	if (r == 0)
+		r = vm_finish(&c, fault);
 	if (r < 0)
 		return r;
 	*ret_config = c;
@@ -384,7 +438,7 @@ const char *config_reload(struct config *c, const struct config *from) {
 	const char *fixed = NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const struct key *k = &keys[i];
-		if (k->kind == NUMBER || k->kind == LEVEL || k->kind == DRIVER || k->kind == MODE) {
+		if (k->kind == NUMBER || k->kind == LEVEL || k->kind == DRIVER || k->kind == MODE || k->kind == ACCEL) {
 			if (k->live)
 				*number_of(c, k) = *number_of(&new, k);
 			else if (*number_of(c, k) != *number_of(&new, k))

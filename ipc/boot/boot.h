@@ -45,6 +45,20 @@ enum boot_cgroup_driver { BOOT_CGROUPFS, BOOT_SYSTEMD };
  * that it runs in. An agent has no image, snapshot or stream worker. */
 enum boot_mode { BOOT_HOST, BOOT_AGENT };
 
+/* What runs a virtual machine's processors; auto: KVM where it can be had. */
+enum boot_accel { BOOT_ACCEL_AUTO, BOOT_ACCEL_KVM, BOOT_ACCEL_TCG };
+
+/* Pods of the runtime handler "vm"; there is one when kernel isn't empty. In
+ * boot_config.runtimes it is the one without a path. */
+#define BOOT_VM_HANDLER "vm"
+struct boot_vm {
+	char qemu[BOOT_PATH_MAX], virtiofsd[BOOT_PATH_MAX]; /* programs */
+	char kernel[BOOT_PATH_MAX], initrd[BOOT_PATH_MAX];  /* files; the initrd has our agent as its init */
+	char parameters[BOOT_PATH_MAX];			    /* more of the kernel's */
+	uint32_t memory_mb, cpus, accel;		    /* accel: enum boot_accel */
+	uint32_t uid, gid;				    /* of the processes that face the guest */
+};
+
 /* The configuration, as far as workers need it; read by the supervisor alone. */
 struct boot_config {
 	uint32_t mode;			    /* enum boot_mode */
@@ -70,6 +84,7 @@ struct boot_config {
 	uint32_t n_runtimes;
 	struct boot_runtime log_binaries[BOOT_RUNTIMES_MAX];
 	uint32_t n_log_binaries;
+	struct boot_vm vm;
 	struct boot_endpoint endpoints[BOOT_ENDPOINTS_MAX];
 	uint32_t n_endpoints;
 };

@@ -8,6 +8,7 @@
 #include "workers/keeper/cut.h"
 #include "workers/keeper/exec.h"
 #include "workers/keeper/vault.h"
+#include "workers/keeper/vm/vm.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -394,9 +395,13 @@ static int adopt(struct keeper *k, struct adoption *a, const Bulkhead__KeeperAdo
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "pod sandbox \"%s\" was never set up", k->id);
 	if (s->log_line_max)
 		k->config.log_line_max = s->log_line_max;
-	r = s->runtime[0] ? oci_attach(k, s->runtime, fault) : 0;
+	bool machine = strcmp(s->runtime, BOOT_VM_HANDLER) == 0;
+	r = s->runtime[0] && !machine ? oci_attach(k, s->runtime, fault) : 0;
 	if (r == 0)
 		r = pod_adopt(k, a, s, fault);
+	if (r == 0 && machine)
+		r = vm_adopt(k, take_fd(&a->pod[VAULT_VM]), take_fd(&a->pod[VAULT_VM + 1]),
+			     take_fd(&a->pod[VAULT_VM + 2]), fault);
 	if (r == 0)
 		r = netns_path_renew(&k->pod);
 	if (r == 0)

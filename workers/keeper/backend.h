@@ -28,6 +28,8 @@ struct backend {
 	/* The pod's last container has ended. May start errands, which are waited
 	 * for; is asked again then. */
 	void (*pod_ended)(struct keeper *k);
+	/* As pidfd_send_signal, to what the process of this pidfd stands for. */
+	int (*signal)(int pidfd, int sig);
 };
 
 /* container_native.c and exec.c */
@@ -41,6 +43,7 @@ int restore_take(struct container *c);
 /* Its maker has ended, or it has. */
 void restore_over(struct container *c);
 int native_exec(struct exec *e, struct exec_plan *plan, struct fault *fault);
+int native_signal(int pidfd, int sig);
 
 /* backend.c: that of the pod. */
 const struct backend *backend_of(const struct keeper *k);
@@ -60,6 +63,10 @@ int container_pid_target(const struct container *c, const Bulkhead__TaskCreateRe
 			 const struct container **ret_target, struct fault *fault);
 bool container_strict_groups(const Grpc__Spec *spec);
 bool spec_has_namespace(const Grpc__Spec *spec, const char *type);
+
+/* --- vm/ --- */
+
+extern const struct backend vm_backend;
 
 /* --- oci/ --- */
 

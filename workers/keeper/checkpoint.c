@@ -206,7 +206,7 @@ static int check(const struct container *c, const Bulkhead__CheckpointRequest *m
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" isn't running", c->id);
 	if (c->checkpoint || m->cut != c->held)
 		return fault_set(fault, FAULT_ABORTED, "another checkpoint of container \"%s\" is under way", c->id);
-	if (k->pod.runtime)
+	if (k->pod.runtime || k->pod.vm)
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
 				 "only containers of the native runtime handler can be checkpointed");
 	if (k->pod.userns.fd >= 0)

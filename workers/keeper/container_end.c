@@ -62,7 +62,7 @@ static void exit_reply(struct msg_request *r, const struct container *c) {
 
 void container_signal(struct container *c, int sig) {
 	if (c->pidfd >= 0 && c->state != CONTAINER_EXITED)
-		sys_pidfd_send_signal(c->pidfd, sig);
+		backend_of(c->keeper)->signal(c->pidfd, sig);
 }
 
 void container_kill_now(struct container *c) {

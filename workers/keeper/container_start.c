@@ -51,10 +51,11 @@ static int create_check(const struct keeper *k, const Bulkhead__TaskCreateReques
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "pod sandbox \"%s\" is not running", k->id);
 	if (!id_valid(t->container_id))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.80s\" is no id of a container", t->container_id);
-	if (bare && k->pod.runtime)
-		return fault_set(fault, FAULT_UNIMPLEMENTED,
-				 "an OCI runtime can't run container \"%s\", which brings its own root",
-				 t->container_id);
+	if (bare && (k->pod.runtime || k->pod.vm))
+		return fault_set(
+		    fault, FAULT_UNIMPLEMENTED,
+		    "neither an OCI runtime nor a virtual machine can run container \"%s\", which brings its own root",
+		    t->container_id);
 	if (container_find(k, t->container_id))
 		return fault_set(fault, FAULT_ALREADY_EXISTS, "container \"%s\" exists already", t->container_id);
 	const Grpc__Linux *l = t->spec->linux;

@@ -36,6 +36,7 @@ struct keeper_config {
 	size_t n_runtimes;
 	const struct boot_runtime *log_binaries; /* likewise */
 	size_t n_log_binaries;
+	const struct boot_vm *vm; /* likewise */
 };
 
 struct pod {
@@ -61,7 +62,8 @@ struct pod {
 	struct msg_request *teardown;	    /* waits for the containers' ends */
 	bool ending;
 	unsigned teardown_tries;
-	char *runtime; /* the OCI runtime's program; NULL: the native backend */
+	char *runtime; /* the OCI runtime's program; NULL: the native backend, unless: */
+	struct vm *vm; /* the virtual machine that the pod is in; NULL: none */
 	bool runtime_swept;
 	struct loop_source *teardown_timer;
 };
@@ -152,12 +154,13 @@ Bulkhead__SandboxInfo *state_info(const struct keeper *k, struct arena *a);
 /* What a packet of the vault holds. Later packets of the same kind and
  * container replace earlier ones. */
 enum vault_kind {
-	VAULT_POD = 1,	 /* netns, ipcns, utsns, shm, init: those that the mask says */
+	VAULT_POD = 1,	 /* netns, ipcns, utsns, shm, init, the host's netns, struct vm's: those that the mask says */
 	VAULT_CONTAINER, /* pidfd, stdout, stderr, tail, stdin, status, enum stdio_fd's: likewise */
 	VAULT_GONE,	 /* the container's descriptors aren't needed any more */
 };
 #define VAULT_FDS_MAX 12
 #define VAULT_STDIO 6 /* the first of them */
+#define VAULT_VM 6    /* the same: control, mounts, pidfd */
 
 int vault_init(struct keeper *k);
 /* fds[i] < 0 is absent. Duplicates go into the vault. */

@@ -15,6 +15,7 @@
 #include "workers/keeper/sys.h"
 #include "workers/keeper/sysctl.h"
 #include "workers/keeper/title.h"
+#include "workers/keeper/vm/vm.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -220,7 +221,8 @@ static int runtime_choose(struct keeper *k, const char *handler, struct fault *f
 		return 0;
 	for (size_t i = 0; i < k->config.n_runtimes; i++)
 		if (strcmp(k->config.runtimes[i].name, handler) == 0)
-			return oci_attach(k, k->config.runtimes[i].path, fault);
+			return k->config.runtimes[i].path[0] ? oci_attach(k, k->config.runtimes[i].path, fault)
+							     : vm_choose(k, fault);
 	return fault_set(fault, FAULT_INVALID_ARGUMENT, "no runtime handler \"%.64s\" is configured", handler);
 }
 
@@ -246,6 +248,8 @@ static int setup(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fa
 		r = pod_files_write(k, m->sandbox, ips, attached.n_ips, fault);
 	if (r == 0)
 		r = group_make(k, m->sandbox, fault);
+	if (r == 0 && k->pod.vm)
+		r = vm_start(k, fault);
 	return r < 0 ? r : started_make(k, &attached, fault);
 }
 
@@ -264,6 +268,8 @@ void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSe
 	if (e == 0)
 		e = setup(k, m, &fault);
 	if (e < 0) {
+		vm_abort(k);
+		vm_folder_remove(k);
 		network_down(k, k->pod.inside && k->pod.network != BULKHEAD__NAMESPACE_MODE__NODE, &ignored);
 		cgroup_remove_path(k->config.cgroups, k->pod.cgroup_owned ? k->pod.cgroup_path : "");
 		msg_fail(r, &fault);
@@ -308,7 +314,11 @@ static void leftovers_bury(struct keeper *k, struct msg_request *r, const Bulkhe
 	k->pod.cgroup_owned = saved->cgroup_owned;
 	snprintf(k->pod.cgroup_scope, sizeof(k->pod.cgroup_scope), "%s", saved->cgroup_scope);
 	struct fault ignored;
-	if (saved->runtime[0])
+	vm_group(k, path);
+	cgroup_adopt(k->config.cgroups, path, &c);
+	if (strcmp(saved->runtime, BOOT_VM_HANDLER) == 0 && cgroup_path_valid(path))
+		keeper_bury(k, &c);
+	else if (saved->runtime[0])
 		(void)oci_attach(k, saved->runtime, &ignored);
 	for (size_t i = 0; i < saved->n_containers; i++) {
 		cgroup_adopt(k->config.cgroups, saved->containers[i]->cgroup_path, &c);
@@ -369,6 +379,7 @@ static void teardown_finish(struct keeper *k) {
 	p->up = false;
 	keeper_unlisten(k);
 	pod_files_remove(k);
+	vm_folder_remove(k);
 	state_forget(k);
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
 	if (r)
@@ -387,7 +398,7 @@ void pod_teardown_continue(struct keeper *k) {
 	/* Those of containers first: the pod's own takes away what they need. */
 	if (list_empty(&k->errands))
 		backend_of(k)->pod_ended(k);
-	if (!list_empty(&k->errands))
+	if (!list_empty(&k->errands) || !vm_ended(k))
 		return;
 	if (!keeper_graves_empty(k)) {
 		teardown_later(k);

@@ -1,5 +1,6 @@
 /* What is done to processes that run: by name, or to a container's first one
  * when no name is given. And to all of a container: freezing, counting. */
+#include "workers/keeper/backend.h"
 #include "workers/keeper/exec.h"
 
 #include "base/fd.h"
@@ -73,7 +74,7 @@ void on_keeper_process_kill(struct keeper *k, struct msg_request *r, const Bulkh
 		return;
 	}
 	if (t.exec)
-		sys_pidfd_send_signal(t.exec->pidfd, (int)m->signal);
+		backend_of(k)->signal(t.exec->pidfd, (int)m->signal);
 	else if (m->all)
 		kill_all(t.container, (int)m->signal);
 	else

@@ -168,7 +168,7 @@ static void maker_body(void *ctx) {
 static int check(const struct keeper *k, const Bulkhead__TaskCreateRequest *t, size_t n_fds, struct fault *fault) {
 	if (n_fds < 2)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "a restore needs a root and images");
-	if (k->pod.runtime)
+	if (k->pod.runtime || k->pod.vm)
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
 				 "only containers of the native runtime handler can be restored");
 	if (k->pod.userns.fd >= 0)

@@ -211,7 +211,7 @@ static Bulkhead__KeeperSaved *keeper_saved(const struct keeper *k, struct arena 
 	s->cgroup_path = (char *)p->cgroup_path;
 	s->cgroup_owned = p->cgroup_owned;
 	s->cgroup_scope = (char *)p->cgroup_scope;
-	s->runtime = p->runtime ? p->runtime : (char *)"";
+	s->runtime = p->vm ? (char *)BOOT_VM_HANDLER : p->runtime ? p->runtime : (char *)"";
 	s->started = p->started;
 	s->network_ready = p->network_ready;
 	s->init_pid = p->init_pid;

@@ -11,6 +11,7 @@
  */
 #include "workers/keeper/exec.h"
 #include "workers/keeper/vault.h"
+#include "workers/keeper/vm/vm.h"
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -140,10 +141,15 @@ void vault_put(struct keeper *k, enum vault_kind kind, const char *id, const int
 
 void vault_put_pod(struct keeper *k) {
 	const struct pod *p = &k->pod;
-	int fds[VAULT_FDS_MAX] = { -1, -1, -1, p->shm, p->init, p->host.netns, -1, -1 };
+	int fds[VAULT_FDS_MAX] = { -1, -1, -1, p->shm, p->init, p->host.netns, -1, -1, -1, -1, -1, -1 };
 	static const char *const paths[] = { "/proc/self/ns/net", "/proc/self/ns/ipc", "/proc/self/ns/uts" };
 	for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
 		fds[i] = open(paths[i], O_RDONLY | O_CLOEXEC);
+	if (p->vm) {
+		fds[VAULT_VM] = p->vm->control;
+		fds[VAULT_VM + 1] = p->vm->mounts;
+		fds[VAULT_VM + 2] = p->vm->pidfd;
+	}
 	vault_put(k, VAULT_POD, k->id, fds);
 	for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
 		fd_close(fds[i]);

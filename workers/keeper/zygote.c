@@ -122,6 +122,7 @@ static void config_take(struct zygote *z) {
 	z->config.n_runtimes = MIN(c->n_runtimes, (uint32_t)BOOT_RUNTIMES_MAX);
 	z->config.log_binaries = c->log_binaries;
 	z->config.n_log_binaries = MIN(c->n_log_binaries, (uint32_t)BOOT_RUNTIMES_MAX);
+	z->config.vm = &c->vm;
 	snprintf(z->config.cgroup_parent, sizeof(z->config.cgroup_parent), "%s", c->cgroup_parent);
 }
 

@@ -76,6 +76,9 @@ void features_ask_all(struct task_worker *w) {
 		*h = (struct task_handler){ 0 };
 		memcpy(h->name, config->runtimes[i].name, sizeof(h->name));
 		m.name = h->name;
+		/* Virtual machines are our own: there is no program to ask. */
+		if (!config->runtimes[i].path[0])
+			continue;
 		h->asking = runtime_features_send(w->zygote, &context, &m, NULL, 0, asked, h);
 	}
 }

@@ -334,4 +334,5 @@ const struct backend oci_backend = {
 	.exec = oci_exec,
 	.ended = oci_ended,
 	.pod_ended = oci_pod_ended,
+	.signal = native_signal,
 };

@@ -1,0 +1,281 @@
+/*
+ * The relay of one pod: starts the machine, gives up its rights, tells the
+ * guest's agent of the sandbox, and then passes on what stand-ins and the keeper
+ * ask. It is the parent of QEMU and virtiofsd, which die with it; it outlives the
+ * keeper, and ends with the guest.
+ */
+#include "workers/keeper/vm/relay.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "google/protobuf/empty.pb-c.h"
+#include "workers/keeper/sys.h"
+#include "workers/keeper/title.h"
+
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define BOOT_LIMIT (100 * NS_PER_SEC)
+#define STOP_LIMIT (6 * NS_PER_SEC)
+#define LOG_MAX ((size_t)256 * 1024)
+
+static const uint8_t opcodes[] = { IORING_OP_NOP,	   IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE,
+				   IORING_OP_ASYNC_CANCEL, IORING_OP_TIMEOUT,  IORING_OP_TIMEOUT_REMOVE };
+static const ProtobufCMessageDescriptor *const empty = &google__protobuf__empty__descriptor;
+
+/* --- the console ------------------------------------------------------------ */
+
+static void console_keep(struct relay *r, const char *text, size_t n) {
+	size_t room = MIN(n, r->log_room);
+	if (r->log >= 0 && room > 0 && fd_write_all(r->log, text, room) == 0)
+		r->log_room -= room;
+	size_t kept = MIN(n, sizeof(r->last) - 1), old = MIN(r->n_last, sizeof(r->last) - 1 - kept);
+	memmove(r->last, r->last + r->n_last - old, old);
+	memcpy(r->last + old, text + n - kept, kept);
+	r->n_last = old + kept;
+	r->last[r->n_last] = '\0';
+}
+
+static void console_ready(void *ctx, uint32_t events) {
+	struct relay *r = ctx;
+	char text[4096];
+	ssize_t n;
+	while ((n = read(r->machine.console, text, sizeof(text))) > 0)
+		console_keep(r, text, (size_t)n);
+	if (n == 0)
+		loop_source_free_p(&r->console_source);
+}
+
+/* The last line that was said, on one line. */
+static const char *last_words(struct relay *r) {
+	while (r->n_last > 0 && (r->last[r->n_last - 1] == '\n' || r->last[r->n_last - 1] == '\r'))
+		r->last[--r->n_last] = '\0';
+	const char *line = strrchr(r->last, '\n');
+	return line ? line + 1 : r->last;
+}
+
+/* --- the end ---------------------------------------------------------------- */
+
+static _Noreturn void boot_failed(struct relay *r, const struct fault *fault) {
+	(void)vm_send_fault(r->control, fault);
+	_exit(1);
+}
+
+static void over(struct relay *r, const char *what) {
+	struct fault fault;
+	console_ready(r, 0);
+	fault_set(&fault, FAULT_FAILED_PRECONDITION, "%s before its agent answered: %s", what, last_words(r));
+	if (!r->booted)
+		boot_failed(r, &fault);
+	/* All channels end with this process. */
+	_exit(0);
+}
+
+static void qemu_ended(void *ctx, uint32_t events) {
+	over(ctx, "QEMU has ended");
+}
+
+static void files_ended(void *ctx, uint32_t events) {
+	over(ctx, "virtiofsd has ended");
+}
+
+static void agent_down(void *ctx, const char *why) {
+	struct relay *r = ctx;
+	/* A guest that goes off closes it first. */
+	if (!r->stopping)
+		over(r, why);
+}
+
+static void patience_over(void *ctx) {
+	_exit(0);
+}
+
+static void destroyed(void *ctx, const ProtobufCMessage *reply, const struct fault *fault) {
+}
+
+/* The guest writes what it has, and turns itself off. */
+static void stop(struct relay *r) {
+	const Grpc__DestroySandboxRequest q = GRPC__DESTROY_SANDBOX_REQUEST__INIT;
+	if (r->stopping)
+		return;
+	r->stopping = true;
+	if (!r->booted || loop_timer(r->loop, clock_mono() + STOP_LIMIT, patience_over, r, &r->patience) < 0)
+		_exit(0);
+	agent_call(r->agent, "DestroySandbox", &q.base, STOP_LIMIT, empty, destroyed, r);
+}
+
+/* --- what the keeper asks --------------------------------------------------- */
+
+static void control_ready(void *ctx, uint32_t events) {
+	struct relay *r = ctx;
+	struct vm_packet p;
+	int fds[VM_FDS_MAX];
+	size_t n_fds;
+	for (;;) {
+		int e = vm_receive(r->control, &p, NULL, NULL, fds, &n_fds);
+		if (e == -EAGAIN)
+			return;
+		if (e <= 0 || p.kind == VM_STOP) {
+			if (e <= 0)
+				loop_source_free_p(&r->control_source);
+			stop(r);
+			if (e <= 0)
+				return;
+		}
+		for (size_t i = 0; e > 0 && i < n_fds; i++)
+			guest_new(r, fds[i]);
+	}
+}
+
+/* --- the boot --------------------------------------------------------------- */
+
+static void step_done(void *ctx, const ProtobufCMessage *reply, const struct fault *fault);
+
+static void interface_update(struct relay *r, Types__Interface *i) {
+	Grpc__UpdateInterfaceRequest q = GRPC__UPDATE_INTERFACE_REQUEST__INIT;
+	q.interface = i;
+	agent_call(r->agent, "UpdateInterface", &q.base, CALL_LIMIT, &types__interface__descriptor, step_done, r);
+}
+
+static void routes_update(struct relay *r) {
+	Grpc__UpdateRoutesRequest q = GRPC__UPDATE_ROUTES_REQUEST__INIT;
+	Grpc__Routes routes = GRPC__ROUTES__INIT;
+	routes.routes = r->network.routes;
+	routes.n_routes = r->network.n_routes;
+	q.routes = &routes;
+	agent_call(r->agent, "UpdateRoutes", &q.base, CALL_LIMIT, &grpc__routes__descriptor, step_done, r);
+}
+
+static void sandbox_create(struct relay *r) {
+	static char *shm_options[] = { (char *)"noexec", (char *)"nosuid", (char *)"nodev", (char *)"mode=1777",
+				       (char *)"size=67108864" };
+	Grpc__Storage files = GRPC__STORAGE__INIT, shm = GRPC__STORAGE__INIT;
+	Grpc__Storage *storages[] = { &files, &shm };
+	Grpc__CreateSandboxRequest q = GRPC__CREATE_SANDBOX_REQUEST__INIT;
+	const struct keeper *k = r->vm->keeper;
+	files.driver = (char *)"virtio-fs";
+	files.source = (char *)VM_SHARE_TAG;
+	files.fstype = (char *)"virtiofs";
+	files.mount_point = (char *)VM_SHARED_GUEST;
+	shm.driver = (char *)"ephemeral";
+	shm.source = (char *)"shm";
+	shm.fstype = (char *)"tmpfs";
+	shm.mount_point = (char *)VM_SHM_GUEST;
+	shm.options = shm_options;
+	shm.n_options = ARRAY_SIZE(shm_options);
+	q.hostname = r->hostname;
+	q.sandbox_id = k->id;
+	q.sandbox_pidns = k->pod.pid == BULKHEAD__NAMESPACE_MODE__POD;
+	q.storages = storages;
+	q.n_storages = ARRAY_SIZE(storages);
+	agent_call(r->agent, "CreateSandbox", &q.base, CALL_LIMIT, empty, step_done, r);
+}
+
+static void booted(struct relay *r) {
+	const struct vm_packet p = { .kind = VM_DONE };
+	r->booted = true;
+	if (vm_send(r->control, &p, NULL, 0, NULL, 0) < 0)
+		_exit(1);
+}
+
+/* Health, each device, routes, the sandbox. */
+static void step_next(struct relay *r) {
+	size_t n = r->network.n_links, step = r->step++;
+	if (step == 0)
+		agent_check(r->agent, BOOT_LIMIT, step_done, r);
+	else if (step <= n)
+		interface_update(r, &r->network.links[step - 1]);
+	else if (step == n + 1 && r->network.n_routes > 0)
+		routes_update(r);
+	else if (step <= n + 2)
+		r->step = n + 3, sandbox_create(r);
+	else
+		booted(r);
+}
+
+static void step_done(void *ctx, const ProtobufCMessage *reply, const struct fault *fault) {
+	struct relay *r = ctx;
+	struct fault f;
+	if (!fault) {
+		step_next(r);
+		return;
+	}
+	f = *fault;
+	console_ready(r, 0);
+	fault_prefix(&f, 0, r->step == 1 ? "the guest's agent" : "prepare the guest");
+	boot_failed(r, &f);
+}
+
+/* --- birth ------------------------------------------------------------------ */
+
+static int watch(struct relay *r, struct fault *fault) {
+	int e = loop_poll(r->loop, r->machine.qemu, POLLIN, qemu_ended, r, &r->qemu_source);
+	if (e == 0)
+		e = loop_poll(r->loop, r->machine.files, POLLIN, files_ended, r, &r->files_source);
+	if (e == 0)
+		e = loop_poll(r->loop, r->machine.console, POLLIN, console_ready, r, &r->console_source);
+	if (e == 0)
+		e = loop_poll(r->loop, r->control, POLLIN, control_ready, r, &r->control_source);
+	if (e == 0)
+		e = agent_new(r->loop, r->machine.agent, agent_down, r, &r->agent);
+	return e < 0 ? fault_errno(fault, e, "watch the virtual machine") : 0;
+}
+
+static int console_open(struct relay *r, struct fault *fault) {
+	char path[PATH_MAX];
+	snprintf(path, sizeof(path), "%s/" VM_FOLDER "/console", r->vm->keeper->run_dir);
+	r->log = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	r->log_room = LOG_MAX;
+	return r->log < 0 ? fault_errno(fault, errno, "open \"%s\"", path) : 0;
+}
+
+static int prepare(struct relay *r, struct fault *fault) {
+	static const struct loop_options options = { .entries = 64 };
+	const struct keeper *k = r->vm->keeper;
+	int e = vm_network_make(&r->network, fault);
+	if (e == 0)
+		e = vm_machine_start(k, &r->network, &r->machine, fault);
+	if (e == 0)
+		e = console_open(r, fault);
+	if (e == 0 &&
+	    ((e = loop_new(&options, &r->loop)) < 0 || (e = loop_enable(r->loop, opcodes, ARRAY_SIZE(opcodes))) < 0))
+		fault_errno(fault, e, "make a loop");
+	if (e == 0)
+		e = vm_jail_enter(VM_JAIL_RELAY, k->config.vm, fault);
+	return e < 0 ? e : watch(r, fault);
+}
+
+static void begin(struct relay *r) {
+	sigset_t none;
+	become_close_others(&r->control, 1);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	setsid();
+	umask(0022);
+	gethostname(r->hostname, sizeof(r->hostname) - 1);
+	title_set("bulkhead-vm", r->vm->keeper->id);
+	fcntl(r->control, F_SETFL, O_NONBLOCK);
+	cgroup_enter_v1(&r->vm->group);
+}
+
+void vm_relay(void *birth) {
+	const struct vm_relay_birth *b = birth;
+	static struct relay r;
+	struct fault fault = { 0 };
+	r = (struct relay){ .vm = b->vm, .control = b->control, .log = -1 };
+	list_init(&r.guests);
+	begin(&r);
+	if (prepare(&r, &fault) < 0)
+		boot_failed(&r, &fault);
+	step_next(&r);
+	loop_run(r.loop);
+	_exit(1);
+}

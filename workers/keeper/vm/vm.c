@@ -1,0 +1,384 @@
+/*
+ * The keeper's side of pods in virtual machines. Its one wait is the boot, which
+ * is part of the pod's set-up; what it asks the relay later is answered by the
+ * guest within a moment, or not at all.
+ */
+#include "workers/keeper/vm/vm.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "workers/keeper/backend.h"
+#include "workers/keeper/exec.h"
+#include "workers/keeper/sys.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define BOOT_LIMIT_MS (120 * 1000)
+#define ANSWER_LIMIT_MS (5 * 1000)
+#define STOP_PATIENCE (8 * NS_PER_SEC)
+#define GROUP "vm"
+
+/* --- channels --------------------------------------------------------------- */
+
+static int channel_open(const struct vm *vm, int *ret_channel) {
+	const struct vm_packet p = { 0 };
+	int pair[2];
+	if (vm->over || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return vm->over ? -EPIPE : -errno;
+	int r = vm_send(vm->control, &p, NULL, 0, &pair[1], 1);
+	fd_close(pair[1]);
+	if (r < 0)
+		fd_close(pair[0]);
+	else
+		*ret_channel = pair[0];
+	return r;
+}
+
+static int packet_await(int fd, int limit_ms, struct vm_packet *ret_packet, struct fault *fault) {
+	static char payload[VM_PAYLOAD_MAX];
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	size_t size;
+	int n = poll(&p, 1, limit_ms);
+	if (n == 0)
+		return fault_set(fault, FAULT_DEADLINE_EXCEEDED, "the virtual machine doesn't answer");
+	int r = n < 0 ? -errno : vm_receive(fd, ret_packet, payload, &size, NULL, NULL);
+	if (r == 0)
+		return fault_set(fault, FAULT_UNAVAILABLE, "the virtual machine has ended");
+	if (r < 0)
+		return fault_errno(fault, r, "hear the virtual machine");
+	if (ret_packet->kind == VM_FAULT)
+		return fault_set(fault, (enum fault_code)ret_packet->value, "%.*s",
+				 (int)MIN(size, (size_t)FAULT_TEXT_MAX), payload);
+	return 0;
+}
+
+/* One question, one answer. */
+static int ask(const struct vm *vm, const struct vm_packet *question, const void *payload, size_t size,
+	       struct vm_packet *ret_answer, struct fault *fault) {
+	CLEANUP_FD int channel = -1;
+	int r = channel_open(vm, &channel);
+	if (r == 0)
+		r = vm_send(channel, question, payload, size, NULL, 0);
+	return r < 0 ? fault_errno(fault, r, "ask the virtual machine")
+		     : packet_await(channel, ANSWER_LIMIT_MS, ret_answer, fault);
+}
+
+/* --- the machine ------------------------------------------------------------ */
+
+void vm_group(const struct keeper *k, char ret_path[CGROUP_PATH_MAX]) {
+	const struct pod *p = &k->pod;
+	snprintf(ret_path, CGROUP_PATH_MAX, "%.*s/" GROUP "-%s", CGROUP_PATH_MAX - 80,
+		 p->cgroup_scope[0] ? p->cgroup_scope : p->cgroup_path, k->id);
+}
+
+void vm_folder_remove(const struct keeper *k) {
+	static const char *const names[] = { "/files.sock", "/console", "/" VM_SHARED_NAME, "" };
+	char path[PATH_MAX];
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/" VM_FOLDER "%s", k->run_dir, names[i]);
+		remove(path);
+	}
+}
+
+static void machine_over(struct vm *vm) {
+	vm->over = true;
+	loop_source_free_p(&vm->exit_source);
+	loop_source_free_p(&vm->patience);
+	fd_replace(&vm->pidfd, -1);
+	fd_replace(&vm->control, -1);
+	fd_replace(&vm->mounts, -1);
+	/* QEMU and virtiofsd die with their parent. */
+	keeper_bury(vm->keeper, &vm->group);
+}
+
+static void relay_ended(void *ctx, uint32_t events) {
+	struct vm *vm = ctx;
+	struct keeper *k = vm->keeper;
+	siginfo_t info = { 0 };
+	/* A successor isn't its parent. */
+	waitid(P_PIDFD, (id_t)vm->pidfd, &info, WEXITED | WNOHANG);
+	if (!vm->stopping)
+		log_event(LOG_ERROR, "a pod's virtual machine has ended", "pod", k->id, NULL);
+	machine_over(vm);
+	vault_put_pod(k);
+	pod_teardown_continue(k);
+}
+
+static void warn(void *ctx, const char *text) {
+	log_event(LOG_WARN, text, "pod", ((const struct keeper *)ctx)->id, NULL);
+}
+
+static int relay_spawn(struct vm *vm, int control, struct fault *fault) {
+	struct vm_relay_birth birth = { .vm = vm, .control = control };
+	struct spawn s = { .pid_namespace_of = -1, .cgroup = &vm->group, .body = vm_relay, .ctx = &birth };
+	char path[CGROUP_PATH_MAX];
+	vm_group(vm->keeper, path);
+	int r = cgroup_create(vm->keeper->config.cgroups, path, NULL, false, warn, vm->keeper, &vm->group, fault);
+	return r < 0 ? r : process_spawn(&s, &vm->pid, &vm->pidfd, fault);
+}
+
+static int mounts_open(struct vm *vm, struct fault *fault) {
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)vm->pid);
+	vm->mounts = open(path, O_RDONLY | O_CLOEXEC);
+	return vm->mounts < 0 ? fault_errno(fault, errno, "find the mounts of the virtual machine") : 0;
+}
+
+static int vm_new(struct keeper *k, struct fault *fault) {
+	struct vm *vm = calloc(1, sizeof(*vm));
+	if (!vm)
+		return fault_errno(fault, ENOMEM, "make a virtual machine");
+	vm->keeper = k;
+	vm->pidfd = vm->control = vm->mounts = -1;
+	k->pod.vm = vm;
+	return 0;
+}
+
+static int relay_watch(struct vm *vm, struct fault *fault) {
+	int r = loop_poll(vm->keeper->loop, vm->pidfd, POLLIN, relay_ended, vm, &vm->exit_source);
+	return r < 0 ? fault_errno(fault, r, "watch the virtual machine") : 0;
+}
+
+int vm_choose(struct keeper *k, struct fault *fault) {
+	return k->pod.vm ? 0 : vm_new(k, fault);
+}
+
+int vm_start(struct keeper *k, struct fault *fault) {
+	struct vm *vm = k->pod.vm;
+	struct vm_packet p;
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return fault_errno(fault, errno, "make a virtual machine");
+	vm->control = pair[0];
+	int r = relay_spawn(vm, pair[1], fault);
+	fd_close(pair[1]);
+	if (r == 0)
+		r = packet_await(vm->control, BOOT_LIMIT_MS, &p, fault);
+	if (r == 0)
+		r = mounts_open(vm, fault);
+	if (r == 0)
+		r = relay_watch(vm, fault);
+	return r < 0 ? fault_prefix(fault, r, "start the virtual machine") : 0;
+}
+
+int vm_adopt(struct keeper *k, int control, int mounts, int pidfd, struct fault *fault) {
+	char path[CGROUP_PATH_MAX];
+	int r = vm_choose(k, fault);
+	struct vm *vm = k->pod.vm;
+	if (r < 0)
+		return r;
+	vm->control = control;
+	vm->mounts = mounts;
+	vm->pidfd = pidfd;
+	vm_group(k, path);
+	cgroup_adopt(k->config.cgroups, path, &vm->group);
+	if (control < 0 || mounts < 0 || pidfd < 0) {
+		machine_over(vm);
+		return fault_set(fault, FAULT_DATA_LOSS,
+				 "the virtual machine of pod sandbox \"%s\" is gone, it can only be stopped", k->id);
+	}
+	return relay_watch(vm, fault);
+}
+
+static void kill_now(void *ctx) {
+	struct vm *vm = ctx;
+	loop_source_free_p(&vm->patience);
+	if (vm->pidfd >= 0)
+		sys_pidfd_send_signal(vm->pidfd, SIGKILL);
+}
+
+void vm_abort(struct keeper *k) {
+	struct vm *vm = k->pod.vm;
+	siginfo_t info;
+	if (!vm || vm->over)
+		return;
+	vm->stopping = true;
+	kill_now(vm);
+	if (vm->pidfd >= 0)
+		waitid(P_PIDFD, (id_t)vm->pidfd, &info, WEXITED);
+	machine_over(vm);
+}
+
+bool vm_ended(struct keeper *k) {
+	struct vm *vm = k->pod.vm;
+	const struct vm_packet stop = { .kind = VM_STOP };
+	if (!vm || vm->over || vm->pidfd < 0)
+		return true;
+	if (vm->stopping)
+		return false;
+	vm->stopping = true;
+	if (vm_send(vm->control, &stop, NULL, 0, NULL, 0) < 0 ||
+	    loop_timer(k->loop, clock_mono() + STOP_PATIENCE, kill_now, vm, &vm->patience) < 0)
+		kill_now(vm);
+	return false;
+}
+
+/* --- containers ------------------------------------------------------------- */
+
+static int stand_in_make(const struct vm *vm, struct vm_birth *b, const struct cgroup *group, int *ret_status,
+			 pid_t *ret_pid, int *ret_pidfd, struct fault *fault) {
+	CLEANUP_FD int channel = -1;
+	CLEANUP_FD int theirs = -1;
+	struct spawn s = { .pid_namespace_of = -1, .cgroup = group, .body = vm_stand_in, .ctx = b };
+	int r = channel_open(vm, &channel);
+	if (r < 0)
+		return fault_errno(fault, r, "reach the virtual machine");
+	r = process_status_pair(ret_status, &theirs);
+	if (r < 0)
+		return fault_errno(fault, r, "make a status socket");
+	b->vm = vm;
+	b->channel = channel;
+	b->status = theirs;
+	return process_spawn(&s, ret_pid, ret_pidfd, fault);
+}
+
+/* The host's group has the stand-in alone: limits are the guest's. */
+static int group_make(struct container *c, const Grpc__Spec *given, struct fault *fault) {
+	Grpc__Spec spec = GRPC__SPEC__INIT;
+	Grpc__Linux l = GRPC__LINUX__INIT;
+	l.cgroupspath = given->linux->cgroupspath;
+	spec.linux = &l;
+	return container_group(c, &spec, fault);
+}
+
+static int create_check(const struct container *c, const Grpc__Spec *spec, struct fault *fault) {
+	if (!spec->linux)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "the specification has no part for Linux");
+	if (c->pid_mode != BULKHEAD__NAMESPACE_MODE__CONTAINER && c->pid_mode != BULKHEAD__NAMESPACE_MODE__POD)
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "a container in a virtual machine has a PID namespace of its own, or the pod's");
+	return 0;
+}
+
+static int vm_create(struct container *c, struct msg_request *r, const Bulkhead__ContainerCreateRequest *m,
+		     struct fault *fault) {
+	const Grpc__Spec *spec = m->task->spec;
+	const Grpc__Process *p = spec->process;
+	struct vm_birth b = { .container = c,
+			      .spec = spec,
+			      .process = p,
+			      .root = r->n_fds ? r->fds[0] : -1,
+			      .volumes = r->fds + 1,
+			      .n_volumes = r->n_fds ? r->n_fds - 1 : 0,
+			      .stdio = { -1, -1, -1 },
+			      .columns = p->consolesize ? p->consolesize->width : 0,
+			      .rows = p->consolesize ? p->consolesize->height : 0,
+			      .strict_groups = container_strict_groups(spec) };
+	int e = create_check(c, spec, fault);
+	if (e == 0)
+		e = container_streams(c, m->task, b.stdio, fault);
+	if (e == 0)
+		e = group_make(c, spec, fault);
+	if (e == 0)
+		e = stand_in_make(c->keeper->pod.vm, &b, &c->cgroup, &c->status, &c->pid, &c->pidfd, fault);
+	for (int i = 0; i < 3; i++)
+		fd_close(b.stdio[i]);
+	return e;
+}
+
+static int vm_exec(struct exec *e, struct exec_plan *plan, struct fault *fault) {
+	struct container *c = e->container;
+	char name[32];
+	struct vm_birth b = { .container = c,
+			      .process = plan->process,
+			      .user = plan->own_user ? NULL : c->user,
+			      .name = name,
+			      .root = -1,
+			      .stdio = { plan->stdio[0], plan->stdio[1], plan->stdio[2] },
+			      .columns = plan->size ? plan->size->width : 0,
+			      .rows = plan->size ? plan->size->height : 0,
+			      .wait = plan->wait };
+	e->number = c->n_execs++;
+	snprintf(name, sizeof(name), "exec-%u", e->number);
+	const struct cgroup *group = cgroup_create_sub(&c->cgroup, name, &e->group) < 0 ? &c->cgroup : &e->group;
+	int r = stand_in_make(c->keeper->pod.vm, &b, group, &e->status, &e->pid, &e->pidfd, fault);
+	for (int i = 0; i < 3; i++)
+		fd_replace(&plan->stdio[i], -1);
+	if (r < 0)
+		cgroup_remove(&e->group);
+	return r;
+}
+
+/* A few system calls, in a process of its own since it changes its mounts. */
+static void vm_container_ended(struct container *c) {
+	struct spawn s = { .pid_namespace_of = -1, .body = vm_unshare, .ctx = c };
+	struct fault fault;
+	siginfo_t info;
+	pid_t pid;
+	int pidfd;
+	if (c->keeper->pod.vm->over)
+		return;
+	if (process_spawn(&s, &pid, &pidfd, &fault) < 0) {
+		log_event(LOG_WARN, "what a container shared with its virtual machine goes with that", "container",
+			  c->id, "why", fault.text, NULL);
+		return;
+	}
+	waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED);
+	fd_close(pidfd);
+}
+
+static void vm_pod_ended(struct keeper *k) {
+	(void)vm_ended(k);
+}
+
+static int vm_signal(int pidfd, int sig) {
+	siginfo_t info = { .si_signo = VM_SIGNAL_CARRIER, .si_code = SI_QUEUE };
+	info.si_value.sival_int = sig;
+	return (int)syscall(SYS_pidfd_send_signal, pidfd, VM_SIGNAL_CARRIER, &info, 0);
+}
+
+/* --- questions about a container -------------------------------------------- */
+
+int vm_stats(struct container *c, Bulkhead__TaskStats *s) {
+	struct vm_packet q = { .kind = VM_STATS }, a;
+	const struct vm_figures *f = &a.figures;
+	struct fault ignored;
+	snprintf(q.container, sizeof(q.container), "%s", c->id);
+	if (ask(c->keeper->pod.vm, &q, NULL, 0, &a, &ignored) < 0)
+		return -EIO;
+	s->timestamp = clock_real();
+	s->cpu_usage_ns = f->cpu_ns;
+	s->memory_usage_bytes = f->memory;
+	s->memory_working_set_bytes = f->memory - MIN(f->memory_inactive_file, f->memory);
+	s->memory_rss_bytes = f->memory_anon;
+	s->memory_page_faults = f->page_faults;
+	s->memory_major_page_faults = f->major_page_faults;
+	s->memory_limit_bytes = f->memory_limit;
+	s->memory_swap_bytes = f->swap;
+	s->pids = f->pids;
+	return 0;
+}
+
+int vm_freeze(struct container *c, bool frozen, struct fault *fault) {
+	struct vm_packet q = { .kind = VM_FREEZE, .value = frozen }, a;
+	snprintf(q.container, sizeof(q.container), "%s", c->id);
+	return ask(c->keeper->pod.vm, &q, NULL, 0, &a, fault);
+}
+
+int vm_update(struct container *c, const Grpc__LinuxResources *resources, struct fault *fault) {
+	Grpc__UpdateContainerRequest m = GRPC__UPDATE_CONTAINER_REQUEST__INIT;
+	struct vm_packet q = { .kind = VM_UPDATE }, a;
+	m.container_id = c->id;
+	m.resources = (Grpc__LinuxResources *)(uintptr_t)resources;
+	size_t size = grpc__update_container_request__get_packed_size(&m);
+	CLEANUP_FREE uint8_t *packed = malloc(size + 1);
+	if (!packed)
+		return fault_errno(fault, ENOMEM, "update container \"%s\"", c->id);
+	grpc__update_container_request__pack(&m, packed);
+	snprintf(q.container, sizeof(q.container), "%s", c->id);
+	return ask(c->keeper->pod.vm, &q, packed, size, &a, fault);
+}
+
+const struct backend vm_backend = {
+	.create = vm_create,
+	.exec = vm_exec,
+	.ended = vm_container_ended,
+	.pod_ended = vm_pod_ended,
+	.signal = vm_signal,
+};
