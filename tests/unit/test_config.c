@@ -153,6 +153,23 @@ static void test_runtimes(void) {
 	tap_check(fixed && strcmp(fixed, "log_binary.*") == 0, "that a reload doesn't change");
 }
 
+#define VM "vm_kernel = /k\nvm_initrd = /i\n"
+
+static void test_vm(void) {
+	struct config c;
+	tap_check(load("vm_initrd = /i\n", &c) == 0 && c.boot.n_runtimes == 0, "no virtual machines without a kernel");
+	tap_check(load("runtime.runc = /runc\n" VM "vm_accel = tcg\n", &c) == 0 && c.boot.n_runtimes == 2 &&
+		      strcmp(c.boot.runtimes[1].name, "vm") == 0 && !c.boot.runtimes[1].path[0] &&
+		      c.boot.vm.accel == BOOT_ACCEL_TCG && c.boot.vm.uid >= 64100,
+		  "with one there is a handler without a program");
+	tap_check(load("vm_kernel = /k\n", &c) < 0 && strstr(fault.text, "\"vm_initrd\""), "it needs an initrd: %s",
+		  fault.text);
+	tap_check(load(VM "runtime.vm = /runc\n", &c) < 0 && strstr(fault.text, "runtime.vm"), "its name is taken: %s",
+		  fault.text);
+	tap_check(load("vm_accel = hvf\n", &c) < 0 && strstr(fault.text, "vm_accel"),
+		  "an accelerator that isn't known: %s", fault.text);
+}
+
 #define ENDPOINT(name, socket) "endpoint." name ".socket = " socket "\nendpoint." name ".services = cri\n"
 
 static void test_endpoints(void) {
@@ -287,6 +304,7 @@ int main(void) {
 	test_options();
 	test_reload();
 	test_runtimes();
+	test_vm();
 	test_endpoints();
 	test_endpoint_refusals();
 	test_agent();

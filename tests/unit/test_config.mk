@@ -1,1 +1,1 @@
-OBJ_test_config := $(patsubst %,$(O)/supervisor/%.o,config endpoint)
+OBJ_test_config := $(patsubst %,$(O)/supervisor/%.o,config endpoint account)
