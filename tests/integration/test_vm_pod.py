@@ -3,6 +3,7 @@ any other pod."""
 
 import os
 import signal
+import socket
 import sys
 import time
 
@@ -31,13 +32,18 @@ class VmPod(bh.Pod):
             return ""
 
 
-def test_life(d, c, pb, image):
+def named(name):
+    return [p for p in bh.pids() if (bh.comm(p) or "").startswith(name)]
+
+
+def boot(d, c, name, **more):
     start = time.monotonic()
-    pod = VmPod(d, c, "life")
-    print("# the pod runs after %.1f s" % (time.monotonic() - start), flush=True)
-    status = c.runtime.PodSandboxStatus(pb.PodSandboxStatusRequest(pod_sandbox_id=pod.id)).status
-    tap.check(status.runtime_handler == "vm" and status.state == pb.SANDBOX_READY, "the pod's status names the handler",
-              status)
+    pod = VmPod(d, c, name, **more)
+    print("# pod %s runs after %.1f s" % (name, time.monotonic() - start), flush=True)
+    return pod
+
+
+def test_output(pod, pb, image):
     start = time.monotonic()
     one = pod.run("one", image, ["sh", "-c", "cat /proc/version; echo error >&2; hostname; exit 7"])
     end = pod.wait(one, 60)
@@ -46,7 +52,132 @@ def test_life(d, c, pb, image):
     log = pod.log("one")
     tap.check(any("cloud-amd64" in t for s, _, t in log if s == "stdout") and ("stderr", "F", "error") in log and
               ("stdout", "F", "life") in log, "it runs on the guest's kernel, and its output is in its log", log)
+    e = bh.error_of(pod.run, "none", image, ["/no/such/program"])
+    tap.check(e is not None and "/no/such/program" in e.details(), "a program that isn't there is named", e)
+
+
+def test_two(d, c, pod, pb, image):
+    """A second container beside one that runs, with a volume of the host."""
+    volume = os.path.join(d.folder, "volume")
+    os.makedirs(volume)
+    os.chmod(volume, 0o777)
+    script = "echo from the guest > /vol/x; trap 'exit 9' TERM; while :; do sleep 0.1; done"
+    linux = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(run_as_username="www"))
+    two = pod.run("two", image, ["sh", "-c", script], linux=linux,
+                  mounts=[pb.Mount(container_path="/vol", host_path=volume)])
+    three = pod.run("three", image, ["sh", "-c", "echo three; sleep 1000"])
+    text = bh.wait_for(lambda: os.path.exists(volume + "/x") and open(volume + "/x").read(), 60)
+    tap.check(text == "from the guest\n" and os.stat(volume + "/x").st_uid == 33,
+              "a volume is the host's folder, with owners as the container's", text)
+    r = pod.exec(two, "sh", "-c", "id -u; cat /etc/hostname; echo bad >&2; exit 5", timeout=60)
+    tap.check((r.stdout, r.stderr, r.exit_code) == (b"33\nlife\n", b"bad\n", 5), "ExecSync", r)
+    e = bh.error_of(pod.exec, three, "sleep", "100", timeout=1)
+    tap.check(e is not None and "DEADLINE" in str(e.code()), "a command that takes too long", e)
+    gone = bh.wait_for(lambda: b"sleep 100\n" not in pod.exec(three, "ps", "-o", "args", timeout=60).stdout, 30)
+    tap.check(gone, "is killed in the guest", pod.exec(three, "ps", "-o", "args", timeout=60))
+    e = bh.error_of(pod.exec, three, "/no/such/program", timeout=60)
+    tap.check(e is not None and "/no/such/program" in e.details(), "a command that isn't there is named", e)
+    return two, three
+
+
+def test_figures(c, pod, pb, id):
+    stats = c.runtime.ContainerStats(pb.ContainerStatsRequest(container_id=id)).stats
+    tap.check(stats.cpu.usage_core_nano_seconds.value > 0 and stats.memory.usage_bytes.value > 0,
+              "ContainerStats: what the guest's kernel counts", stats)
+    resources = pb.LinuxContainerResources(memory_limit_in_bytes=50 << 20)
+    c.runtime.UpdateContainerResources(pb.UpdateContainerResourcesRequest(container_id=id, linux=resources))
+    r = pod.exec(id, "sh", "-c", "cat /sys/fs/cgroup/memory.max", timeout=60)
+    tap.check(r.stdout == b"%d\n" % (50 << 20), "UpdateContainerResources: its limits are the guest's", r)
+
+
+def test_network(c, pod, pb, id):
+    ip = c.runtime.PodSandboxStatus(pb.PodSandboxStatusRequest(pod_sandbox_id=pod.id)).status.network.ip
+    r = pod.exec(id, "sh", "-c", "ip -4 addr show dev eth0; ip route", timeout=60)
+    tap.check(("inet %s/16" % ip).encode() in r.stdout and b"default via 10.231.0.1 dev eth0" in r.stdout,
+              "the guest has the pod's address and routes", r)
+    with socket.socket() as s:
+        s.bind(("", 0))
+        s.listen()
+        s.settimeout(60)
+        pod.exec(id, "sh", "-c", "echo hello | nc -w 5 10.231.0.1 %d &" % s.getsockname()[1], timeout=60)
+        try:
+            connection, peer = s.accept()
+            said = connection.recv(100), peer[0]
+        except OSError as e:
+            said = e
+    tap.check(said == (b"hello\n", ip), "it reaches the host", said)
+    pod.exec(id, "sh", "-c", "(echo served | nc -l -p 8080) >/dev/null 2>&1 </dev/null &", timeout=60)
+
+    def ask():
+        try:
+            with socket.create_connection((ip, 8080), 5) as s:
+                return s.recv(100)
+        except OSError:
+            return None
+    tap.check(bh.wait_for(ask, 60, 0.5) == b"served\n", "the host reaches it")
+
+
+def test_end(c, pod, pb, two, three):
+    c.runtime.StopContainer(pb.StopContainerRequest(container_id=two, timeout=60))
+    end = pod.wait(two, 60)
+    tap.check(end and end.exit_code == 9, "StopContainer: the signal arrives", end)
+    c.runtime.StopContainer(pb.StopContainerRequest(container_id=three, timeout=0))
+    end = pod.wait(three, 60)
+    tap.check(end and end.exit_code == 137, "StopContainer with no time: it is killed", end)
+    c.runtime.RemoveContainer(pb.RemoveContainerRequest(container_id=two))
+
+
+def test_life(d, c, pb, image):
+    before = bh.kernel_truth(d)
+    pod = boot(d, c, "life")
+    status = c.runtime.PodSandboxStatus(pb.PodSandboxStatusRequest(pod_sandbox_id=pod.id)).status
+    tap.check(status.runtime_handler == "vm" and status.state == pb.SANDBOX_READY, "the pod's status names the handler",
+              status)
+    test_output(pod, pb, image)
+    two, three = test_two(d, c, pod, pb, image)
+    test_figures(c, pod, pb, three)
+    test_network(c, pod, pb, three)
+    test_end(c, pod, pb, two, three)
     pod.remove()
+    tap.check(not named("qemu-system") and not named("virtiofsd") and not named("bulkhead-vm"), "no process is left")
+    same = bh.wait_for(lambda: bh.kernel_truth(d) == before, 20)
+    tap.check(same, "nor anything else", bh.differences(before, bh.kernel_truth(d)))
+
+
+def test_keeper_killed(d, c, pb, image):
+    pod = boot(d, c, "crash")
+    id = pod.run("stays", image, ["sh", "-c", "while :; do date +%s; sleep 0.2; done"])
+    keeper, = d.processes()["pod-keeper"]
+    os.kill(keeper, signal.SIGKILL)
+    found = bh.wait_for(lambda: [k for k in d.processes().get("pod-keeper", []) if k != keeper], 30)
+    n = len(pod.log("stays"))
+    tap.check(found and bh.wait_for(lambda: len(pod.log("stays")) > n + 3, 60),
+              "a keeper is killed: its successor has the container, and its log goes on", pod.log("stays")[-5:])
+    r = bh.wait_for(lambda: not bh.error_of(pod.exec, id, "true", timeout=60) and
+                    pod.exec(id, "echo", "still", timeout=60), 60)
+    tap.check(r and r.stdout == b"still\n", "a command runs in it", r)
+    return pod, id
+
+
+def test_qemu_killed(d, c, pb, pod, id):
+    qemu, = named("qemu-system")
+    os.kill(qemu, signal.SIGKILL)
+    end = pod.wait(id, 30)
+    tap.check(end and end.exit_code == 255, "QEMU is killed: the container ends with 255", end)
+
+    def state():
+        return c.runtime.PodSandboxStatus(pb.PodSandboxStatusRequest(pod_sandbox_id=pod.id)).status.state
+    tap.check(bh.wait_for(lambda: state() == pb.SANDBOX_NOTREADY, 30), "the pod isn't ready any more")
+    tap.check(bh.wait_for(lambda: not named("virtiofsd") and not named("bulkhead-vm"), 10), "its processes are gone")
+    pod.remove()
+    listed = c.runtime.ListPodSandbox(pb.ListPodSandboxRequest()).items
+    tap.check(not [s for s in listed if s.id == pod.id], "it can be removed", listed)
+
+
+def test_refused(d, c, pb):
+    e = bh.error_of(VmPod, d, c, "hostly", network="host")
+    tap.check(e is not None and "UNIMPLEMENTED" in str(e.code()) and "host's network" in e.details(),
+              "a pod with the host's network is refused", e)
 
 
 def main():
@@ -63,7 +194,10 @@ def main():
         c = d.client()
         try:
             c.images.PullImage(c.pb.PullImageRequest(image=c.pb.ImageSpec(image=image)))
+            test_refused(d, c, c.pb)
             test_life(d, c, c.pb, image)
+            pod, id = test_keeper_killed(d, c, c.pb, image)
+            test_qemu_killed(d, c, c.pb, pod, id)
         except Exception:
             print(d.log_tail())
             raise

@@ -216,13 +216,14 @@ static int network_up(struct keeper *k, const Bulkhead__PodSetupRequest *m, stru
 }
 
 /* The program is the configuration's word, never the caller's. */
-static int runtime_choose(struct keeper *k, const char *handler, struct fault *fault) {
+static int runtime_choose(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct fault *fault) {
+	const char *handler = s->runtime;
 	if (!handler[0])
 		return 0;
 	for (size_t i = 0; i < k->config.n_runtimes; i++)
 		if (strcmp(k->config.runtimes[i].name, handler) == 0)
 			return k->config.runtimes[i].path[0] ? oci_attach(k, k->config.runtimes[i].path, fault)
-							     : vm_choose(k, fault);
+							     : vm_choose(k, s, fault);
 	return fault_set(fault, FAULT_INVALID_ARGUMENT, "no runtime handler \"%.64s\" is configured", handler);
 }
 
@@ -230,7 +231,7 @@ static int setup(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fa
 	struct network_attached attached = { 0 };
 	const char *ips[NETWORK_IPS_MAX];
 	group_choose(k, m->sandbox);
-	int r = runtime_choose(k, m->sandbox->runtime, fault);
+	int r = runtime_choose(k, m->sandbox, fault);
 	if (r == 0)
 		r = namespaces_enter(k, m->sandbox, fault);
 	/* From here on a successor must be able to take it all back. */

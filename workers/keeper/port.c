@@ -105,6 +105,11 @@ void on_keeper_port(struct keeper *k, struct msg_request *r, const Bulkhead__Por
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "pod sandbox \"%.80s\" is not running", k->id);
 		return;
 	}
+	if (k->pod.vm) {
+		msg_failf(r, FAULT_UNIMPLEMENTED,
+			  "ports of a pod in a virtual machine are reached by its address alone");
+		return;
+	}
 	if (m->port == 0 || m->port > 65535) {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "%u is no port", m->port);
 		return;

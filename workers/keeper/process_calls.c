@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "workers/keeper/sys.h"
+#include "workers/keeper/vm/vm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -199,7 +200,12 @@ void on_container_freeze(struct keeper *k, struct msg_request *r, const Bulkhead
 		msg_failf(r, FAULT_ABORTED, "a checkpoint of the pod of container \"%.80s\" is under way", c->id);
 		return;
 	}
-	int e = cgroup_freeze(&c->cgroup, m->frozen);
+	if (k->pod.vm && vm_freeze(c, m->frozen, &fault) < 0) {
+		fault_prefix(&fault, 0, "%s container \"%s\"", m->frozen ? "pause" : "resume", c->id);
+		msg_fail(r, &fault);
+		return;
+	}
+	int e = k->pod.vm ? 0 : cgroup_freeze(&c->cgroup, m->frozen);
 	if (e < 0) {
 		fault_errno(&fault, e, "%s container \"%s\"", m->frozen ? "pause" : "resume", c->id);
 		fault.code = e == -EOPNOTSUPP ? FAULT_UNIMPLEMENTED : FAULT_INTERNAL;

@@ -10,6 +10,7 @@
 #include "base/fd.h"
 #include "workers/keeper/cgroup_update.h"
 #include "workers/keeper/proc.h"
+#include "workers/keeper/vm/vm.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -148,12 +149,12 @@ static bool containers(struct keeper *k, struct arena *a, const Bulkhead__TaskSt
 		n++;
 	reply->stats = arena_alloc(a, (n + 1) * sizeof(*reply->stats));
 	list_for_each (node, &k->containers) {
-		const struct container *c = list_entry(node, struct container, node);
+		struct container *c = list_entry(node, struct container, node);
 		if (!reply->stats)
 			return false;
 		if (!wanted(m, c))
 			continue;
-		Bulkhead__TaskStats *s = stats_make(a, &c->cgroup, c->id, c->pid, m);
+		Bulkhead__TaskStats *s = k->pod.vm ? vm_stats(c, a) : stats_make(a, &c->cgroup, c->id, c->pid, m);
 		if (!s)
 			return false;
 		reply->stats[reply->n_stats++] = s;

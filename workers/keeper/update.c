@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "workers/keeper/cgroup_update.h"
 #include "workers/keeper/oom.h"
+#include "workers/keeper/vm/vm.h"
 
 #include <errno.h>
 
@@ -97,7 +98,9 @@ static int update_container(struct keeper *k, const Bulkhead__TaskUpdateRequest 
 	struct cgroup_undo undo = { 0 };
 	u->container = c;
 	int r = m->oom_score_adj ? process_scored(c, &u->request->arena, m->oom_score_adj, &process, fault) : 0;
-	if (r == 0)
+	if (r == 0 && k->pod.vm)
+		r = m->resources ? vm_update(c, m->resources, fault) : 0;
+	else if (r == 0)
 		r = update_group(&c->cgroup, m, u, &undo, fault);
 	if (r < 0) {
 		cgroup_undo(&undo, &c->cgroup);

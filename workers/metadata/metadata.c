@@ -238,10 +238,23 @@ void metadata_link_down(struct metadata *m, enum role peer) {
 		m->losses++;
 }
 
+/* Its virtual machine has ended. What the host has for it waits to be stopped. */
+static void sandbox_lost(struct metadata *m, const char *id) {
+	struct map_node *n = map_find(&m->model.sandbox_ids, id);
+	struct sandbox *s = n ? container_of(n, struct sandbox, by_id) : NULL;
+	if (!s || s->op || s->record->phase != BULKHEAD__SANDBOX_PHASE__SANDBOX_UP)
+		return;
+	sandbox_went_down(m, s);
+	s->network_down = false;
+}
+
 void task_exited(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__TaskExit *e = (const Bulkhead__TaskExit *)request;
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
-	struct map_node *n = ctask_exited(m, e) ? NULL : map_find(&m->model.container_ids, e->container_id);
+	if (!e->container_id[0])
+		sandbox_lost(m, e->sandbox_id);
+	struct map_node *n =
+	    !e->container_id[0] || ctask_exited(m, e) ? NULL : map_find(&m->model.container_ids, e->container_id);
 	struct container *c = n ? container_of(n, struct container, by_id) : NULL;
 	if (c && c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP) {
 		if (exit_is_of(e, c->record->task))

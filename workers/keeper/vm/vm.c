@@ -97,6 +97,16 @@ static void machine_over(struct vm *vm) {
 	keeper_bury(vm->keeper, &vm->group);
 }
 
+/* That of no container: the pod's. */
+static void lost_tell(struct keeper *k) {
+	Bulkhead__TaskExit exit = BULKHEAD__TASK_EXIT__INIT;
+	log_event(LOG_ERROR, "a pod's virtual machine has ended", "pod", k->id, NULL);
+	exit.sandbox_id = k->id;
+	exit.finished_at = clock_real();
+	if (link_attached(k->link))
+		process_exited_send(k->link, NULL, &exit, NULL, 0, NULL, NULL);
+}
+
 static void relay_ended(void *ctx, uint32_t events) {
 	struct vm *vm = ctx;
 	struct keeper *k = vm->keeper;
@@ -104,7 +114,7 @@ static void relay_ended(void *ctx, uint32_t events) {
 	/* A successor isn't its parent. */
 	waitid(P_PIDFD, (id_t)vm->pidfd, &info, WEXITED | WNOHANG);
 	if (!vm->stopping)
-		log_event(LOG_ERROR, "a pod's virtual machine has ended", "pod", k->id, NULL);
+		lost_tell(k);
 	machine_over(vm);
 	vault_put_pod(k);
 	pod_teardown_continue(k);
@@ -145,8 +155,12 @@ static int relay_watch(struct vm *vm, struct fault *fault) {
 	return r < 0 ? fault_errno(fault, r, "watch the virtual machine") : 0;
 }
 
-int vm_choose(struct keeper *k, struct fault *fault) {
-	return k->pod.vm ? 0 : vm_new(k, fault);
+int vm_choose(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct fault *fault) {
+	if (s->network == BULKHEAD__NAMESPACE_MODE__NODE || s->pid == BULKHEAD__NAMESPACE_MODE__NODE ||
+	    s->ipc == BULKHEAD__NAMESPACE_MODE__NODE)
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "a pod in a virtual machine can't use the host's network, processes or IPC");
+	return vm_new(k, fault);
 }
 
 int vm_start(struct keeper *k, struct fault *fault) {
@@ -169,7 +183,7 @@ int vm_start(struct keeper *k, struct fault *fault) {
 
 int vm_adopt(struct keeper *k, int control, int mounts, int pidfd, struct fault *fault) {
 	char path[CGROUP_PATH_MAX];
-	int r = vm_choose(k, fault);
+	int r = vm_new(k, fault);
 	struct vm *vm = k->pod.vm;
 	if (r < 0)
 		return r;
@@ -335,14 +349,19 @@ static int vm_signal(int pidfd, int sig) {
 
 /* --- questions about a container -------------------------------------------- */
 
-int vm_stats(struct container *c, Bulkhead__TaskStats *s) {
+Bulkhead__TaskStats *vm_stats(const struct container *c, struct arena *arena) {
 	struct vm_packet q = { .kind = VM_STATS }, a;
 	const struct vm_figures *f = &a.figures;
 	struct fault ignored;
+	Bulkhead__TaskStats *s = arena_alloc(arena, sizeof(*s));
+	if (!s)
+		return NULL;
+	*s = (Bulkhead__TaskStats)BULKHEAD__TASK_STATS__INIT;
+	s->container_id = c->id;
+	s->timestamp = clock_real();
 	snprintf(q.container, sizeof(q.container), "%s", c->id);
 	if (ask(c->keeper->pod.vm, &q, NULL, 0, &a, &ignored) < 0)
-		return -EIO;
-	s->timestamp = clock_real();
+		return s;
 	s->cpu_usage_ns = f->cpu_ns;
 	s->memory_usage_bytes = f->memory;
 	s->memory_working_set_bytes = f->memory - MIN(f->memory_inactive_file, f->memory);
@@ -352,7 +371,7 @@ int vm_stats(struct container *c, Bulkhead__TaskStats *s) {
 	s->memory_limit_bytes = f->memory_limit;
 	s->memory_swap_bytes = f->swap;
 	s->pids = f->pids;
-	return 0;
+	return s;
 }
 
 int vm_freeze(struct container *c, bool frozen, struct fault *fault) {

@@ -184,7 +184,7 @@ int vm_jail_enter(enum vm_jail kind, const struct boot_vm *config, struct fault 
 /* --- vm.c --- */
 
 /* The pod is of this backend: there is a k->pod.vm. */
-int vm_choose(struct keeper *k, struct fault *fault);
+int vm_choose(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct fault *fault);
 /* Boots, and waits until the agent answers. */
 int vm_start(struct keeper *k, struct fault *fault);
 /* For a successor. Takes the descriptors; DATA_LOSS when the machine is gone. */
@@ -197,6 +197,8 @@ bool vm_ended(struct keeper *k);
 void vm_group(const struct keeper *k, char ret_path[CGROUP_PATH_MAX]);
 /* The last of it; what the guest shared is in no mount namespace but its own. */
 void vm_folder_remove(const struct keeper *k);
-int vm_stats(struct container *c, Bulkhead__TaskStats *s);
+/* What the guest's kernel counts, in the arena; only the time, where the guest
+ * doesn't say it. NULL when out of memory. */
+Bulkhead__TaskStats *vm_stats(const struct container *c, struct arena *a);
 int vm_freeze(struct container *c, bool frozen, struct fault *fault);
 int vm_update(struct container *c, const Grpc__LinuxResources *resources, struct fault *fault);
