@@ -165,3 +165,9 @@ ProtobufCAllocator msg_arena_allocator(struct arena *a);
 bool msg_wire_valid(const ProtobufCMessageDescriptor *type, const uint8_t *data, size_t size);
 /* Decodes what is valid in that sense; NULL otherwise. The result lives in the arena. */
 ProtobufCMessage *msg_decode(const ProtobufCMessageDescriptor *type, struct arena *a, const uint8_t *data, size_t size);
+/* The size to which an arena for a message of so many bytes may grow: arrays of
+ * empty messages would take more. */
+static inline size_t msg_decoded_limit(size_t size) {
+	const size_t least = 64u << 10, factor = 16, most = 128u << 20;
+	return MIN(least + size * factor, most);
+}

@@ -11,9 +11,9 @@
  */
 #include "tests/fuzz/fuzz.h"
 #include "workers/api/services.h"
-#include "workers/api/ttrpc_frame.h"
 
 #include "base/log.h"
+#include "ttrpc/frame.h"
 
 #define BUDGET ((size_t)8 << 20)
 

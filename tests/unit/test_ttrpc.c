@@ -3,11 +3,11 @@
 #include "tests/unit/fake_metadata.h"
 #include "tests/unit/tap.h"
 #include "workers/api/services.h"
-#include "workers/api/ttrpc_frame.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "kata/health.pb-c.h"
+#include "ttrpc/frame.h"
 #include "ttrpc/ttrpc.pb-c.h"
 
 #define RUNTIME "runtime.v1.RuntimeService"

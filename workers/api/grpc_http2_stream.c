@@ -23,7 +23,7 @@ static int message(struct http2_call *h, struct fault *fault) {
 	const ProtobufCMessageDescriptor *type = grpc_input(&h->call.target);
 	const struct buffer *body = &h->frame.body;
 	struct arena arena;
-	arena_init(&arena, decoded_limit(body->size));
+	arena_init(&arena, msg_decoded_limit(body->size));
 	ProtobufCMessage *m = msg_decode(type, &arena, body->data, body->size);
 	if (m)
 		handler_of(&h->call)->message(h->call.handler, m);

@@ -15,12 +15,6 @@
 
 #include "workers/api/grpc.h"
 
-/* Decoded, a message may take this many times its bytes; arrays of empty
- * messages would take more. */
-#define DECODED_FACTOR 16
-#define DECODED_MAX (128u << 20)
-#define DECODED_LEAST (64u << 10)
-
 /* How a call speaks with its client. None of these may free the call. */
 struct grpc_carrier {
 	/* A reply; with more there are others to come, or may be. */
@@ -55,11 +49,6 @@ struct grpc_call {
 	void *handler;
 	struct loop_source *room_later;
 };
-
-/* The size to which an arena for a message of so many bytes may grow. */
-static inline size_t decoded_limit(size_t size) {
-	return MIN(DECODED_LEAST + size * DECODED_FACTOR, DECODED_MAX);
-}
 
 static inline const struct grpc_handler *handler_of(const struct grpc_call *c) {
 	return c->target.method ? c->target.method->handler : NULL;

@@ -106,7 +106,7 @@ void grpc_call_request(struct grpc_call *c, const uint8_t *data, size_t size) {
 	struct arena arena;
 	struct fault fault;
 	ProtobufCMessage *request;
-	arena_init(&arena, decoded_limit(size));
+	arena_init(&arena, msg_decoded_limit(size));
 	if (decode(c, &arena, data, size, &request, &fault) < 0 || translate(c, &arena, &request, &fault) < 0)
 		grpc_call_fail(c, &fault);
 	else

@@ -105,11 +105,14 @@ static void on_request(struct ttrpc_session *s, const struct ttrpc_frame *f) {
 		ttrpc_stream_begin(s, f->stream, s->body.data, s->body.size);
 }
 
-/* The end of a stream of requests may come extra; nothing else may. */
+/* The end of a stream of requests may come extra, and nothing at all is how our
+ * own client cancels a call (ipc/ttrpc/client.h); nothing else may. */
 static void on_data(struct ttrpc_session *s, const struct ttrpc_frame *f) {
 	struct ttrpc_stream *t = ttrpc_stream_find(s, f->stream);
 	if (!t)
 		answer(s, f->stream, FAULT_INVALID_ARGUMENT, "data came, but no call is open there");
+	else if (f->size == 0 && f->flags == TTRPC_NO_DATA)
+		ttrpc_stream_cancel(t);
 	else if (f->size > 0 || !(f->flags & TTRPC_REMOTE_CLOSED))
 		ttrpc_stream_data(t);
 }

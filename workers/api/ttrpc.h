@@ -1,13 +1,13 @@
 /*
  * ttrpc, server side, for the files that make it:
  *
- *   ttrpc_frame.c  headers, the line of hybrid vsock
+ *   ipc/ttrpc      frames, the line of hybrid vsock, and the client side
  *   ttrpc.c        a connection: frames in, which streams there may be, frames out
  *   ttrpc_call.c   a stream: from a request to a call, from its reply to a response
  *
  * Only unary calls are served: a request is one frame and so is its response.
  * Any number of them is open at a time, and some for hours; ttrpc has neither a
- * ping nor a way to cancel one, so an open call costs its few hundred bytes and
+ * ping nor a way to cancel one (but see on_data), so an open call costs its few hundred bytes and
  * nothing else.
  *
  * What a client sends that isn't allowed is answered on the stream that it
@@ -24,8 +24,8 @@
 #pragma once
 
 #include "base/list.h"
+#include "ttrpc/frame.h"
 #include "workers/api/grpc_private.h"
-#include "workers/api/ttrpc_frame.h"
 
 struct ttrpc_session {
 	struct protocol_options options;
@@ -63,5 +63,7 @@ void ttrpc_stream_begin(struct ttrpc_session *s, uint32_t id, const uint8_t *dat
 struct ttrpc_stream *ttrpc_stream_find(const struct ttrpc_session *s, uint32_t id);
 /* Data came for a call that takes none. */
 void ttrpc_stream_data(struct ttrpc_stream *t);
+/* Its client wants no response; it gets one, like any. */
+void ttrpc_stream_cancel(struct ttrpc_stream *t);
 /* Those that have ended; with all the open ones too. */
 void ttrpc_streams_free(struct ttrpc_session *s, bool all);

@@ -130,7 +130,7 @@ static void refuse(struct ttrpc_session *s, uint32_t id, enum fault_code code, c
 
 void ttrpc_stream_begin(struct ttrpc_session *s, uint32_t id, const uint8_t *data, size_t size) {
 	struct arena arena;
-	arena_init(&arena, decoded_limit(size));
+	arena_init(&arena, msg_decoded_limit(size));
 	const ProtobufCMessage *q = msg_decode(&ttrpc__request__descriptor, &arena, data, size);
 	struct ttrpc_stream *t = q ? stream_new(s, id) : NULL;
 	if (!q)
@@ -155,6 +155,10 @@ struct ttrpc_stream *ttrpc_stream_find(const struct ttrpc_session *s, uint32_t i
 
 void ttrpc_stream_data(struct ttrpc_stream *t) {
 	grpc_failf(&t->call, FAULT_INVALID_ARGUMENT, "stream %u: data came for a call that takes none", t->id);
+}
+
+void ttrpc_stream_cancel(struct ttrpc_stream *t) {
+	grpc_failf(&t->call, FAULT_CANCELLED, "stream %u: its client has cancelled it", t->id);
 }
 
 static void stream_free(struct ttrpc_stream *t) {

@@ -1,4 +1,4 @@
-#include "workers/api/ttrpc_frame.h"
+#include "ttrpc/frame.h"
 
 #include <errno.h>
 #include <string.h>
