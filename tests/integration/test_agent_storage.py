@@ -36,7 +36,7 @@ def bind(spec, source, at):
 
 
 def test_sandbox(d, agent):
-    shm = dict(driver="ephemeral", source="shm", fstype="tmpfs", mount_point=d.kata + "/sandbox/shm", options=["size=64k"])
+    shm = dict(driver="ephemeral", source="shm", fstype="tmpfs", mount_point=d.kata + "/sandbox/shm/", options=["size=64k"])
     os.makedirs(d.kata + "/old")
     fails("CreateSandbox with a storage that can't be", "INVALID_ARGUMENT", "tape", agent.CreateSandbox, sandbox_id="s1",
           storages=[shm, dict(driver="tape", mount_point=d.kata + "/x")])

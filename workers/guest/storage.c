@@ -149,9 +149,17 @@ static void undo(struct work *w, const char *owner, Grpc__Storage *const *storag
 			log_event(LOG_WARN, "a storage isn't undone", "error", fault.text, NULL);
 }
 
+/* Kata's hosts end the folder of a share with a slash. */
+static void slash_drop(char *mount_point) {
+	size_t n = strlen(mount_point);
+	if (n > 1 && mount_point[n - 1] == '/')
+		mount_point[n - 1] = '\0';
+}
+
 static int attach_all(struct work *w, const Bulkhead__GuestAttachRequest *q, bool *new, struct fault *fault) {
 	for (size_t i = 0; i < q->n_storages; i++) {
 		const Grpc__Storage *s = q->storages[i];
+		slash_drop(s->mount_point);
 		int r = attach(w, q->owner, s, &new[i], fault);
 		if (r < 0) {
 			undo(w, q->owner, q->storages, new, i);
