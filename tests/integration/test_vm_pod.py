@@ -9,6 +9,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
+import streaming as st
 import vm
 
 bh.isolate()
@@ -117,6 +118,35 @@ def test_network(c, pod, pb, id):
     tap.check(bh.wait_for(ask, 60, 0.5) == b"served\n", "the host reaches it")
 
 
+def test_terminal(c, pod, pb, image):
+    id = pod.run("tty", image, ["sh", "-c", "tty; sleep 1000"], tty=True, stdin=True)
+    tap.check(bh.wait_for(lambda: any("/dev/pts/" in t or "/dev/console" in t for _, _, t in pod.log("tty")), 60),
+              "a container with a terminal", pod.log("tty"))
+    url = c.runtime.Exec(pb.ExecRequest(container_id=id, cmd=["sh"], stdin=True, stdout=True, tty=True)).url
+    session = st.RemoteSpdy(url, stdin=True, stderr=False, tty=True)
+    session.spdy.send(session.ids["resize"], b'{"Width":77,"Height":33}')
+    time.sleep(0.2)
+    session.spdy.send(session.ids["stdin"], b"stty size; exit 4\n")
+    end = session.end(60)
+    tap.check(b"33 77" in session.out() and st.exit_code(end) == 4, "a command with a terminal: input, its size, its end",
+              (session.out(), end))
+    session.close()
+    c.runtime.StopContainer(pb.StopContainerRequest(container_id=id, timeout=0))
+
+
+def status_of(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
+def test_privileges():
+    for name in ("bulkhead-vm", "bulkhead-guest", "qemu-system"):
+        found = [status_of(p) for p in named(name)]
+        tap.check(found and all(s["Uid"].split()[0] not in ("0", "") and int(s["CapEff"], 16) == 0 and s["Seccomp"] == "2" and
+                                s["NoNewPrivs"] == "1" for s in found),
+                  "%s: neither root nor capabilities, and a filter" % name, found)
+
+
 def test_end(c, pod, pb, two, three):
     c.runtime.StopContainer(pb.StopContainerRequest(container_id=two, timeout=60))
     end = pod.wait(two, 60)
@@ -137,6 +167,8 @@ def test_life(d, c, pb, image):
     two, three = test_two(d, c, pod, pb, image)
     test_figures(c, pod, pb, three)
     test_network(c, pod, pb, three)
+    test_privileges()
+    test_terminal(c, pod, pb, image)
     test_end(c, pod, pb, two, three)
     pod.remove()
     tap.check(not named("qemu-system") and not named("virtiofsd") and not named("bulkhead-vm"), "no process is left")
