@@ -1,6 +1,7 @@
 /* The asking side: calls that wait for their answer. */
 #include "msg/internal.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 
 #include <stdarg.h>
@@ -15,6 +16,7 @@ static void call_unlink(struct msg_call *c) {
 	}
 	list_unlink(&c->order);
 	loop_source_free_p(&c->timer);
+	trial_ended(c);
 }
 
 static void call_free(struct msg_call *c) {
@@ -45,7 +47,7 @@ static void failures_run(void *ctx) {
 }
 
 /* The callback comes from the loop, never from within the caller. */
-static void call_fail(struct msg_call *c, enum fault_code code, const char *format, ...) {
+void link_call_fail(struct msg_call *c, enum fault_code code, const char *format, ...) {
 	struct link *l = c->link;
 	call_unlink(c);
 	char text[FAULT_TEXT_MAX];
@@ -71,11 +73,11 @@ static void cancel_tell(struct msg_call *c) {
 static void deadline_passed(void *ctx) {
 	struct msg_call *c = ctx;
 	cancel_tell(c);
-	call_fail(c, FAULT_DEADLINE_EXCEEDED, "the deadline passed while the %s worker was at %s",
-		  role_name(c->link->options.peer), c->row->name);
+	link_call_fail(c, FAULT_DEADLINE_EXCEEDED, "the deadline passed while the %s worker was at %s",
+		       role_name(c->link->options.peer), c->row->name);
 }
 
-static int call_send(struct msg_call *c, const int *fds, size_t n_fds) {
+int link_call_send(struct msg_call *c, const int *fds, size_t n_fds) {
 	struct frame f = {
 		.size = (uint32_t)c->payload.size,
 		.number = c->row->number,
@@ -89,57 +91,56 @@ static int call_send(struct msg_call *c, const int *fds, size_t n_fds) {
 	if (r < 0)
 		return r;
 	c->sent = true;
+	c->sent_at = clock_mono();
 	if (!c->row->resend)
 		buffer_deinit(&c->payload);
 	return 0;
 }
 
-/* The peer is gone, though its end hasn't been seen here yet: a call that may
- * be repeated waits for the successor. */
-static bool call_waits(const struct msg_call *c, int error) {
+bool link_call_waits(const struct msg_call *c, int error) {
 	return c->row->resend && (error == -EPIPE || error == -ECONNRESET || error == -ENOTCONN);
 }
 
 static void call_begin(struct msg_call *c, const ProtobufCMessage *request, const int *fds, size_t n_fds) {
 	struct link *l = c->link;
 	if (c->row->access > l->options.access) {
-		call_fail(c, FAULT_PERMISSION_DENIED, "endpoint \"%s\" %s: %s isn't served", link_endpoint(l),
-			  link_access_phrase(l->options.access), c->row->name);
+		link_call_fail(c, FAULT_PERMISSION_DENIED, "endpoint \"%s\" %s: %s isn't served", link_endpoint(l),
+			       link_access_phrase(l->options.access), c->row->name);
 		return;
 	}
 	size_t size = protobuf_c_message_get_packed_size(request);
 	if (!msg_row_fds(c->row, n_fds)) {
-		call_fail(c, FAULT_INTERNAL, "%s: %zu descriptors aren't what goes with it", c->row->name, n_fds);
+		link_call_fail(c, FAULT_INTERNAL, "%s: %zu descriptors aren't what goes with it", c->row->name, n_fds);
 		return;
 	}
 	if (size > c->row->limit) {
-		call_fail(c, FAULT_RESOURCE_EXHAUSTED, "%s: a request of %zu bytes exceeds the limit of %zu",
-			  c->row->name, size, c->row->limit);
+		link_call_fail(c, FAULT_RESOURCE_EXHAUSTED, "%s: a request of %zu bytes exceeds the limit of %zu",
+			       c->row->name, size, c->row->limit);
 		return;
 	}
 	uint8_t *p = buffer_reserve(&c->payload, size + 1);
 	if (!p || (c->context.deadline &&
 		   loop_timer(l->options.loop, c->context.deadline, deadline_passed, c, &c->timer) < 0)) {
-		call_fail(c, FAULT_RESOURCE_EXHAUSTED, "%s: out of memory", c->row->name);
+		link_call_fail(c, FAULT_RESOURCE_EXHAUSTED, "%s: out of memory", c->row->name);
 		return;
 	}
 	c->payload.size = protobuf_c_message_pack(request, p);
 	/* The peer would take it for an attack, and a message that is sent again would be one without end. */
 	if (!msg_wire_valid(request->descriptor, p, size)) {
-		call_fail(c, FAULT_INVALID_ARGUMENT, "%s: a text in it isn't UTF-8", c->row->name);
+		link_call_fail(c, FAULT_INVALID_ARGUMENT, "%s: a text in it isn't UTF-8", c->row->name);
 		return;
 	}
 	if (!l->attached && c->row->resend)
 		return; /* waits for the peer */
-	int r = call_send(c, fds, n_fds);
-	if (call_waits(c, r))
+	int r = link_call_send(c, fds, n_fds);
+	if (link_call_waits(c, r))
 		return;
 	if (r == -ENOTCONN)
-		call_fail(c, FAULT_UNAVAILABLE, "%s: the %s worker isn't running at this moment, try again",
-			  c->row->name, role_name(l->options.peer));
+		link_call_fail(c, FAULT_UNAVAILABLE, "%s: the %s worker isn't running at this moment, try again",
+			       c->row->name, role_name(l->options.peer));
 	else if (r < 0)
-		call_fail(c, FAULT_UNAVAILABLE, "%s: send to the %s worker: %s", c->row->name,
-			  role_name(l->options.peer), strerrordesc_np(-r));
+		link_call_fail(c, FAULT_UNAVAILABLE, "%s: send to the %s worker: %s", c->row->name,
+			       role_name(l->options.peer), strerrordesc_np(-r));
 	else if (!c->row->reply)
 		call_free(c);
 }
@@ -225,34 +226,13 @@ void call_answered(struct link *l, const struct frame *f, const uint8_t *payload
 	arena_deinit(&arena);
 }
 
-void calls_lost(struct link *l) {
-	list_for_each_safe (n, &l->order) {
-		struct msg_call *c = list_entry(n, struct msg_call, order);
-		if (c->row->resend)
-			c->sent = false;
-		else
-			call_fail(c, FAULT_UNAVAILABLE, "the %s worker was replaced while it was at %s, try again",
-				  role_name(l->options.peer), c->row->name);
-	}
-}
-
-void calls_send(struct link *l) {
-	list_for_each_safe (n, &l->order) {
-		struct msg_call *c = list_entry(n, struct msg_call, order);
-		if (c->sent)
-			continue;
-		int r = call_send(c, NULL, 0);
-		if (r < 0 && !call_waits(c, r))
-			call_fail(c, FAULT_UNAVAILABLE, "%s: send to the %s worker: %s", c->row->name,
-				  role_name(l->options.peer), strerrordesc_np(-r));
-	}
-}
-
 /* The callbacks still come: whoever waits must learn it. */
 void calls_free(struct link *l) {
+	l->trial = NULL;
+	loop_source_free_p(&l->trial_timer);
 	list_for_each_safe (n, &l->order)
-		call_fail(list_entry(n, struct msg_call, order), FAULT_UNAVAILABLE, "the %s worker is gone",
-			  role_name(l->options.peer));
+		link_call_fail(list_entry(n, struct msg_call, order), FAULT_UNAVAILABLE, "the %s worker is gone",
+			       role_name(l->options.peer));
 	if (l->fail_later)
 		failures_run(l);
 }

@@ -51,6 +51,8 @@ struct msg_call {
 	struct buffer payload; /* kept while it may have to be sent (again) */
 	struct loop_source *timer;
 	bool sent;
+	int64_t sent_at;     /* clock_mono, to the peer that is there now */
+	unsigned deaths;     /* of peers that had it: see resend.c */
 	struct fault *fault; /* it has failed and its callback is due */
 };
 
@@ -78,6 +80,8 @@ struct link {
 	size_t n_requests;
 	struct list failed; /* calls whose failure is due, by their order */
 	struct loop_source *fail_later;
+	struct msg_call *trial; /* the suspect that is with the peer: see resend.c */
+	struct loop_source *trial_timer;
 	unsigned generation; /* counts transports; a drain stops when it changes */
 };
 
@@ -96,9 +100,19 @@ const char *link_endpoint(const struct link *l);
 int transport_start(struct link *l);
 /* call.c */
 void call_answered(struct link *l, const struct frame *f, const uint8_t *payload, int *fds, size_t n_fds);
-void calls_lost(struct link *l);
-void calls_send(struct link *l);
 void calls_free(struct link *l);
+void link_call_fail(struct msg_call *c, enum fault_code code, const char *format, ...) PRINTF(3, 4);
+int link_call_send(struct msg_call *c, const int *fds, size_t n_fds);
+/* The peer is gone, though its end hasn't been seen here yet: a call that may
+ * be repeated waits for the successor. */
+bool link_call_waits(const struct msg_call *c, int error);
+/* resend.c */
+/* The peer that had the calls is gone. */
+void calls_lost(struct link *l);
+/* Sends what waits for a peer. */
+void calls_send(struct link *l);
+/* c is with the peer no longer. */
+void trial_ended(struct msg_call *c);
 /* request.c */
 void request_arrived(struct link *l, const struct msg_row *row, const struct frame *f, const uint8_t *payload, int *fds,
 		     size_t n_fds);
