@@ -131,37 +131,6 @@ def test_export(d, name, folder):
     tap.check(code(e) == "INVALID_ARGUMENT", "an export that names no image", e)
 
 
-def send_archive(c, path, data=None, unpack=True, progress="", **store):
-    """The archive of that path as an import; the error, or None."""
-    import threading
-    if data is None:
-        with open(path, "rb") as f:
-            data = f.read()
-    s = c.stream("import")
-
-    def send():
-        at, window = 0, 0
-        while at < len(data):
-            if window == 0:
-                u = s.read(c.tt.WindowUpdate)
-                if u is None:
-                    return
-                window += u.update
-            n = min(window, 32768, len(data) - at)
-            s.write(c.tt.Data(data=data[at:at + n]))
-            at, window = at + n, window - n
-        s.close()
-    t = threading.Thread(target=send, daemon=True)
-    t.start()
-    here = c.here()
-    if unpack:
-        store["unpacks"] = [c.tt.UnpackConfiguration(platform=here)]
-    store.setdefault("platforms", [here])
-    e = c.run(c.tt.ImageImportStream(stream="import"), c.tt.ImageStore(**store), progress_stream=progress)
-    t.join(10)
-    return e
-
-
 def prefix(c, name, **how):
     return [c.tt.ImageReference(name=name, is_prefix=True, **how)]
 
@@ -187,7 +156,7 @@ def test_import(d, source, folder):
     c = Client(d)
     oci, docker = archives(source, folder)
     p = c.stream("progress")
-    e = send_archive(c, oci, progress="progress", extra_references=prefix(c, "example.org/in"), labels={"a": "b"})
+    e = c.import_archive(oci, progress="progress", extra_references=prefix(c, "example.org/in"), labels={"a": "b"})
     i = c.image("example.org/in:one")
     tap.check(e is None and i and dict(i.labels) == {"a": "b"}, "an OCI archive under the client's prefix", (e, i))
     told = [(x.event, x.name) for x in p.all(c.tt.Progress)]
@@ -201,15 +170,15 @@ def test_import(d, source, folder):
     leases = subprocess.run(ctr + ["leases", "ls", "-q"], stdout=subprocess.PIPE).stdout.decode()
     snapshots = subprocess.run(ctr + ["snapshots", "ls"], stdout=subprocess.PIPE).stdout.decode()
     tap.check(leases == "" and snapshots.count("Committed") == 1, "it is unpacked, and no lease is left", (leases, snapshots))
-    e = send_archive(c, oci, extra_references=prefix(c, "example.org/in", add_digest=True))
+    e = c.import_archive(oci, extra_references=prefix(c, "example.org/in", add_digest=True))
     named = c.image("example.org/in@" + i.target.digest)
     tap.check(e is None and named and named.target == i.target, "the same again, by its digest, too", e)
-    e = send_archive(Client(d, "other"), oci, unpack=False, name="example.org/only:1")
+    e = Client(d, "other").import_archive(oci, unpack=False, name="example.org/only:1")
     tap.check(e is None and Client(d, "other").image("example.org/only:1"), "under one name, elsewhere", e)
     remove(Client(d, "other"), "example.org/only:1")
     remove(c, "example.org/in:one", "example.org/in@" + i.target.digest)
     tap.check(not c.blobs() and not blobs_left(d), "without its names nothing is left", (c.blobs(), blobs_left(d)))
-    e = send_archive(c, docker)
+    e = c.import_archive(docker)
     i = c.image("example.org/docker:1")
     tap.check(e is None and i and i.target.media_type == "application/vnd.docker.distribution.manifest.v2+json",
               "a docker archive, with a manifest made for it", (e, i))
@@ -217,7 +186,7 @@ def test_import(d, source, folder):
     tap.check(p.stdout.decode().split() == ["example.org/docker:1"], "which is complete", p.stdout.decode())
     remove(c, "example.org/docker:1")
     cri, k = d.client(), Client(d, "k8s.io")
-    e = send_archive(k, docker)
+    e = k.import_archive(docker)
     names = [n for i in cri.images.ListImages(cri.pb.ListImagesRequest()).images for n in i.repo_tags]
     tap.check(e is None and names == ["example.org/docker:1"], "into k8s.io it is the CRI's image", (e, names))
     cri.images.RemoveImage(cri.pb.RemoveImageRequest(image=cri.pb.ImageSpec(image="example.org/docker:1")))
@@ -249,7 +218,7 @@ def test_import_compressed(d, source, folder):
         ("by gzip", "example.org/in:one", gzip.compress(plain), {"extra_references": prefix(c, "example.org/in")}),
         ("by zstd", "example.org/docker:1", zstd, {}),
     ):
-        e = send_archive(c, None, data, **store)
+        e = c.import_archive(None, data, **store)
         p = subprocess.run(["ctr", "-a", d.containerd, "images", "check", "-q"], stdout=subprocess.PIPE)
         tap.check(e is None and p.stdout.decode().split() == [name], "an archive that is compressed %s" % what, (e, p.stdout))
         remove(c, name)
@@ -294,7 +263,7 @@ def test_import_refused(d, source, folder):
         ("images without names", "INVALID_ARGUMENT", "no image of the archive has a name", whole, {}),
         ("all platforms", "UNIMPLEMENTED", "one platform", b"", {"platforms": []}),
     ):
-        e = send_archive(c, None, data, **store)
+        e = c.import_archive(None, data, **store)
         tap.check(e is not None and (code(e) == want if want else code(e) != "OK") and sentence in e.details(),
                   "import of %s: %s" % (what, want), e)
         if not bh.wait_for(lambda: not c.blobs() and not blobs_left(d), 10, 0.2):

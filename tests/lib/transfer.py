@@ -47,6 +47,42 @@ class Client:
         return self.run(self.tt.ImageStore(name=name), self.tt.OCIRegistry(
             reference=reference, resolver=self.tt.RegistryResolver(**(resolver or {}))), progress_stream=progress)
 
+    def import_archive(self, path, data=None, unpack=True, progress="", until=None, **store):
+        """The archive of that path, or these bytes of one, as an import; the error, or None. until: an Event before which
+        the stream doesn't end."""
+        import grpc
+        if data is None:
+            with open(path, "rb") as f:
+                data = f.read()
+        s = self.stream("import")
+
+        def send():
+            at, window = 0, 0
+            try:
+                while at < len(data):
+                    if window == 0:
+                        u = s.read(self.tt.WindowUpdate)
+                        if u is None:
+                            return
+                        window += u.update
+                    n = min(window, 32768, len(data) - at)
+                    s.write(self.tt.Data(data=data[at:at + n]))
+                    at, window = at + n, window - n
+            except grpc.RpcError:
+                return  # the import's own error says why
+            if until:
+                until.wait(60)
+            s.close()
+        t = threading.Thread(target=send, daemon=True)
+        t.start()
+        here = self.here()
+        if unpack:
+            store["unpacks"] = [self.tt.UnpackConfiguration(platform=here)]
+        store.setdefault("platforms", [here])
+        e = self.run(self.tt.ImageImportStream(stream="import"), self.tt.ImageStore(**store), progress_stream=progress)
+        t.join(10)
+        return e
+
     def here(self):
         arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
         return self.types.Platform(os="linux", architecture=arch)

@@ -68,6 +68,8 @@ static void metadata_up(struct worker *w, enum role peer, unsigned instance) {
 }
 
 static void metadata_down(struct worker *w, enum role peer, unsigned instance) {
+	if (peer == ROLE_API)
+		leases_end(w->state, worker_link(w, peer, instance));
 	metadata_link_down(w->state, peer);
 }
 

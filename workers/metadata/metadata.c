@@ -316,6 +316,7 @@ int metadata_init(struct metadata *m, struct loop *loop, const struct boot_confi
 	m->objects.store = m->bus.store = m->store;
 	m->objects.bus = &m->bus;
 	load(m);
+	leases_end(m, NULL);
 	/* The CRI's, which has no client to make it. */
 	if (object_namespace(&m->objects, NAMESPACE_CRI) < 0)
 		log_event(LOG_WARN, "the namespace \"" NAMESPACE_CRI "\" isn't there", NULL);

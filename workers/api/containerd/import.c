@@ -3,7 +3,7 @@
  *   name's image, made of that content as a pull makes it of a registry's -> the
  *   lease goes
  *
- * The lease expires by itself, should this process end before.
+ * The lease is tied to this process: it goes with it, and what it held.
  */
 #include "workers/api/containerd/import.h"
 
@@ -12,10 +12,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define T(name) Containerd__Types__Transfer__##name
-#define LEASE_SECONDS (24 * 60 * 60)
 #define NAMES_MAX 1024
 
 struct named {
@@ -227,20 +225,11 @@ static void leased(void *ctx, const struct msg_answer *answer) {
 static void lease_make(struct ctd_import *x) {
 	Bulkhead__Object o = BULKHEAD__OBJECT__INIT;
 	Bulkhead__LeaseBody body = BULKHEAD__LEASE_BODY__INIT;
-	Bulkhead__Object__LabelsEntry label = BULKHEAD__OBJECT__LABELS_ENTRY__INIT, *labels[] = { &label };
 	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_LEASE, x->lease);
-	char until[64];
-	time_t at = time(NULL) + LEASE_SECONDS;
-	struct tm tm;
-	gmtime_r(&at, &tm);
-	strftime(until, sizeof(until), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	label.key = (char *)"containerd.io/gc.expire";
-	label.value = until;
 	o.id = &id;
-	o.labels = labels;
-	o.n_labels = 1;
 	o.body_case = BULKHEAD__OBJECT__BODY_LEASE;
 	o.lease = &body;
+	body.tied = true;
 	x->asked = object_create_send(metadata_of(x), grpc_call_context(x->call), &o, NULL, 0, leased, x);
 }
 

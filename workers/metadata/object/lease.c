@@ -1,8 +1,11 @@
 /*
  * What leases hold: the row lease_change, and what is made by a call that names
- * a lease, which is held from the beginning.
+ * a lease, which is held from the beginning. And how those end that an API
+ * worker has made for a request of its own: with its link.
  */
+#include "base/log.h"
 #include "workers/metadata/handlers.h"
+#include "workers/metadata/object/collect.h"
 #include "workers/metadata/object/object.h"
 
 #include <errno.h>
@@ -73,6 +76,20 @@ int object_hold(struct objects *o, const char *lease, const Bulkhead__ObjectKey 
 	one.type = (char *)(uintptr_t)type;
 	one.id = id->key;
 	return holds(x, &one) ? 0 : change(o, x, &one, false);
+}
+
+void leases_end(struct metadata *m, const struct link *l) {
+	bool some = false;
+	list_for_each_safe (n, &m->objects.lists[BULKHEAD__OBJECT_KIND__OBJECT_LEASE]) {
+		struct object *x = list_entry(n, struct object, node);
+		if (!x->record->lease->tied || x->link != l)
+			continue;
+		if (object_drop(&m->objects, x) < 0)
+			log_event(LOG_WARN, "a lease whose maker is gone isn't deleted", NULL);
+		some = true;
+	}
+	if (some)
+		collect_later(m);
 }
 
 void lease_change(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {

@@ -24,6 +24,7 @@
 #define OBJECT_KINDS 9
 #define NAMESPACE_CRI "k8s.io"
 
+struct link;
 struct metadata;
 struct msg_request;
 struct bus;
@@ -34,8 +35,9 @@ struct object {
 	struct map_node by_name;
 	struct arena arena;
 	Bulkhead__Object *record;
-	struct op *op; /* the one that changes it now */
-	bool marked;   /* during a collection */
+	struct op *op;		 /* the one that changes it now */
+	bool marked;		 /* during a collection */
+	const struct link *link; /* of a lease that is tied: whose end is its end */
 };
 
 struct objects {
@@ -94,6 +96,9 @@ int object_drop(struct objects *o, struct object *x) NODISCARD;
 int object_hold(struct objects *o, const char *lease, const Bulkhead__ObjectKey *id) NODISCARD;
 /* No lease holds it any more. */
 void object_release(struct objects *o, const Bulkhead__ObjectKey *id);
+/* The link has ended: so do the leases that are tied to it, and what they held
+ * goes soon. NULL: those of an earlier process, whose makers' calls have failed. */
+void leases_end(struct metadata *m, const struct link *l);
 /* Where waiters for a change of it wait. */
 enum store_base object_base(const Bulkhead__Object *record);
 

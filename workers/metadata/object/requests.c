@@ -168,10 +168,12 @@ void object_create(struct metadata *m, struct msg_request *r, const ProtobufCMes
 		return;
 	}
 	int e = object_add(&m->objects, &new, &x);
-	if (e < 0)
+	if (e < 0) {
 		object_fail_store(r, new.id, e);
-	else
-		object_answer(m, r, object_base(x->record), &x->record->base);
+		return;
+	}
+	x->link = r->link;
+	object_answer(m, r, object_base(x->record), &x->record->base);
 }
 
 /* As the client sees it after the update; NULL: the request has been failed. */
