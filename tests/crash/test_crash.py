@@ -1,7 +1,7 @@
 """kill -9 at each step of a pod's life, and of a task's and a sandbox's, of each process that bulkhead is made of.
 
 For every step (of the CRI: pull, run, create, start, exec, stop, remove, stop pod, remove pod; of containerd's API those
-of task_life.py, from Transfer to the container's end, and those of sandbox_life.py), every process and two moments
+of task_life.py, from Transfer to the container's end, of sandbox_life.py and of image_life.py), every process and two moments
 (just before the call, and in the middle of it): the process is killed, the call is made again until it succeeds as the
 kubelet would, the life goes on to its end, and then
 
@@ -18,12 +18,15 @@ so many rounds of "in the middle", each with other moments."""
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
+from image_life import ImageLife
+from life import SCRIPT, Steps
 from patience import Impatient, again
 from sandbox_life import SandboxLife
 from task_life import Api, TaskLife
@@ -33,7 +36,6 @@ VICTIMS = ["supervisor", "api", "metadata", "image", "snapshot", "task", "stream
 PARTS = [0.15, 0.5, 0.85, 0.3, 0.7, 0.05, 0.6, 0.95, 0.4, 1.1, 0.22]
 
 VOLUME = "/volume"
-SCRIPT = 'trap "echo bye; exit 3" TERM; echo hello; while :; do sleep 0.05; done'
 BRIEF = "sleep 0.15; echo brief; exit 5"
 TICKER = 'n=0; while :; do echo $n; n=$((n+1)); sleep 0.02; done'
 
@@ -42,7 +44,7 @@ OWN_FAULT = re.compile(r'worker has ended".*how="(?!killed by SIGKILL)|^\S+ erro
                        r"LeakSanitizer|Assertion")
 
 
-class Life:
+class Life(Steps):
     """One pod from the image to nothing, step by step."""
 
     STEPS = ["pull", "run", "create", "start", "exec", "stop", "remove", "stop-pod", "remove-pod"]
@@ -137,12 +139,6 @@ class Life:
     def lines(self, name):
         return log_lines(os.path.join(self.world.daemon.logs, "%s-%s.log" % (self.name, name)))
 
-    def before(self, name):
-        getattr(self, "before_" + name.replace("-", "_"), lambda: None)()
-
-    def step(self, name):
-        getattr(self, "step_" + name.replace("-", "_"))()
-
     @staticmethod
     def clean_up(world):
         """After a life that went wrong: what can still be removed is."""
@@ -154,7 +150,7 @@ class Life:
         Life(world, "none").forget_image()
 
 
-LIVES = (Life, TaskLife, SandboxLife)
+LIVES = (Life, TaskLife, SandboxLife, ImageLife)
 
 
 def log_lines(path):
@@ -169,6 +165,9 @@ class World:
         bh.push(bh.make_image(folder, "busybox"), self.registry, "busybox:v1")
         bh.push(bh.make_image(folder, "witness", config=["--config.env", "WITNESS=1"]), self.registry, "witness:v1")
         self.image = self.registry.host + "/busybox:v1"
+        self.archive = os.path.join(folder, "archive.tar")
+        source = bh.make_image(folder, "archive", config=["--config.env", "ARCHIVE=1"])
+        subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", source, "oci-archive:" + self.archive], check=True)
         self.root = os.path.join(folder, "root")
         bh.busybox_root(self.root)
         os.makedirs(os.path.join(self.root, "proc"), exist_ok=True)
