@@ -40,14 +40,12 @@ TDB_DATA database_key(const char *key) {
 	return (TDB_DATA){ .dptr = (unsigned char *)(uintptr_t)key, .dsize = strlen(key) };
 }
 
-/* With O_CREAT TDB would begin anew in a file whose head it doesn't know. No
- * mapping: TDB makes it anew with each transaction, which costs several times
- * what reading and writing do, the more the larger the file is. */
+/* With O_CREAT TDB would begin anew in a file whose head it doesn't know. */
 static struct tdb_context *tdb_open_at(const struct database *d, const char *path) {
 	struct tdb_logging_context log = { .log_fn = tdb_said };
 	struct stat st;
 	bool there = stat(path, &st) == 0 && st.st_size > 0;
-	int flags = TDB_INCOMPATIBLE_HASH | TDB_DISALLOW_NESTING | TDB_NOMMAP | (d->durable ? 0 : TDB_NOSYNC);
+	int flags = TDB_INCOMPATIBLE_HASH | TDB_DISALLOW_NESTING | (d->durable ? 0 : TDB_NOSYNC);
 	return tdb_open_ex(path, d->hash_size, flags, O_RDWR | O_CLOEXEC | (there ? 0 : O_CREAT), 0600, &log, NULL);
 }
 

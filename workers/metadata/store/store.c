@@ -177,10 +177,14 @@ static void changes_drop(struct base *b) {
 	}
 }
 
+/* The file is mapped while all of it is read. From then on it isn't: TDB makes
+ * the mapping anew with each transaction, which costs several times what reading
+ * and writing do, the more the larger the file is. */
 static int base_write(struct base *b) {
 	size_t pos;
 	if (b->changes.n_nodes == 0)
 		return 0;
+	tdb_add_flags(b->db.tdb, TDB_NOMMAP);
 	if (tdb_transaction_start(b->db.tdb) < 0)
 		return database_errno(b->db.tdb);
 	for (struct map_node *n = map_first(&b->changes, &pos); n; n = map_next(&b->changes, &pos, n)) {
