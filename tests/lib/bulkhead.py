@@ -422,8 +422,11 @@ def kernel_truth(daemon):
 
 
 def differences(before, after):
-    return "\n".join("%s: gone %s, new %s" % (k, sorted(set(before[k]) - set(after[k])), sorted(set(after[k]) - set(before[k])))
-                     for k in before if before[k] != after[k])
+    def line(was, now):
+        if isinstance(was, int):
+            return "%d became %d" % (was, now)
+        return "gone %s, new %s" % (sorted(set(was) - set(now)), sorted(set(now) - set(was)))
+    return "\n".join("%s: %s" % (k, line(before[k], after[k])) for k in before if before[k] != after[k])
 
 
 class Scratch:
