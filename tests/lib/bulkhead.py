@@ -232,6 +232,18 @@ def push(source, registry, name, *options):
 
 # --- the daemon ---
 
+CONFINED = "api", "metadata", "image", "snapshot", "stream", "task"
+
+
+def seccomp(pid):
+    """The mode of its filter: 2 when it has one."""
+    try:
+        with open("/proc/%d/status" % pid) as f:
+            return next((line.split()[1] for line in f if line.startswith("Seccomp:")), None)
+    except OSError:
+        return None
+
+
 class Daemon:
     """bulkheadd on roots of its own below folder. cgroups go below /bulkhead-test-PID."""
 
@@ -298,9 +310,17 @@ class Daemon:
             except grpc.RpcError:
                 return False
         try:
-            return bool(wait_for(up, seconds))
+            answers = bool(wait_for(up, seconds))
         finally:
             client.close()
+        wait_for(self.confined, seconds)
+        return answers
+
+    def confined(self):
+        """Whether each worker has become what it is: namespaces of its own are there then, too. Some do so after the first
+        answer."""
+        found = self.processes()
+        return all(seccomp(pid) == "2" for name in CONFINED for pid in found.get(name, []))
 
     def client(self):
         return Client(self.socket)
