@@ -92,6 +92,9 @@ static const struct {
 	{ SYSCALLS_TERMINALS, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = TIOCSWINSZ } },
 	/* Copy-on-write instead of a copy. */
 	{ SYSCALLS_OWNERS, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = FICLONE } },
+	/* Where a file system puts folders; and what can't be removed while it is immutable. */
+	{ SYSCALLS_OWNERS, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = FS_IOC_GETFLAGS } },
+	{ SYSCALLS_OWNERS, "ioctl", { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = FS_IOC_SETFLAGS } },
 	{ SYSCALLS_TOOLS, "socket", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_INET } },
 	{ SYSCALLS_TOOLS, "socket", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_INET6 } },
 	{ SYSCALLS_MACHINE, "socket", { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_NETLINK } },

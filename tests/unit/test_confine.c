@@ -14,6 +14,7 @@
 #include "workers/skeleton/confine.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/io_uring.h>
 #include <poll.h>
 #include <sched.h>
@@ -302,6 +303,19 @@ static int resize_terminal(void) {
 	return r == ENOTTY ? 0 : r;
 }
 
+/* A file system without flags says so. */
+static int folder_flags(void) {
+	char path[128];
+	int flags = 0;
+	snprintf(path, sizeof(path), "%s/state/layers", base);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int r = RESULT(ioctl(fd, FS_IOC_GETFLAGS, &flags));
+	if (r == 0)
+		r = RESULT(ioctl(fd, FS_IOC_SETFLAGS, &flags));
+	close(fd);
+	return r == ENOTTY || r == EOPNOTSUPP ? 0 : r;
+}
+
 static const struct {
 	enum role role;
 	const char *name;
@@ -313,6 +327,7 @@ static const struct {
 	{ ROLE_IMAGE, "read resolv.conf", read_resolv_conf },
 	{ ROLE_SNAPSHOT, "write layers", write_layers },
 	{ ROLE_SNAPSHOT, "give files away", write_layers_owner },
+	{ ROLE_SNAPSHOT, "set a folder's flags", folder_flags },
 	{ ROLE_SNAPSHOT, "make a file system", new_mount },
 	{ ROLE_SNAPSHOT, "have children", spawn_child },
 	{ ROLE_TASK, "write the pods' folder", write_pods },

@@ -21,10 +21,12 @@
 
 struct op;
 
-/* A figure of CPU time, for the rate until the next one. */
+/* A figure of CPU time, for the rate until a later one; and the last rate. */
 struct cpu_sample {
 	uint64_t ns;
 	int64_t at; /* clock_real; 0: none yet */
+	uint64_t nano_cores;
+	bool rated;
 };
 
 struct sandbox {

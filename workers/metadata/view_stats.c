@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define RATE_MIN NS_PER_SEC
+
 Runtime__V1__UInt64Value *view_number(struct arena *a, uint64_t value) {
 	Runtime__V1__UInt64Value *v = ARENA_NEW(a, Runtime__V1__UInt64Value, RUNTIME__V1__UINT64_VALUE__INIT);
 	if (v)
@@ -35,19 +37,31 @@ static Runtime__V1__PsiStats *view_psi(struct arena *a, const Bulkhead__Pressure
 	return v;
 }
 
-/* The rate needs two samples: last is the one before, and becomes this one. */
+/* The rate is that since last, which becomes this sample once it is old enough:
+ * until then who asks more often, or besides another, gets the rate before. */
+static void cpu_rate(struct cpu_sample *last, const Bulkhead__TaskStats *t) {
+	bool old = !last->at || t->timestamp >= last->at + RATE_MIN || t->timestamp < last->at;
+	if (last->at && t->timestamp > last->at && t->cpu_usage_ns >= last->ns && (old || !last->rated)) {
+		last->nano_cores =
+		    (uint64_t)((double)(t->cpu_usage_ns - last->ns) * 1e9 / (double)(t->timestamp - last->at));
+		last->rated = true;
+	}
+	if (old) {
+		last->at = t->timestamp;
+		last->ns = t->cpu_usage_ns;
+	}
+}
+
 static Runtime__V1__CpuUsage *view_cpu(struct arena *a, struct cpu_sample *last, const Bulkhead__TaskStats *t) {
 	Runtime__V1__CpuUsage *v = ARENA_NEW(a, Runtime__V1__CpuUsage, RUNTIME__V1__CPU_USAGE__INIT);
 	if (!v)
 		return NULL;
 	v->timestamp = t->timestamp;
 	v->usage_core_nano_seconds = view_number(a, t->cpu_usage_ns);
-	if (last->at && t->timestamp > last->at && t->cpu_usage_ns >= last->ns)
-		v->usage_nano_cores = view_number(
-		    a, (uint64_t)((double)(t->cpu_usage_ns - last->ns) * 1e9 / (double)(t->timestamp - last->at)));
+	cpu_rate(last, t);
+	if (last->rated)
+		v->usage_nano_cores = view_number(a, last->nano_cores);
 	v->psi = view_psi(a, t->cpu_pressure);
-	last->at = t->timestamp;
-	last->ns = t->cpu_usage_ns;
 	return v;
 }
 
