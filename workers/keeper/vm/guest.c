@@ -17,7 +17,6 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "google/protobuf/empty.pb-c.h"
 #include "msg/msg.h"
 
 #include <fcntl.h>
@@ -61,12 +60,10 @@ struct guest {
 	int32_t status;
 };
 
-static const ProtobufCMessageDescriptor *const empty = &google__protobuf__empty__descriptor;
-
 static void call(struct guest *g, const char *method, const ProtobufCMessage *request, int64_t timeout,
-		 const ProtobufCMessageDescriptor *reply_type, agent_done_fn done, void *ctx) {
+		 ttrpc_done_fn done, void *ctx) {
 	g->calls++;
-	agent_call(g->relay->agent, method, request, timeout, reply_type, done, ctx);
+	agent_call(g->relay, method, request, timeout, done, ctx);
 }
 
 /* The name of a container's own process is the container's. */
@@ -132,7 +129,7 @@ static void signal_send(struct guest *g, int32_t sig, char *process) {
 	q.container_id = g->id;
 	q.exec_id = process;
 	q.signal = (uint32_t)sig;
-	call(g, "SignalProcess", &q.base, CALL_LIMIT, empty, ignored, g);
+	call(g, "SignalProcess", &q.base, CALL_LIMIT, ignored, g);
 }
 
 static void removed(void *ctx, const ProtobufCMessage *reply, const struct fault *fault) {
@@ -145,7 +142,7 @@ static void removed(void *ctx, const ProtobufCMessage *reply, const struct fault
 static void container_remove(struct guest *g) {
 	Grpc__RemoveContainerRequest q = GRPC__REMOVE_CONTAINER_REQUEST__INIT;
 	q.container_id = g->id;
-	call(g, "RemoveContainer", &q.base, REMOVE_LIMIT, empty, removed, g);
+	call(g, "RemoveContainer", &q.base, REMOVE_LIMIT, removed, g);
 }
 
 static void waited(void *ctx, const ProtobufCMessage *reply, const struct fault *fault) {
@@ -164,7 +161,7 @@ static void wait_for_end(struct guest *g) {
 	Grpc__WaitProcessRequest q = GRPC__WAIT_PROCESS_REQUEST__INIT;
 	q.container_id = g->id;
 	q.exec_id = process_name(g);
-	call(g, "WaitProcess", &q.base, 0, &grpc__wait_process_response__descriptor, waited, g);
+	call(g, "WaitProcess", &q.base, 0, waited, g);
 }
 
 /* --- its output ------------------------------------------------------------- */
@@ -222,7 +219,7 @@ static void output_read(struct output *o) {
 	q.container_id = g->id;
 	q.exec_id = process_name(g);
 	q.len = STREAM_SIZE;
-	call(g, o->method, &q.base, 0, &grpc__read_stream_response__descriptor, output_came, o);
+	call(g, o->method, &q.base, 0, output_came, o);
 }
 
 /* --- its input -------------------------------------------------------------- */
@@ -234,7 +231,7 @@ static void input_close(struct guest *g) {
 	input_end(g);
 	q.container_id = g->id;
 	q.exec_id = process_name(g);
-	call(g, "CloseStdin", &q.base, CALL_LIMIT, empty, ignored, g);
+	call(g, "CloseStdin", &q.base, CALL_LIMIT, ignored, g);
 }
 
 static void input_taken(void *ctx, const ProtobufCMessage *reply, const struct fault *fault) {
@@ -269,7 +266,7 @@ static void input_read(void *ctx, uint32_t events) {
 	q.data.data = data;
 	q.data.len = (size_t)n;
 	g->in_busy = true;
-	call(g, "WriteStdin", &q.base, 0, &grpc__write_stream_response__descriptor, input_taken, g);
+	call(g, "WriteStdin", &q.base, 0, input_taken, g);
 }
 
 /* --- its beginning ---------------------------------------------------------- */
@@ -328,7 +325,7 @@ static void make(struct guest *g, const struct vm_packet *p, const void *payload
 					       &a, payload, size);
 	struct fault fault;
 	if (q) {
-		call(g, g->container ? "CreateContainer" : "ExecProcess", q, CALL_LIMIT, empty, made, g);
+		call(g, g->container ? "CreateContainer" : "ExecProcess", q, CALL_LIMIT, made, g);
 	} else {
 		fault_set(&fault, FAULT_INTERNAL, "a request of %zu bytes can't be read", size);
 		answer(g, &fault);
@@ -343,7 +340,7 @@ static void start(struct guest *g) {
 		return;
 	g->state = STARTING;
 	q.container_id = g->id;
-	call(g, "StartContainer", &q.base, CALL_LIMIT, empty, started, g);
+	call(g, "StartContainer", &q.base, CALL_LIMIT, started, g);
 }
 
 static void resize(struct guest *g, const struct vm_packet *p) {
@@ -352,7 +349,7 @@ static void resize(struct guest *g, const struct vm_packet *p) {
 	q.exec_id = process_name(g);
 	q.row = p->rows;
 	q.column = p->columns;
-	call(g, "TtyWinResize", &q.base, CALL_LIMIT, empty, ignored, g);
+	call(g, "TtyWinResize", &q.base, CALL_LIMIT, ignored, g);
 }
 
 /* --- questions -------------------------------------------------------------- */
@@ -408,14 +405,14 @@ static void answered(void *ctx, const ProtobufCMessage *reply, const struct faul
 static void stats(struct guest *g) {
 	Grpc__StatsContainerRequest q = GRPC__STATS_CONTAINER_REQUEST__INIT;
 	q.container_id = g->id;
-	call(g, "StatsContainer", &q.base, CALL_LIMIT, &grpc__stats_container_response__descriptor, stats_came, g);
+	call(g, "StatsContainer", &q.base, CALL_LIMIT, stats_came, g);
 }
 
 static void freeze(struct guest *g, bool frozen) {
 	Grpc__PauseContainerRequest pause = GRPC__PAUSE_CONTAINER_REQUEST__INIT;
 	Grpc__ResumeContainerRequest resume = GRPC__RESUME_CONTAINER_REQUEST__INIT;
 	pause.container_id = resume.container_id = g->id;
-	call(g, frozen ? "PauseContainer" : "ResumeContainer", frozen ? &pause.base : &resume.base, CALL_LIMIT, empty,
+	call(g, frozen ? "PauseContainer" : "ResumeContainer", frozen ? &pause.base : &resume.base, CALL_LIMIT,
 	     answered, g);
 }
 
@@ -425,7 +422,7 @@ static void update(struct guest *g, const void *payload, size_t size) {
 	arena_init(&a, 0);
 	const ProtobufCMessage *q = msg_decode(&grpc__update_container_request__descriptor, &a, payload, size);
 	if (q) {
-		call(g, "UpdateContainer", q, CALL_LIMIT, empty, answered, g);
+		call(g, "UpdateContainer", q, CALL_LIMIT, answered, g);
 	} else {
 		fault_set(&fault, FAULT_INTERNAL, "a request of %zu bytes can't be read", size);
 		answer(g, &fault);

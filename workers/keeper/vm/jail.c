@@ -53,8 +53,10 @@
 #endif
 
 static const unsigned stand_in_calls[] = { CALLS_OLD CALLS_ALL };
-static const unsigned relay_calls[] = { SYS_io_uring_enter,    SYS_fcntl,	   SYS_waitid, SYS_readv, SYS_writev,
-					SYS_pidfd_send_signal, CALLS_OLD CALLS_ALL };
+static const unsigned relay_calls[] = {
+	SYS_io_uring_enter, SYS_getsockopt,	   SYS_fcntl,	       SYS_waitid, SYS_readv,
+	SYS_writev,	    SYS_pidfd_send_signal, CALLS_OLD CALLS_ALL
+};
 _Static_assert(sizeof(relay_calls) / sizeof(*relay_calls) < 256, "the filter's jumps");
 
 static const struct {

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "google/protobuf/empty.pb-c.h"
+#include "kata/health.pb-c.h"
 #include "workers/keeper/sys.h"
 #include "workers/keeper/title.h"
 
@@ -27,8 +27,8 @@
 #define LOG_MAX ((size_t)256 * 1024)
 
 static const uint8_t opcodes[] = { IORING_OP_NOP,	   IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE,
-				   IORING_OP_ASYNC_CANCEL, IORING_OP_TIMEOUT,  IORING_OP_TIMEOUT_REMOVE };
-static const ProtobufCMessageDescriptor *const empty = &google__protobuf__empty__descriptor;
+				   IORING_OP_ASYNC_CANCEL, IORING_OP_TIMEOUT,  IORING_OP_TIMEOUT_REMOVE,
+				   IORING_OP_RECV,	   IORING_OP_SEND };
 
 /* --- the console ------------------------------------------------------------ */
 
@@ -86,11 +86,22 @@ static void files_ended(void *ctx, uint32_t events) {
 	over(ctx, "virtiofsd has ended");
 }
 
-static void agent_down(void *ctx, const char *why) {
+static void agent_ended(void *ctx, const struct fault *fault) {
 	struct relay *r = ctx;
 	/* A guest that goes off closes it first. */
 	if (!r->stopping)
-		over(r, why);
+		over(r, fault->text);
+}
+
+static void call(struct relay *r, const ProtobufCServiceDescriptor *service, const char *method,
+		 const ProtobufCMessage *request, int64_t timeout_ns, ttrpc_done_fn done, void *ctx) {
+	if (ttrpc_call(r->agent, service, method, request, timeout_ns, done, ctx, NULL) < 0)
+		over(r, "out of memory");
+}
+
+void agent_call(struct relay *r, const char *method, const ProtobufCMessage *request, int64_t timeout_ns,
+		ttrpc_done_fn done, void *ctx) {
+	call(r, &grpc__agent_service__descriptor, method, request, timeout_ns, done, ctx);
 }
 
 static void patience_over(void *ctx) {
@@ -108,7 +119,7 @@ static void stop(struct relay *r) {
 	r->stopping = true;
 	if (!r->booted || loop_timer(r->loop, clock_mono() + STOP_LIMIT, patience_over, r, &r->patience) < 0)
 		_exit(0);
-	agent_call(r->agent, "DestroySandbox", &q.base, STOP_LIMIT, empty, destroyed, r);
+	agent_call(r, "DestroySandbox", &q.base, STOP_LIMIT, destroyed, r);
 }
 
 /* --- what the keeper asks --------------------------------------------------- */
@@ -138,10 +149,15 @@ static void control_ready(void *ctx, uint32_t events) {
 
 static void step_done(void *ctx, const ProtobufCMessage *reply, const struct fault *fault);
 
+static void health_check(struct relay *r) {
+	const Grpc__CheckRequest q = GRPC__CHECK_REQUEST__INIT;
+	call(r, &grpc__health__descriptor, "Check", &q.base, BOOT_LIMIT, step_done, r);
+}
+
 static void interface_update(struct relay *r, Types__Interface *i) {
 	Grpc__UpdateInterfaceRequest q = GRPC__UPDATE_INTERFACE_REQUEST__INIT;
 	q.interface = i;
-	agent_call(r->agent, "UpdateInterface", &q.base, CALL_LIMIT, &types__interface__descriptor, step_done, r);
+	agent_call(r, "UpdateInterface", &q.base, CALL_LIMIT, step_done, r);
 }
 
 static void routes_update(struct relay *r) {
@@ -150,7 +166,7 @@ static void routes_update(struct relay *r) {
 	routes.routes = r->network.routes;
 	routes.n_routes = r->network.n_routes;
 	q.routes = &routes;
-	agent_call(r->agent, "UpdateRoutes", &q.base, CALL_LIMIT, &grpc__routes__descriptor, step_done, r);
+	agent_call(r, "UpdateRoutes", &q.base, CALL_LIMIT, step_done, r);
 }
 
 static void sandbox_create(struct relay *r) {
@@ -175,7 +191,7 @@ static void sandbox_create(struct relay *r) {
 	q.sandbox_pidns = k->pod.pid == BULKHEAD__NAMESPACE_MODE__POD;
 	q.storages = storages;
 	q.n_storages = ARRAY_SIZE(storages);
-	agent_call(r->agent, "CreateSandbox", &q.base, CALL_LIMIT, empty, step_done, r);
+	agent_call(r, "CreateSandbox", &q.base, CALL_LIMIT, step_done, r);
 }
 
 static void booted(struct relay *r) {
@@ -189,7 +205,7 @@ static void booted(struct relay *r) {
 static void step_next(struct relay *r) {
 	size_t n = r->network.n_links, step = r->step++;
 	if (step == 0)
-		agent_check(r->agent, BOOT_LIMIT, step_done, r);
+		health_check(r);
 	else if (step <= n)
 		interface_update(r, &r->network.links[step - 1]);
 	else if (step == n + 1 && r->network.n_routes > 0)
@@ -216,6 +232,7 @@ static void step_done(void *ctx, const ProtobufCMessage *reply, const struct fau
 /* --- birth ------------------------------------------------------------------ */
 
 static int watch(struct relay *r, struct fault *fault) {
+	const struct ttrpc_client_options options = { .loop = r->loop, .ended = agent_ended, .ctx = r };
 	int e = loop_poll(r->loop, r->machine.qemu, POLLIN, qemu_ended, r, &r->qemu_source);
 	if (e == 0)
 		e = loop_poll(r->loop, r->machine.files, POLLIN, files_ended, r, &r->files_source);
@@ -224,7 +241,7 @@ static int watch(struct relay *r, struct fault *fault) {
 	if (e == 0)
 		e = loop_poll(r->loop, r->control, POLLIN, control_ready, r, &r->control_source);
 	if (e == 0)
-		e = agent_new(r->loop, r->machine.agent, agent_down, r, &r->agent);
+		e = ttrpc_client_new(&options, r->machine.agent, &r->agent);
 	return e < 0 ? fault_errno(fault, e, "watch the virtual machine") : 0;
 }
 
@@ -237,7 +254,7 @@ static int console_open(struct relay *r, struct fault *fault) {
 }
 
 static int prepare(struct relay *r, struct fault *fault) {
-	static const struct loop_options options = { .entries = 64 };
+	static const struct loop_options options = { .entries = 64, .buffers = 8 };
 	const struct keeper *k = r->vm->keeper;
 	int e = vm_network_make(&r->network, fault);
 	if (e == 0)

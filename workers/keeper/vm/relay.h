@@ -4,31 +4,15 @@
 
 #include "base/list.h"
 #include "loop/loop.h"
+#include "ttrpc/client.h"
 #include "workers/keeper/vm/vm.h"
-
-/* --- agent.c: ttrpc's client, on a stream socket --- */
-
-struct agent;
-
-/* reply is valid during the call and NULL with a fault. */
-typedef void (*agent_done_fn)(void *ctx, const ProtobufCMessage *reply, const struct fault *fault);
-
-/* down: the guest has closed the line, or broken the protocol; not a call is
- * answered any more. */
-int agent_new(struct loop *l, int fd, void (*down)(void *ctx, const char *why), void *ctx, struct agent **ret_agent);
-/* done isn't called before this returns. timeout_ns 0: none. A failure to send
- * is an answer, too. */
-void agent_call(struct agent *a, const char *method, const ProtobufCMessage *request, int64_t timeout_ns,
-		const ProtobufCMessageDescriptor *reply_type, agent_done_fn done, void *ctx);
-/* Of grpc.Health. */
-void agent_check(struct agent *a, int64_t timeout_ns, agent_done_fn done, void *ctx);
 
 /* --- relay.c, guest.c --- */
 
 struct relay {
 	struct loop *loop;
 	const struct vm *vm;
-	struct agent *agent;
+	struct ttrpc_client *agent;
 	struct vm_machine machine;
 	struct vm_network network;
 	int control;
@@ -45,5 +29,9 @@ struct relay {
 
 #define CALL_LIMIT (60 * NS_PER_SEC)
 
+/* A call of the agent's. done isn't called before this returns; without memory
+ * the relay ends. timeout_ns 0: none. */
+void agent_call(struct relay *r, const char *method, const ProtobufCMessage *request, int64_t timeout_ns,
+		ttrpc_done_fn done, void *ctx);
 /* Takes the channel; its first packet says what it is. */
 void guest_new(struct relay *r, int channel);
