@@ -261,7 +261,6 @@ def test_import_refused(d, source, folder):
          b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"\xff" * 4096, names),
         ("what is no archive when decompressed", "INVALID_ARGUMENT", "no tar archive", gzip.compress(b"x" * 4096), names),
         ("images without names", "INVALID_ARGUMENT", "no image of the archive has a name", whole, {}),
-        ("all platforms", "UNIMPLEMENTED", "one platform", b"", {"platforms": []}),
     ):
         e = c.import_archive(None, data, **store)
         tap.check(e is not None and (code(e) == want if want else code(e) != "OK") and sentence in e.details(),
@@ -310,8 +309,6 @@ def test_refused(d, name):
     c = Client(d)
     here = c.types.Platform(os="linux", architecture="amd64")
     for what, want, error in (
-        ("all platforms", "UNIMPLEMENTED", c.pull(name, platforms=[])),
-        ("two platforms", "UNIMPLEMENTED", c.pull(name, platforms=[here, here])),
         ("another snapshotter", "NOT_FOUND", c.run(c.tt.OCIRegistry(reference=name), c.tt.ImageStore(
             name=name, platforms=[here], unpacks=[c.tt.UnpackConfiguration(snapshotter="zfs")]))),
         ("the client's own hosts folder", "INVALID_ARGUMENT", c.pull(name, resolver={"host_dir": "/etc/certs.d"})),

@@ -83,6 +83,26 @@ class Client:
         t.join(10)
         return e
 
+    def export_archive(self, name, **how):
+        """(the error, or None; the archive's bytes)"""
+        s, data = self.stream("archive"), []
+
+        def receive():
+            while True:
+                s.write(self.tt.WindowUpdate(update=65536))
+                left = 65536
+                while left > 0:
+                    m = s.read(self.tt.Data)
+                    if m is None:
+                        return
+                    left -= len(m.data)
+                    data.append(m.data)
+        t = threading.Thread(target=receive, daemon=True)
+        t.start()
+        e = self.run(self.tt.ImageStore(name=name), self.tt.ImageExportStream(stream="archive", **how))
+        t.join(20)
+        return e, b"".join(data)
+
     def here(self):
         arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
         return self.types.Platform(os="linux", architecture=arch)

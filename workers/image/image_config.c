@@ -179,7 +179,7 @@ int image_config_parse(const void *data, size_t size, const struct platform *wan
 		return no_memory(fault);
 	bulkhead__image_config__init(c);
 	r = fields(doc, arena, c, fault);
-	if (r == 0)
+	if (r == 0 && wanted)
 		r = check_platform(c, wanted, fault);
 	if (r == 0)
 		r = diff_ids(doc, n_layers, arena, ret_diff_ids, fault);

@@ -139,12 +139,31 @@ static int parse_index(const struct json *doc, struct arena *arena, struct manif
 	return 0;
 }
 
+/* Attestations are listed like images, for a platform that nobody has. */
+static bool is_image(const struct manifest_entry *e) {
+	return e->any_platform || strcmp(e->platform.os, "unknown") != 0;
+}
+
+const struct manifest_entry *manifest_image(const struct manifest *index, size_t n) {
+	for (size_t i = 0; n > 0 && i < index->n_entries; i++)
+		if (is_image(&index->entries[i]) && --n == 0)
+			return &index->entries[i];
+	return NULL;
+}
+
+size_t manifest_images(const struct manifest *index) {
+	size_t n = 0;
+	for (size_t i = 0; i < index->n_entries; i++)
+		n += is_image(&index->entries[i]);
+	return n;
+}
+
 static void list_platforms(const struct manifest *index, char *out, size_t size) {
 	size_t used = 0;
 	out[0] = '\0';
 	for (size_t i = 0; i < index->n_entries && used + 1 < size; i++) {
 		char text[3 * PLATFORM_TEXT_MAX + 3];
-		if (index->entries[i].any_platform || strcmp(index->entries[i].platform.os, "unknown") == 0)
+		if (index->entries[i].any_platform || !is_image(&index->entries[i]))
 			continue;
 		platform_text(&index->entries[i].platform, text);
 		used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", text);

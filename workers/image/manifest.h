@@ -49,10 +49,14 @@ struct manifest {
  * empty, and must fit what the document itself says. */
 int manifest_parse(const void *data, size_t size, const char *media_type, struct arena *arena,
 		   struct manifest *ret_manifest, struct fault *fault);
+/* Images among an index's entries, whatever their platform. */
+size_t manifest_images(const struct manifest *index);
+/* The n-th of those, from 1; NULL: there aren't so many. */
+const struct manifest_entry *manifest_image(const struct manifest *index, size_t n);
 /* The best entry of an index, or a fault that lists what there is. */
 int manifest_choose(const struct manifest *index, const struct platform *wanted,
 		    const struct manifest_entry **ret_entry, struct fault *fault);
-/* diff_ids come one per layer, or it is an error. */
+/* wanted NULL: of whatever platform. diff_ids come one per layer, or it is an error. */
 int image_config_parse(const void *data, size_t size, const struct platform *wanted, size_t n_layers,
 		       struct arena *arena, Bulkhead__ImageConfig **ret_config, char ***ret_diff_ids,
 		       struct fault *fault);

@@ -39,6 +39,7 @@ struct resolve {
 	struct session *session;
 	struct arena arena;
 	struct platform wanted;
+	size_t entry; /* of the index, whatever its platform; 0: what is wanted */
 	struct query *query;
 	struct list puts;
 	const Bulkhead__Descriptor *expected; /* what the document under way must be */
@@ -177,7 +178,7 @@ static void describe_layers(struct resolve *r, char **diff_ids, struct fault *fa
 static void got_config(struct resolve *r, const struct buffer *data) {
 	struct fault fault;
 	char **diff_ids;
-	if (image_config_parse(data->data, data->size, &r->wanted, r->manifest.n_layers, &r->arena,
+	if (image_config_parse(data->data, data->size, r->entry ? NULL : &r->wanted, r->manifest.n_layers, &r->arena,
 			       &r->reply.image_config, &diff_ids, &fault) < 0) {
 		fail(r, &fault);
 		return;
@@ -201,13 +202,30 @@ static Bulkhead__Descriptor *new_descriptor(struct resolve *r, const char *media
 	return d->media_type && d->digest ? d : NULL;
 }
 
+static int choose(struct resolve *r, const struct manifest_entry **ret_entry, struct fault *fault) {
+	if (r->entry == 0)
+		return manifest_choose(&r->manifest, &r->wanted, ret_entry, fault);
+	if (r->depth > 1)
+		return fault_set(
+		    fault, FAULT_UNIMPLEMENTED,
+		    "an index within the index isn't brought for all platforms; name those that are wanted");
+	*ret_entry = manifest_image(&r->manifest, r->entry);
+	return *ret_entry ? 0
+			  : fault_set(fault, FAULT_NOT_FOUND, "its index lists %zu images, there is none of number %zu",
+				      manifest_images(&r->manifest), r->entry);
+}
+
 static int enter_index(struct resolve *r, struct fault *fault) {
 	const struct manifest_entry *e;
 	if (++r->depth > INDEX_DEPTH)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "indexes are nested more than %d deep", INDEX_DEPTH);
-	int x = manifest_choose(&r->manifest, &r->wanted, &e, fault);
+	int x = choose(r, &e, fault);
 	if (x < 0)
 		return x;
+	if (r->depth == 1) {
+		r->reply.images = (uint32_t)manifest_images(&r->manifest);
+		r->reply.place = (uint32_t)(e - r->manifest.entries);
+	}
 	get(r, &e->blob, false);
 	return 0;
 }
@@ -411,6 +429,8 @@ void on_image_resolve(struct image_worker *w, struct msg_request *request, const
 	list_init(&r->puts);
 	list_append(&w->resolves, &r->node);
 	bulkhead__image_resolve_reply__init(&r->reply);
+	r->reply.images = 1;
+	r->entry = m->entry;
 	const Bulkhead__Platform *p = m->platform;
 	r->wanted = p && p->architecture[0] ? platform_make(p->os[0] ? p->os : "linux", p->architecture, p->variant)
 					    : platform_host();

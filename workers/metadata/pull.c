@@ -167,6 +167,7 @@ static void pull_resolve(struct op *op) {
 	if (p->into) {
 		q.plain_http = p->into->plain_http;
 		q.platform = p->into->platform;
+		q.entry = p->into->entry;
 	}
 	struct msg_context c = op_context(op, 0);
 	image_resolve_send(op->m->image, &c, &q, NULL, 0, resolve_done, op);
@@ -333,6 +334,7 @@ static int make_record(struct pull *p, Bulkhead__ImageRecord *r) {
 	r->manifest = a->manifest;
 	r->config = a->config;
 	r->image_config = a->image_config;
+	r->place = a->place;
 	r->pulled_at = clock_real();
 	r->n_blobs = r->n_layers = a->n_layers;
 	r->blobs = arena_alloc(arena, (a->n_layers + 1) * sizeof(*r->blobs));

@@ -77,6 +77,24 @@ static int image_put(struct pull *p, const Bulkhead__ImageRecord *r) {
 	return x ? object_replace(&m->objects, x, &o) : object_add(&m->objects, &o, &x);
 }
 
+static bool same(const char *a, const char *b) {
+	return strcmp(a, b) == 0;
+}
+
+/* The layers are to be snapshots; of all images of an index, those for the platform alone. */
+static bool unpacks(const struct pull *p, const Bulkhead__ImageRecord *r) {
+	const Bulkhead__Platform *want = p->into->platform;
+	const Bulkhead__ImageConfig *c = r->image_config;
+	if (!p->into->unpack || !p->into->entry || !want || !*want->architecture)
+		return p->into->unpack;
+	return same(want->os, c->os) && same(want->architecture, c->architecture) &&
+	       (!*want->variant || !*c->variant || same(want->variant, c->variant));
+}
+
+static bool is_last(const struct pull *p) {
+	return p->into->entry ? p->into->entry >= p->resolved->images : !p->into->more_follow;
+}
+
 int pull_keep_objects(struct pull *p, const Bulkhead__ImageRecord *r) {
 	const Bulkhead__Descriptor *documents[] = { r->target, r->manifest, r->config };
 	int e = 0;
@@ -84,7 +102,7 @@ int pull_keep_objects(struct pull *p, const Bulkhead__ImageRecord *r) {
 		e = content_ensure(p, r, documents[i]);
 	for (size_t i = 0; e == 0 && i < r->n_blobs; i++)
 		e = content_ensure(p, r, r->blobs[i]);
-	for (size_t i = 0; e == 0 && p->into->unpack && i < r->n_layers; i++)
+	for (size_t i = 0; e == 0 && unpacks(p, r) && i < r->n_layers; i++)
 		e = snapshot_ensure(p, r, i);
-	return e == 0 ? image_put(p, r) : e;
+	return e == 0 && is_last(p) ? image_put(p, r) : e;
 }

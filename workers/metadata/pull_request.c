@@ -88,6 +88,8 @@ static void pull_answer(struct op *op, struct msg_request *r) {
 	arena_init(&arena, 0);
 	event_fill(p, &arena, &e);
 	e.image_ref = id;
+	e.images = p->resolved ? p->resolved->images : 0;
+	e.target = p->resolved ? p->resolved->target->digest : (char *)"";
 	msg_reply(r, &e.base, NULL, 0, false);
 	arena_deinit(&arena);
 }
@@ -214,6 +216,11 @@ void image_pull(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 	}
 	if (!pull_parse(r, q->reference, &ref, name))
 		return;
+	if ((q->entry || q->more_follow) && for_cri(m, q, name)) {
+		msg_failf(r, FAULT_UNIMPLEMENTED,
+			  "pull \"%s\": in namespace \"" NAMESPACE_CRI "\" an image is for one platform", name);
+		return;
+	}
 	/* Two clients that want different labels are two pulls. */
 	char *key = pull_key(&r->arena, name, c);
 	key = key ? arena_printf(&r->arena, "%s\x1f%llu", key, (unsigned long long)r->context.request) : NULL;

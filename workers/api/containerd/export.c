@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/id.h"
 #include "workers/api/containerd/export_archive.h"
+#include "workers/api/containerd/export_platforms.h"
 
 #include <string.h>
 
@@ -28,6 +29,7 @@ struct ctd_export {
 	void *ctx;
 
 	struct arena arena;
+	struct export_left_out left_out;
 	struct export_set set; /* BLOBS_MAX blobs: those found so far */
 	size_t image_at, at;   /* at: walked, then sent */
 	bool sending;
@@ -67,11 +69,14 @@ static struct link *metadata_of(const struct ctd_export *x) {
 
 /* --- what belongs to it ----------------------------------------------------- */
 
-/* NULL: there are too many, or out of memory. */
+/* NULL: it is left out, there are too many, or out of memory. */
 static const struct export_blob *found(struct ctd_export *x, const char *digest, const struct export_blob *parent) {
 	for (size_t i = 0; i < x->set.n_blobs; i++)
 		if (strcmp(x->set.blobs[i].digest, digest) == 0)
 			return &x->set.blobs[i];
+	for (size_t i = 0; parent && i < x->left_out.n; i++)
+		if (strcmp(x->left_out.digests[i], digest) == 0)
+			return NULL;
 	char *copy = x->set.n_blobs < BLOBS_MAX ? arena_strdup(&x->arena, digest) : NULL;
 	if (!copy)
 		return NULL;
@@ -142,6 +147,28 @@ static void walk(struct ctd_export *x) {
 
 static void image_next(struct ctd_export *x);
 
+/* What another image of the same export needs is left out with it: both are asked for the same platforms. */
+static void index_opened(void *ctx, const struct msg_answer *answer) {
+	struct ctd_export *x = ctx;
+	CLEANUP_BUFFER struct buffer index = { 0 };
+	struct fault fault;
+	x->asked = NULL;
+	if (answer->fault) {
+		fail(x, answer->fault);
+		return;
+	}
+	uint64_t size = x->set.images[x->image_at].size;
+	uint8_t *p = size <= EXPORT_INDEX_MAX ? buffer_reserve(&index, (size_t)size + 1) : NULL;
+	ssize_t n = p ? pread(answer->fds[0], p, (size_t)size, 0) : -1;
+	index.size = n > 0 ? (size_t)n : 0;
+	if (export_leave_out(&x->arena, &index, x->to->platforms, x->to->n_platforms, &x->left_out, &fault) < 0) {
+		fail(x, &fault);
+		return;
+	}
+	x->image_at++;
+	image_next(x);
+}
+
 static void image_found(void *ctx, const struct msg_answer *answer) {
 	struct ctd_export *x = ctx;
 	struct export_image *i = &x->set.images[x->image_at];
@@ -161,6 +188,11 @@ static void image_found(void *ctx, const struct msg_answer *answer) {
 	if (!i->target || !i->media_type) {
 		fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "export \"%.200s\": out of memory", i->name);
 		fail(x, &fault);
+		return;
+	}
+	if (x->to->n_platforms && !x->to->all_platforms && export_is_index(i->media_type)) {
+		Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_CONTENT, i->target->digest);
+		x->asked = content_open_send(metadata_of(x), grpc_call_context(x->call), &id, NULL, 0, index_opened, x);
 		return;
 	}
 	x->image_at++;

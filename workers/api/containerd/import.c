@@ -7,8 +7,9 @@
  */
 #include "workers/api/containerd/import.h"
 
-#include "base/id.h"
 #include "workers/api/containerd/archive.h"
+#include "workers/api/containerd/own_lease.h"
+#include "workers/api/containerd/pulls.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,9 +30,9 @@ struct ctd_import {
 	void *ctx;
 
 	struct arena arena;
-	char lease[ID_SIZE + 8];
-	bool leased;
+	struct ctd_own_lease lease;
 	struct ctd_archive *archive;
+	struct ctd_pulls *pulls;
 	struct msg_call *asked;
 	struct named *names; /* NAMES_MAX */
 	size_t n_names, at;
@@ -39,38 +40,14 @@ struct ctd_import {
 	struct fault fault;
 };
 
-static struct link *metadata_of(const struct ctd_import *x) {
-	return grpc_call_server(x->call)->metadata;
-}
-
-static Bulkhead__ObjectKey key_of(const struct ctd_import *x, Bulkhead__ObjectKind kind, char *key) {
-	const struct grpc_translation t = { .call = x->call };
-	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
-	id.kind = kind;
-	id.namespace_ = ctd_namespace(&t);
-	id.key = key;
-	return id;
-}
-
-/* --- the lease -------------------------------------------------------------- */
-
-static struct msg_call *lease_drop(struct ctd_import *x, const struct msg_context *context,
-				   void (*done)(void *ctx, const struct msg_answer *answer)) {
-	Bulkhead__ObjectDeleteRequest q = BULKHEAD__OBJECT_DELETE_REQUEST__INIT;
-	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_LEASE, x->lease);
-	q.id = &id;
-	q.wait = done != NULL;
-	x->leased = false;
-	return object_delete_send(metadata_of(x), context, &q, NULL, 0, done, x);
-}
-
 void ctd_import_free(struct ctd_import *x) {
 	if (!x)
 		return;
 	msg_cancel(x->asked);
 	ctd_archive_free(x->archive);
-	if (x->leased)
-		lease_drop(x, NULL, NULL);
+	ctd_pulls_free(x->pulls);
+	if (x->lease.made)
+		ctd_own_lease_drop(&x->lease, x->call, NULL, NULL);
 	arena_deinit(&x->arena);
 	free(x);
 }
@@ -86,7 +63,7 @@ static void finish(struct ctd_import *x, const struct fault *fault) {
 	if (fault)
 		x->fault = *fault;
 	ctd_archive_free(take_ptr(x->archive));
-	x->asked = lease_drop(x, grpc_call_context(x->call), undone);
+	x->asked = ctd_own_lease_drop(&x->lease, x->call, undone, x);
 }
 
 /* --- names ------------------------------------------------------------------ */
@@ -150,48 +127,52 @@ static int names_take(struct ctd_import *x, struct fault *fault) {
 
 static void image_next(struct ctd_import *x);
 
-static void image_made(void *ctx, const struct msg_answer *answer) {
+static void image_told(void *ctx, const Bulkhead__V1__PullEvent *event) {
+}
+
+static void image_made(void *ctx, const struct fault *fault) {
 	struct ctd_import *x = ctx;
-	if (!answer->more)
-		x->asked = NULL;
-	if (answer->fault) {
-		struct fault f = *answer->fault;
+	ctd_pulls_free(take_ptr(x->pulls));
+	if (fault) {
+		struct fault f = *fault;
 		fault_prefix(&f, 0, "import");
 		finish(x, &f);
 		return;
 	}
-	if (answer->more)
-		return;
 	x->user->told(x->ctx, "saved", x->names[x->at++].name);
 	image_next(x);
 }
 
+static struct ctd_pulls *image_begin(struct ctd_import *x, const struct named *n) {
+	static const struct ctd_pulls_user user = { .told = image_told, .done = image_made };
+	struct grpc_translation t = { .call = x->call, .arena = &x->arena };
+	Bulkhead__ImagePullRequest *q =
+	    ARENA_NEW(t.arena, Bulkhead__ImagePullRequest, BULKHEAD__IMAGE_PULL_REQUEST__INIT);
+	Bulkhead__Object *image = ctd_object(&t, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, n->name);
+	if (!q || !image)
+		return NULL;
+	image->labels = (void *)x->to->labels;
+	image->n_labels = x->to->n_labels;
+	image->held_by = ctd_lease(&t);
+	q->image = image;
+	q->reference = n->name;
+	q->local = (Bulkhead__Descriptor *)(uintptr_t)&n->image->target;
+	const struct ctd_pulls_order order = { .request = q, .to = x->to, .lease = x->lease.id };
+	return ctd_pulls_begin(x->call, &order, &user, x);
+}
+
 static void image_next(struct ctd_import *x) {
-	const struct grpc_translation t = { .call = x->call };
-	Bulkhead__ImagePullRequest q = BULKHEAD__IMAGE_PULL_REQUEST__INIT;
-	Bulkhead__Object image = BULKHEAD__OBJECT__INIT;
-	Bulkhead__Platform platform = BULKHEAD__PLATFORM__INIT;
+	struct fault fault;
 	if (x->at == x->n_names) {
 		x->user->told(x->ctx, "Completed import", "");
 		finish(x, NULL);
 		return;
 	}
-	const struct named *n = &x->names[x->at];
-	Bulkhead__Descriptor target = n->image->target;
-	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, n->name);
-	image.id = &id;
-	image.labels = (void *)x->to->labels;
-	image.n_labels = x->to->n_labels;
-	image.held_by = ctd_lease(&t);
-	platform.os = x->to->platforms[0]->os;
-	platform.architecture = x->to->platforms[0]->architecture;
-	platform.variant = x->to->platforms[0]->variant;
-	q.image = &image;
-	q.reference = n->name;
-	q.unpack = x->to->n_unpacks > 0;
-	q.platform = &platform;
-	q.local = &target;
-	x->asked = image_pull_send(metadata_of(x), grpc_call_context(x->call), &q, NULL, 0, image_made, x);
+	x->pulls = image_begin(x, &x->names[x->at]);
+	if (!x->pulls) {
+		fault_errno(&fault, ENOMEM, "import");
+		finish(x, &fault);
+	}
 }
 
 static void archive_done(void *ctx, const struct fault *fault) {
@@ -215,36 +196,22 @@ static void leased(void *ctx, const struct msg_answer *answer) {
 		x->user->done(x->ctx, answer->fault);
 		return;
 	}
-	x->leased = true;
+	x->lease.made = true;
 	x->user->told(x->ctx, "Importing", "");
-	x->archive = ctd_archive_begin(x->call, x->from->stream, x->lease, archive_done, x, &fault);
+	x->archive = ctd_archive_begin(x->call, x->from->stream, x->lease.id, archive_done, x, &fault);
 	if (!x->archive)
 		finish(x, &fault);
-}
-
-static void lease_make(struct ctd_import *x) {
-	Bulkhead__Object o = BULKHEAD__OBJECT__INIT;
-	Bulkhead__LeaseBody body = BULKHEAD__LEASE_BODY__INIT;
-	Bulkhead__ObjectKey id = key_of(x, BULKHEAD__OBJECT_KIND__OBJECT_LEASE, x->lease);
-	o.id = &id;
-	o.body_case = BULKHEAD__OBJECT__BODY_LEASE;
-	o.lease = &body;
-	body.tied = true;
-	x->asked = object_create_send(metadata_of(x), grpc_call_context(x->call), &o, NULL, 0, leased, x);
 }
 
 struct ctd_import *ctd_import_begin(struct grpc_call *call, const T(ImageImportStream) * from, const T(ImageStore) * to,
 				    const struct ctd_import_user *user, void *ctx, struct fault *fault) {
 	struct ctd_import *x = calloc(1, sizeof(*x));
-	char id[ID_SIZE];
 	if (!x) {
 		fault_errno(fault, ENOMEM, "import");
 		return NULL;
 	}
 	*x = (struct ctd_import){ .call = call, .from = from, .to = to, .user = user, .ctx = ctx };
 	arena_init(&x->arena, 0);
-	id_random(id);
-	snprintf(x->lease, sizeof(x->lease), "import-%s", id);
-	lease_make(x);
+	x->asked = ctd_own_lease_make(&x->lease, call, "import", leased, x);
 	return x;
 }

@@ -3,8 +3,8 @@
  * one place to another, with streams (streams.h) beside it for what the client
  * sees and says meanwhile.
  *
- *   OCIRegistry -> ImageStore  pulled by the daemon itself, as for the CRI: one
- *                              platform, and the documents that lead to it
+ *   OCIRegistry -> ImageStore  pulled by the daemon itself, as for the CRI, for
+ *                              each platform (pulls.h)
  *   ImageStore -> OCIRegistry  and back (push.h)
  *   ImageStore -> ImageStore   another name
  *   ImageStore -> ImageExportStream  an archive (export.h)
@@ -12,6 +12,7 @@
  */
 #include "workers/api/containerd/export.h"
 #include "workers/api/containerd/import.h"
+#include "workers/api/containerd/pulls.h"
 #include "workers/api/containerd/push.h"
 
 #include "containerd/transfer.pb-c.h"
@@ -37,6 +38,7 @@ struct transfer {
 	Bulkhead__Object *object; /* of a tag */
 	struct ctd_export *export;
 	struct ctd_import *import;
+	struct ctd_pulls *pulls;
 	struct ctd_push *push;
 	/* Once it is known who the client is to the registry; NULL: nobody. */
 	void (*go)(struct transfer *x, Bulkhead__Credentials *credentials);
@@ -54,6 +56,7 @@ static void transfer_closed(void *handler) {
 	msg_cancel(x->asked);
 	ctd_export_free(x->export);
 	ctd_import_free(x->import);
+	ctd_pulls_free(x->pulls);
 	ctd_push_free(x->push);
 	ctd_stream_leave(x->progress);
 	ctd_stream_leave(x->auth);
@@ -113,17 +116,16 @@ static void tell_layers(struct transfer *x, const Bulkhead__V1__PullEvent *e) {
 
 /* --- from a registry -------------------------------------------------------- */
 
-static void pulled(void *ctx, const struct msg_answer *answer) {
+static void pull_told(void *ctx, const Bulkhead__V1__PullEvent *e) {
+	tell_layers(ctx, e);
+}
+
+static void pulled(void *ctx, const struct fault *fault) {
 	struct transfer *x = ctx;
-	if (!answer->more)
-		x->asked = NULL;
-	if (answer->fault) {
-		grpc_fail(x->call, answer->fault);
+	if (fault) {
+		grpc_fail(x->call, fault);
 		return;
 	}
-	tell_layers(x, image_pull_answer(answer));
-	if (answer->more)
-		return;
 	tell(x, "saved", x->to->name, 0, 0);
 	tell(x, "Completed pull from OCI Registry", x->registry->reference, 0, 0);
 	finish(x);
@@ -131,9 +133,6 @@ static void pulled(void *ctx, const struct msg_answer *answer) {
 
 /* What the daemon doesn't do for a client is refused, not left out. */
 static int store_check(const T(ImageStore) * to, struct fault *fault) {
-	if (to->n_platforms != 1)
-		return fault_set(fault, FAULT_UNIMPLEMENTED,
-				 "Transfer: an image is brought for one platform, not for all or several");
 	for (size_t i = 0; i < to->n_unpacks; i++)
 		if (*to->unpacks[i]->snapshotter && strcmp(to->unpacks[i]->snapshotter, "overlayfs") != 0)
 			return fault_set(fault, FAULT_NOT_FOUND, "Transfer: there is no snapshotter \"%.64s\"",
@@ -154,30 +153,27 @@ static int registry_check(const struct transfer *x, struct fault *fault) {
 }
 
 static void pull(struct transfer *x, Bulkhead__Credentials *credentials) {
-	const struct grpc_translation t = { .call = x->call };
-	Bulkhead__ImagePullRequest q = BULKHEAD__IMAGE_PULL_REQUEST__INIT;
+	static const struct ctd_pulls_user user = { .told = pull_told, .done = pulled };
+	struct grpc_translation t = { .call = x->call, .arena = grpc_call_arena(x->call) };
 	const T(RegistryResolver) *resolver = x->registry->resolver;
-	Bulkhead__Object image = BULKHEAD__OBJECT__INIT;
-	Bulkhead__Platform platform = BULKHEAD__PLATFORM__INIT;
-	Bulkhead__ObjectKey id = BULKHEAD__OBJECT_KEY__INIT;
-	id.kind = BULKHEAD__OBJECT_KIND__OBJECT_IMAGE;
-	id.namespace_ = namespace_of(x);
-	id.key = x->to->name;
-	image.id = &id;
-	image.labels = (void *)x->to->labels;
-	image.n_labels = x->to->n_labels;
-	image.held_by = ctd_lease(&t);
-	q.image = &image;
-	q.reference = x->registry->reference;
-	q.credentials = credentials;
-	q.plain_http = resolver && strcmp(resolver->default_scheme, "http") == 0;
-	q.unpack = x->to->n_unpacks > 0;
-	q.platform = &platform;
-	platform.os = x->to->platforms[0]->os;
-	platform.architecture = x->to->platforms[0]->architecture;
-	platform.variant = x->to->platforms[0]->variant;
-	tell(x, "Resolving from OCI Registry", x->registry->reference, 0, 0);
-	x->asked = image_pull_send(metadata_of(x), grpc_call_context(x->call), &q, NULL, 0, pulled, x);
+	Bulkhead__ImagePullRequest *q =
+	    ARENA_NEW(t.arena, Bulkhead__ImagePullRequest, BULKHEAD__IMAGE_PULL_REQUEST__INIT);
+	Bulkhead__Object *image = ctd_object(&t, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, x->to->name);
+	Bulkhead__Credentials *c = arena_alloc(t.arena, sizeof(*c));
+	if (q && image && c) {
+		image->labels = (void *)x->to->labels;
+		image->n_labels = x->to->n_labels;
+		image->held_by = ctd_lease(&t);
+		q->image = image;
+		q->reference = x->registry->reference;
+		q->credentials = credentials ? memcpy(c, credentials, sizeof(*c)) : NULL;
+		q->plain_http = resolver && strcmp(resolver->default_scheme, "http") == 0;
+		tell(x, "Resolving from OCI Registry", x->registry->reference, 0, 0);
+		const struct ctd_pulls_order order = { .request = q, .to = x->to };
+		x->pulls = ctd_pulls_begin(x->call, &order, &user, x);
+	}
+	if (!x->pulls)
+		grpc_failf(x->call, FAULT_RESOURCE_EXHAUSTED, "Transfer: out of memory");
 }
 
 /* --- to a registry ----------------------------------------------------------- */
@@ -208,7 +204,7 @@ static void push(struct transfer *x, Bulkhead__Credentials *credentials) {
 /* --- who the client is to the registry ---------------------------------------- */
 
 static bool going(const struct transfer *x) {
-	return x->asked || x->push;
+	return x->pulls || x->push;
 }
 
 static void auth_gone(void *ctx) {

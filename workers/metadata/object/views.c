@@ -136,7 +136,7 @@ static void references_add(struct arena *a, Bulkhead__Object *o, const Bulkhead_
 	if (is(r->config, digest) && r->n_layers > 0)
 		object_label_add(a, o, LABEL_SNAPSHOT, r->layers[r->n_layers - 1]);
 	if (is(r->target, digest) && !is(r->manifest, digest))
-		object_label_add(a, o, LABEL_CONTENT "m.0", r->manifest->digest);
+		object_label_add(a, o, arena_printf(a, LABEL_CONTENT "m.%u", r->place), r->manifest->digest);
 	if (!is(r->manifest, digest))
 		return;
 	object_label_add(a, o, LABEL_CONTENT "config", r->config->digest);

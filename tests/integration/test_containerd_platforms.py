@@ -1,0 +1,179 @@
+"""containerd's Transfer of images for several platforms: all that an index has, or those that the client names, pulled,
+exported and imported."""
+
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+import tempfile
+import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import bulkhead as bh  # noqa: E402
+from transfer import Client, code  # noqa: E402
+
+tap = bh.Tap()
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+PLATFORMS = (("linux", "amd64", ""), ("linux", "arm64", "v8"), ("linux", "s390x", ""), ("unknown", "unknown", ""))
+
+
+class Image:
+    """One for three platforms, with what looks like an attestation beside them."""
+
+    def __init__(self, folder, registry):
+        self.registry, self.name = registry, registry.host + "/several:all"
+        self.blobs, entries = {}, []
+        for platform in PLATFORMS:
+            arch = platform[1]
+
+            def prepare(root):
+                with open(os.path.join(root, arch), "w") as f:
+                    f.write(arch)
+            source = bh.make_image(folder, arch, prepare, ["--architecture", arch])
+            bh.push(source, registry, "several:" + arch)
+            document = self.get("manifests/" + arch)
+            manifest = json.loads(document)
+            digest = "sha256:" + hashlib.sha256(document).hexdigest()
+            self.blobs[arch] = {digest, manifest["config"]["digest"]} | {x["digest"] for x in manifest["layers"]}
+            entries.append({"mediaType": MANIFEST, "digest": digest, "size": len(document), "platform": {
+                "os": platform[0], "architecture": arch, **({"variant": platform[2]} if platform[2] else {})}})
+        index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
+        self.index = "sha256:" + hashlib.sha256(index).hexdigest()
+        urllib.request.urlopen(urllib.request.Request("http://%s/v2/several/manifests/all" % registry.host, data=index,
+                                                      method="PUT", headers={"Content-Type": INDEX}), timeout=20)
+
+    def get(self, what):
+        return urllib.request.urlopen(urllib.request.Request("http://%s/v2/several/%s" % (self.registry.host, what), headers={
+            "Accept": MANIFEST}), timeout=20).read()
+
+    def of(self, *architectures):
+        """The blobs of those, and the index."""
+        return {self.index}.union(*(self.blobs[a] for a in architectures))
+
+
+def platforms(c, *architectures):
+    return [c.types.Platform(os="linux", architecture=a) for a in architectures]
+
+
+def snapshots(d):
+    return bh.subprocess.run(["ctr", "-a", d.containerd, "snapshots", "ls"], stdout=bh.subprocess.PIPE).stdout.decode().splitlines()[1:]
+
+
+def leases(d):
+    return bh.subprocess.run(["ctr", "-a", d.containerd, "leases", "ls", "-q"], stdout=bh.subprocess.PIPE).stdout.decode().split()
+
+
+def remove(c, *names):
+    for n in names:
+        c.images.Delete(c.i.DeleteImageRequest(name=n, sync=True), metadata=c.meta)
+
+
+def collect(c, image):
+    """Once, by an image that goes."""
+    c.pull(image.registry.host + "/several:amd64", "example.org/other:1", unpack=False, platforms=platforms(c, "amd64"))
+    remove(c, "example.org/other:1")
+
+
+def test_pull(d, c, image):
+    e = c.pull(image.name, platforms=[])
+    tap.check(e is None, "a pull for all platforms", e)
+    everything = image.of("amd64", "arm64", "s390x")
+    tap.check(set(c.blobs()) == everything, "brings all of them, and no attestation", set(c.blobs()) ^ everything)
+    found = c.image(image.name)
+    tap.check(found and found.target.digest == image.index, "the image is the index", found)
+    tap.check(not leases(d), "no lease is left", leases(d))
+    collect(c, image)
+    tap.check(set(c.blobs()) == everything, "the index holds all that it leads to", set(c.blobs()) ^ everything)
+    tap.check(len(snapshots(d)) == 1, "what is to be unpacked is, and nothing else", snapshots(d))
+    remove(c, image.name)
+    tap.check(not c.blobs() and not snapshots(d), "with the image all of it goes", (c.blobs(), snapshots(d)))
+
+
+def test_list(d, c, image):
+    e = c.pull(image.name, unpack=False, platforms=platforms(c, "s390x", "arm64"))
+    collect(c, image)
+    tap.check(e is None and set(c.blobs()) == image.of("s390x", "arm64"), "a pull for two platforms brings those",
+              (e, set(c.blobs()) ^ image.of("s390x", "arm64")))
+    e = c.pull(image.name, unpack=False, platforms=platforms(c, "amd64"))
+    collect(c, image)
+    tap.check(e is None and set(c.blobs()) == image.of("amd64", "s390x", "arm64"), "another one adds its platform",
+              (e, set(c.blobs()) ^ image.of("amd64", "s390x", "arm64")))
+    remove(c, image.name)
+    e = c.pull(image.name, platforms=platforms(c, "amd64", "mips"))
+    tap.check(code(e) == "NOT_FOUND" and "mips" in e.details() and not c.image(image.name) and not leases(d),
+              "a platform that it hasn't is an error, and no image is made", e)
+    collect(c, image)
+    tap.check(not c.blobs(), "nor is anything left of it", c.blobs())
+    e = c.pull(image.registry.host + "/several:arm64", "example.org/one:1", unpack=False, platforms=[])
+    tap.check(e is None and set(c.blobs()) == image.blobs["arm64"], "of an image without an index all is that one", e)
+    remove(c, "example.org/one:1")
+
+
+def files(data):
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {"sha256:" + n.split("/")[-1] for n in tar.getnames() if n.startswith("blobs/sha256/")}
+
+
+def test_archives(d, c, image):
+    c.pull(image.name, unpack=False, platforms=[])
+    e, one = c.export_archive(image.name, platforms=platforms(c, "arm64"))
+    tap.check(e is None and files(one) == image.of("arm64"), "an export for one platform", e or files(one) ^ image.of("arm64"))
+    everything = image.of("amd64", "arm64", "s390x")
+    e, data = c.export_archive(image.name, all_platforms=True)
+    tap.check(e is None and files(data) == everything, "an export for all", e or files(data) ^ everything)
+    e, _ = c.export_archive(image.name, platforms=platforms(c, "mips"))
+    tap.check(code(e) == "NOT_FOUND" and e.details(), "an export for a platform that isn't there", e)
+    remove(c, image.name)
+    e = c.import_archive(None, data, platforms=[])
+    tap.check(e is None and set(c.blobs()) == everything and c.image(image.name), "an import for all",
+              e or set(c.blobs()) ^ everything)
+    tap.check(len(snapshots(d)) == 1 and not leases(d), "unpacked for this machine", (snapshots(d), leases(d)))
+    remove(c, image.name)
+    e = c.import_archive(None, data, unpack=False, platforms=platforms(c, "s390x", "amd64"))
+    collect(c, image)
+    tap.check(e is None and set(c.blobs()) == image.of("s390x", "amd64"), "an import for two",
+              e or set(c.blobs()) ^ image.of("s390x", "amd64"))
+    remove(c, image.name)
+    e = c.import_archive(None, one, unpack=False, platforms=[])
+    tap.check(code(e) == "NOT_FOUND" and not c.image(image.name), "all of what the archive has only a part of", e)
+    tap.check(not c.blobs() and not leases(d), "nothing is left of it", (c.blobs(), leases(d)))
+
+
+def test_cri(d, image):
+    c = Client(d, "k8s.io")
+    for what, wanted in (("all", []), ("two", platforms(c, "amd64", "arm64"))):
+        e = c.pull(image.name, platforms=wanted)
+        tap.check(code(e) == "UNIMPLEMENTED" and not c.blobs(), "%s in k8s.io, where images are for one platform" % what, e)
+
+
+def main():
+    bh.isolate()
+    if bh.shutil.which("ctr") is None:
+        tap.skip("images of several platforms", "no ctr (Debian's package containerd)")
+        tap.done()
+    with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
+        registry = bh.Registry(folder)
+        image = Image(folder, registry)
+        d = bh.Daemon(folder, cni=False)
+        try:
+            d.start()
+            c = Client(d)
+            test_pull(d, c, image)
+            test_list(d, c, image)
+            test_archives(d, c, image)
+            test_cri(d, image)
+            tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())
+        finally:
+            if tap.failed:
+                print("# the daemon's log:\n" + "".join("# " + line + "\n" for line in d.log_tail(60).splitlines()))
+            d.kill() if d.process.poll() is None else None
+            d.remove_cgroups()
+            registry.stop()
+    tap.done()
+
+
+main()
