@@ -202,6 +202,24 @@ def test_exec(agent):
     agent.remove("main")
 
 
+def test_exec_ends(agent):
+    """64 ends that were told are kept; those that nobody has asked for, all."""
+    agent.run("many", "/bin/sleep", "1000")
+    for i in range(2):
+        agent.exec("many", "quiet%d" % i, "/bin/sh", "-c", "exit %d" % (5 + i))
+    for i in range(65):
+        agent.exec("many", "e%d" % i, "/bin/sh", "-c", "exit %d" % (i % 7))
+    got = [agent.wait("many", "e%d" % i) for i in range(64)]
+    again = agent.wait("many", "e0")
+    tap.check(got == [i % 7 for i in range(64)] and again == 0, "WaitProcess: 64 ends that were told are told again",
+              (got, again))
+    tap.check(agent.wait("many", "e64") == 64 % 7 and agent.wait("many", "e1") == 1, "with the 65th the others stay")
+    fails("WaitProcess of the oldest of 65 ends that were told", "NOT_FOUND", agent.wait, "many", "e0")
+    got = [agent.wait("many", "quiet%d" % i) for i in range(2)]
+    tap.check(got == [5, 6], "ends that nobody has asked for are kept, however many came after", got)
+    agent.remove("many")
+
+
 def test_output(agent):
     agent.run("much", "/bin/sh", "-c", "seq 1 200000; echo end >&2")
     want = b"".join(b"%d\n" % i for i in range(1, 200001))
@@ -282,7 +300,8 @@ def main():
         d = bh.Daemon(folder, settings=kata_agent.SETTINGS).start()
         agent = kata_agent.Agent(d, root)
         before = bh.kernel_truth(d)
-        for test in (test_sandbox, test_create, test_life, test_signals, test_exec, test_output, test_terminal, test_stats, test_unknown):
+        for test in (test_sandbox, test_create, test_life, test_signals, test_exec, test_exec_ends, test_output, test_terminal,
+                     test_stats, test_unknown):
             test(agent)
         agent.DestroySandbox()
         bh.wait_for(lambda: bh.kernel_truth(d) == before, 5)

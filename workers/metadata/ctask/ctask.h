@@ -19,6 +19,7 @@
  *   delete.c     of both; with the first one goes the pod
  *   process.c    what is asked of a process and answered by the task worker
  *   list.c       get, list, wait
+ *   waited.c     which ends an agent keeps
  *   metrics.c    figures
  *   lent.c       of the CRI's containers, in k8s.io
  *   reconcile.c  after an absence of the task worker, or of this one
@@ -41,6 +42,8 @@ struct ctask {
 	struct op *op;
 	bool made;	   /* there is a record in the store; before that nobody sees it */
 	struct list waits; /* struct ctask_wait */
+	struct list told;  /* struct told of waited.c */
+	size_t n_told;
 };
 
 #define CTASK(status) BULKHEAD__CTASK_STATUS__CTASK_##status
@@ -91,8 +94,16 @@ void ctask_exit_fill(const struct ctask *t, const Bulkhead__CtaskExec *exec, Bul
 		     Bulkhead__CtaskExit *ret_exit);
 /* What ctask_exited kept back while an operation ran, of any of the processes. */
 void ctask_ended_meanwhile(struct metadata *m, struct ctask *t);
+/* One that nobody will delete goes. */
+void ctask_exec_forget(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec);
 /* Fails all that wait: the task is gone. */
 void ctask_waits_end(struct ctask *t);
+
+/* --- waited.c --- */
+
+/* The end of an added process is told to whoever waited for it. */
+void ctask_waited(struct metadata *m, struct ctask *t, const Bulkhead__CtaskExec *exec);
+void ctask_waited_free(struct ctask *t);
 
 /* --- process.c --- */
 

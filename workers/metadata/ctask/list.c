@@ -133,11 +133,12 @@ void ctask_list(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 
 /* --- waiting ---------------------------------------------------------------- */
 
-static void wait_answer(const struct ctask *t, const Bulkhead__CtaskExec *exec, struct msg_request *r) {
+static void wait_answer(struct metadata *m, struct ctask *t, const Bulkhead__CtaskExec *exec, struct msg_request *r) {
 	Bulkhead__CtaskKey key;
 	Bulkhead__CtaskExit a;
 	ctask_exit_fill(t, exec, &key, &a);
 	ctask_wait_reply(r, &a, NULL, 0);
+	ctask_waited(m, t, exec);
 }
 
 static void gave_up(struct msg_request *r, void *ctx) {
@@ -158,7 +159,7 @@ void ctask_wait(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 		return;
 	}
 	if ((exec ? exec->status : t->record->status) == CTASK(STOPPED)) {
-		wait_answer(t, exec, r);
+		wait_answer(m, t, exec, r);
 		return;
 	}
 	struct ctask_wait *w = arena_zalloc(&r->arena, sizeof(*w));
@@ -182,14 +183,14 @@ void ctask_waits_end(struct ctask *t) {
 
 /* --- ends ------------------------------------------------------------------- */
 
-static void waiters_answer(struct ctask *t, const Bulkhead__CtaskExec *exec) {
+static void waiters_answer(struct metadata *m, struct ctask *t, const Bulkhead__CtaskExec *exec) {
 	list_for_each_safe (n, &t->waits) {
 		struct ctask_wait *w = list_entry(n, struct ctask_wait, node);
 		if (strcmp(w->exec_id, exec ? exec->id : "") != 0)
 			continue;
 		list_unlink(&w->node);
 		w->r->cancelled = NULL;
-		wait_answer(t, exec, w->r);
+		wait_answer(m, t, exec, w->r);
 	}
 }
 
@@ -211,8 +212,7 @@ void ctask_ended_meanwhile(struct metadata *m, struct ctask *t) {
 		ctask_ended(m, t, NULL, t->record->exit);
 }
 
-/* Nobody will delete it. */
-static void unnamed_drop(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec) {
+void ctask_exec_forget(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec) {
 	sweep_process(m, t->record->sandbox_id, t->record->container_id, exec->id);
 	ctask_exec_drop(t, exec);
 	if (t->made && ctask_save(m, t) < 0)
@@ -238,7 +238,7 @@ void ctask_ended(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec,
 			ctask_tell(m, "/tasks/oom", t, exec);
 		ctask_tell(m, "/tasks/exit", t, exec);
 	}
-	waiters_answer(t, exec);
+	waiters_answer(m, t, exec);
 	if (exec && exec->unnamed)
-		unnamed_drop(m, t, exec);
+		ctask_exec_forget(m, t, exec);
 }

@@ -44,6 +44,7 @@ int ctask_add(struct ctasks *c, const Bulkhead__CtaskRecord *record, struct ctas
 		return -ENOMEM;
 	arena_init(&t->arena, 0);
 	list_init(&t->waits);
+	list_init(&t->told);
 	t->record = message_copy(&t->arena, &record->base);
 	int r = t->record ? ctask_execs_own(t) : -ENOMEM;
 	if (r == 0)
@@ -62,6 +63,7 @@ int ctask_add(struct ctasks *c, const Bulkhead__CtaskRecord *record, struct ctas
 
 void ctask_free(struct ctasks *c, struct ctask *t) {
 	ctask_waits_end(t);
+	ctask_waited_free(t);
 	map_remove(&c->names, &t->by_name);
 	if (!t->record->lent)
 		map_remove(&c->pods, &t->by_pod);
