@@ -87,7 +87,12 @@ void on_container_kill(struct keeper *k, struct msg_request *r, const Bulkhead__
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "%u is no signal", m->signal);
 		return;
 	}
-	if (c->state == CONTAINER_EXITED || c->state == CONTAINER_CREATING) {
+	/* The same as of an added process: its end may not be known above yet. */
+	if (c->state == CONTAINER_EXITED) {
+		msg_failf(r, FAULT_NOT_FOUND, "process already finished: container \"%.80s\"", c->id);
+		return;
+	}
+	if (c->state == CONTAINER_CREATING) {
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" does not run", c->id);
 		return;
 	}
