@@ -1,5 +1,5 @@
 /* Inside of the relay: relay.c (the machine and the keeper's questions), guest.c
- * (processes), agent.c (calls). */
+ * (processes). */
 #pragma once
 
 #include "base/list.h"
