@@ -5,9 +5,8 @@
  * is still on the line. It may begin at any byte: what came is looked through
  * until a whole response is there that has the name.
  *
- * It asks again until it is answered, with pauses that grow: a server that was
- * left in the middle of a request (ttrpc.c of the API worker) gives that one up
- * when nothing comes for a while.
+ * It asks again until it is answered, with pauses that grow: the guest may not
+ * be up yet.
  */
 #include "ttrpc/internal.h"
 
