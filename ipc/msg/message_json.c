@@ -147,22 +147,45 @@ static void entry(struct json *j, const ProtobufCMessage *e, enum message_style 
 	value(j, key, &f[1], (const char *)e + f[1].offset, style);
 }
 
+static const char *entry_key(const void *at) {
+	const ProtobufCMessage *e = *(ProtobufCMessage *const *)at;
+	return *(char *const *)((const char *)e + e->descriptor->fields[0].offset);
+}
+
+static int by_key(const void *a, const void *b) {
+	return strcmp(entry_key(a), entry_key(b));
+}
+
+/* Sorted: a map has no order, and comes in any. */
+static void map(struct json *j, const char *key, const void *items, size_t n, enum message_style style) {
+	ProtobufCMessage **sorted = malloc(n * sizeof(ProtobufCMessage *));
+	if (!sorted) {
+		j->text.failed = true;
+		return;
+	}
+	memcpy(sorted, items, n * sizeof(ProtobufCMessage *));
+	qsort(sorted, n, sizeof(ProtobufCMessage *), by_key);
+	json_open(j, key, '{');
+	for (size_t i = 0; i < n; i++)
+		entry(j, sorted[i], style);
+	json_close(j, '}');
+	free(sorted);
+}
+
 static void list(struct json *j, const char *key, const ProtobufCFieldDescriptor *f, const char *m,
 		 enum message_style style) {
 	size_t n = *(const size_t *)(m + f->quantifier_offset);
 	const char *items = *(char *const *)(m + f->offset);
-	bool map = is_map(f);
 	if (n == 0)
 		return;
-	json_open(j, key, map ? '{' : '[');
-	for (size_t i = 0; i < n; i++) {
-		const void *at = items + i * value_size(f);
-		if (map)
-			entry(j, *(ProtobufCMessage *const *)at, style);
-		else
-			value(j, NULL, f, at, style);
+	if (is_map(f)) {
+		map(j, key, items, n, style);
+		return;
 	}
-	json_close(j, map ? '}' : ']');
+	json_open(j, key, '[');
+	for (size_t i = 0; i < n; i++)
+		value(j, NULL, f, items + i * value_size(f), style);
+	json_close(j, ']');
 }
 
 /* --- messages --------------------------------------------------------------- */
@@ -188,4 +211,15 @@ void message_json(struct json *j, const char *key, const ProtobufCMessage *messa
 			value(j, name, f, m + f->offset, style);
 	}
 	json_close(j, '}');
+}
+
+bool message_same(const ProtobufCMessage *a, const ProtobufCMessage *b) {
+	struct json x = { 0 }, y = { 0 };
+	message_json(&x, NULL, a, MESSAGE_PLAIN);
+	message_json(&y, NULL, b, MESSAGE_PLAIN);
+	bool same = !x.text.failed && !y.text.failed && x.text.size == y.text.size &&
+		    memcmp(x.text.data, y.text.data, x.text.size) == 0;
+	buffer_deinit(&x.text);
+	buffer_deinit(&y.text);
+	return same;
 }

@@ -135,17 +135,25 @@ def test_pod(d, c, pb, image):
                  labels={"app": "web"}, annotations={"note": "a b\tc"}, sysctls={"net.ipv4.ip_unprivileged_port_start": "0"})
     again = c.runtime.RunPodSandbox(pb.RunPodSandboxRequest(config=pod.config)).pod_sandbox_id
     tap.check(again == pod.id, "RunPodSandbox again gives back the first one")
+    other = bh.sandbox_config(c, "web", log_directory=d.logs, labels={"app": "other"})
+    e = bh.error_of(c.runtime.RunPodSandbox, pb.RunPodSandboxRequest(config=other))
+    tap.check(e and e.code().name == "ALREADY_EXISTS" and pod.id in e.details(), "with another configuration it is refused", e)
     s = c.runtime.PodSandboxStatus(pb.PodSandboxStatusRequest(pod_sandbox_id=pod.id, verbose=True))
     tap.check(s.status.state == pb.SANDBOX_READY and s.status.network.ip.startswith("10.231.") and s.status.created_at > 0 and
               dict(s.status.labels) == {"app": "web"} and dict(s.status.annotations) == {"note": "a b\tc"} and
               s.status.metadata.name == "web", "PodSandboxStatus", s.status)
 
-    id, pid = marked(pod, "main", image, "echo out; echo err >&2; printf 'no newline'; mkdir -p /tmp/w; echo page > /tmp/w/x; "
-                     "httpd -p 80 -h /tmp/w; while :; do sleep 1; done", linux=own_pids(pb))
+    script = "echo out; echo err >&2; printf 'no newline'; mkdir -p /tmp/w; echo page > /tmp/w/x; httpd -p 80 -h /tmp/w; " \
+             "while :; do sleep 1; done"
+    id, pid = marked(pod, "main", image, script, linux=own_pids(pb))
     tap.check(pid is not None, "the container runs on the host's view")
+    config = bh.container_config(c, "main", image, ["sh", "-c", script, "marker-web-main"], linux=own_pids(pb))
     same = c.runtime.CreateContainer(pb.CreateContainerRequest(
-        pod_sandbox_id=pod.id, config=bh.container_config(c, "main", image, ["x"]), sandbox_config=pod.config)).container_id
+        pod_sandbox_id=pod.id, config=config, sandbox_config=pod.config)).container_id
     tap.check(same == id, "CreateContainer again gives back the first one")
+    e = bh.error_of(c.runtime.CreateContainer, pb.CreateContainerRequest(
+        pod_sandbox_id=pod.id, config=bh.container_config(c, "main", image, ["x"]), sandbox_config=pod.config))
+    tap.check(e and e.code().name == "ALREADY_EXISTS" and id in e.details(), "with another configuration it is refused", e)
     st = pod.status(id).status
     tap.check(st.state == pb.CONTAINER_RUNNING and st.image.image == image and st.image_ref and st.started_at >= st.created_at > 0
               and st.log_path == os.path.join(d.logs, "main.log"), "ContainerStatus", st)

@@ -151,7 +151,36 @@ static void test_text(void) {
 	tap_check(!utf8_valid("\xe2\x82\xac!", 2) && !utf8_valid("a\0", 2), "a character that is cut, a NUL");
 }
 
+static void test_same(void) {
+	Runtime__V1__ContainerConfig a = RUNTIME__V1__CONTAINER_CONFIG__INIT, b = a;
+	Runtime__V1__ContainerConfig__LabelsEntry one = RUNTIME__V1__CONTAINER_CONFIG__LABELS_ENTRY__INIT, two = one,
+						  other;
+	Runtime__V1__ContainerConfig__LabelsEntry *some[] = { &one, &two }, *turned[] = { &two, &one },
+						  *others[] = { &one, &other };
+	char *first[] = { S("x"), S("y") }, *second[] = { S("y"), S("x") };
+	one.key = S("k1");
+	one.value = S("v");
+	two.key = S("k2");
+	two.value = S("v");
+	other = two;
+	other.value = S("w");
+	a.n_labels = b.n_labels = 2;
+	a.labels = some;
+	b.labels = turned;
+	tap_check(message_same(&a.base, &b.base), "maps are the same in any order");
+	b.labels = others;
+	tap_check(!message_same(&a.base, &b.base), "but not with another value");
+	b.n_labels = 1;
+	tap_check(!message_same(&a.base, &b.base), "nor with less");
+	b = a;
+	a.n_command = b.n_command = 2;
+	a.command = first;
+	b.command = second;
+	tap_check(!message_same(&a.base, &b.base), "lists have an order");
+}
+
 int main(void) {
+	test_same();
 	test_plain();
 	test_oci_process();
 	test_oci_linux();

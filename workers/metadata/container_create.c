@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "msg/message_json.h"
 #include "workers/metadata/check.h"
 #include "workers/metadata/container.h"
 #include "workers/metadata/image.h"
@@ -170,7 +171,16 @@ static const struct op_class create_class = {
 /* The container of this name is there already. */
 static void create_again(struct container *c, struct msg_request *r, const ProtobufCMessage *request) {
 	const Runtime__V1__ContainerMetadata *name = c->record->config->metadata;
-	if (c->op && c->op->class == &create_class)
+	const Runtime__V1__ContainerConfig *config = ((const Runtime__V1__CreateContainerRequest *)request)->config;
+	bool made = !c->op && c->record->phase != BULKHEAD__CONTAINER_PHASE__CONTAINER_ENDED;
+	if ((made || (c->op && c->op->class == &create_class)) &&
+	    !message_same(&c->record->config->base, &config->base))
+		msg_failf(
+		    r, FAULT_ALREADY_EXISTS,
+		    "create container \"%s\": attempt %u of it is there with another configuration (%s): remove it "
+		    "first, or use another attempt",
+		    name->name, name->attempt, c->record->id);
+	else if (c->op && c->op->class == &create_class)
 		op_join(c->op, r);
 	else if (c->op)
 		op_requeue(c->op, r, request, cri_create_container);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "msg/message_json.h"
 #include "workers/metadata/check.h"
 #include "workers/metadata/object/object.h"
 #include "workers/metadata/reconcile.h"
@@ -237,10 +238,24 @@ void sandbox_run_resume(struct metadata *m, struct sandbox *s) {
 	op_start(&so->op);
 }
 
-/* The pod of this name is there already: the same request came again. */
+/* "" and "native" are the same handler. */
+static const char *handler_of(const Runtime__V1__RunPodSandboxRequest *q) {
+	return strcmp(q->runtime_handler, "native") == 0 ? "" : q->runtime_handler;
+}
+
+/* The pod of this name is there already: the same request came again, or a mistake. */
 static void run_again(struct metadata *m, struct sandbox *s, struct msg_request *r,
 		      const Runtime__V1__RunPodSandboxRequest *q) {
-	if (s->op && s->op->class == &run_class)
+	bool made = !s->op && s->record->phase == BULKHEAD__SANDBOX_PHASE__SANDBOX_UP;
+	if ((made || (s->op && s->op->class == &run_class)) &&
+	    (!message_same(&s->record->config->base, &q->config->base) ||
+	     strcmp(s->record->runtime_handler, handler_of(q)) != 0))
+		msg_failf(
+		    r, FAULT_ALREADY_EXISTS,
+		    "run pod sandbox \"%s\": attempt %u of it is there with another configuration (%s): remove it "
+		    "first, or use another attempt",
+		    q->config->metadata->name, q->config->metadata->attempt, s->record->id);
+	else if (s->op && s->op->class == &run_class)
 		op_join(s->op, r);
 	else if (s->op)
 		op_requeue(s->op, r, &q->base, cri_run_pod_sandbox);
@@ -253,11 +268,6 @@ static void run_again(struct metadata *m, struct sandbox *s, struct msg_request 
 		a.pod_sandbox_id = s->record->id;
 		cri_run_pod_sandbox_reply(r, &a, NULL, 0);
 	}
-}
-
-/* "" and "native" are the same handler. */
-static const char *handler_of(const Runtime__V1__RunPodSandboxRequest *q) {
-	return strcmp(q->runtime_handler, "native") == 0 ? "" : q->runtime_handler;
 }
 
 static int handler_check(const struct metadata *m, const Runtime__V1__RunPodSandboxRequest *q, struct fault *fault) {
