@@ -559,7 +559,7 @@ static void test_stop(struct lab_pod *p) {
 	tap_check(a.code == 0 && exit_code(p, "shot") == 3, "a signal arrives");
 	lab_answer_deinit(&a);
 	LAB_CALL(p, container_kill, &k, NULL, 0, &a);
-	tap_check(a.code == FAULT_FAILED_PRECONDITION, "a container that has ended takes none");
+	tap_check(a.code == FAULT_NOT_FOUND, "a container that has ended takes none");
 	lab_answer_deinit(&a);
 	delete (p, "polite");
 	delete (p, "deaf");

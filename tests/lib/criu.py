@@ -114,7 +114,8 @@ class Fake:
 
     def reached(self):
         """Waits until the container is stopped and saved."""
-        return bh.wait_for(lambda: os.path.exists(os.path.join(self.folder, "reached")), 10)
+        path = os.path.join(self.folder, "reached")
+        return bh.wait_for(lambda: os.path.exists(path) and os.path.getsize(path) > 0, 10)
 
     def args(self):
         with open(os.path.join(self.folder, "args")) as f:
