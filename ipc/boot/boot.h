@@ -79,6 +79,7 @@ struct boot_config {
 	char agent_run_root[BOOT_PATH_MAX]; /* /run/kata-containers: all that an agent mounts and writes is below it */
 	char agent_sysfs[BOOT_PATH_MAX];    /* /sys */
 	char agent_resolv_conf[BOOT_PATH_MAX]; /* /etc/resolv.conf: the sandbox's is mounted there */
+	uint32_t agent_hotplug_timeout_s;      /* how long an agent waits for a device to appear */
 	uint32_t agent_ends;		       /* 1: an agent ends with its sandbox, and with the init its machine */
 	struct boot_runtime runtimes[BOOT_RUNTIMES_MAX];
 	uint32_t n_runtimes;

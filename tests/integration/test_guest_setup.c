@@ -213,6 +213,7 @@ int main(void) {
 	snprintf(config.run_root, sizeof(config.run_root), "%s/run", top);
 	snprintf(config.agent_run_root, sizeof(config.agent_run_root), "%s/kata", top);
 	snprintf(config.agent_sysfs, sizeof(config.agent_sysfs), "%s/sys", top);
+	config.agent_hotplug_timeout_s = 3;
 	snprintf(config.agent_resolv_conf, sizeof(config.agent_resolv_conf), "%s/resolv.conf", top);
 	snprintf(holding, sizeof(holding), "%s/guest", config.run_root);
 	if (make_folders(holding) < 0 || mkdir(config.agent_run_root, 0755) < 0)

@@ -420,6 +420,7 @@ int main(void) {
 	char holding[BOOT_PATH_MAX + 8];
 	snprintf(holding, sizeof(holding), "%s/guest", config.run_root);
 	snprintf(config.agent_sysfs, sizeof(config.agent_sysfs), "%s/sys", top);
+	config.agent_hotplug_timeout_s = 3;
 	if (make_folders(holding) < 0 || mkdir(config.agent_run_root, 0755) < 0 ||
 	    mount("tmpfs", config.agent_run_root, "tmpfs", 0, NULL) < 0)
 		return 1;

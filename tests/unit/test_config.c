@@ -285,7 +285,7 @@ static void test_packaged(void) {
 			keys++;
 		}
 	load("", &defaults);
-	tap_check(load(text, &packaged) == 0 && keys == 37, "it names all %u keys", keys);
+	tap_check(load(text, &packaged) == 0 && keys == 38, "it names all %u keys", keys);
 	tap_check(config_reload(&defaults, &packaged) == NULL &&
 		      memcmp(&defaults.boot, &packaged.boot, sizeof(defaults.boot)) == 0 &&
 		      defaults.worker_timeout_s == packaged.worker_timeout_s &&

@@ -36,6 +36,10 @@ static void test_others(void) {
 	tap_check(has_option("log_level=debug"), "log: the most that there is");
 	read_line("agent.log=critical");
 	tap_check(has_option("log_level=error"), "log: the least that there is");
+	read_line("agent.hotplug_timeout=10");
+	tap_check(has_option("agent_hotplug_timeout_s=10"), "hotplug_timeout, in seconds");
+	read_line("agent.hotplug_timeout=long agent.hotplug_timeout=0 agent.hotplug_timeout=");
+	tap_check(p.n_options == 0, "hotplug_timeout: no number of seconds has no effect");
 	read_line("agent.log=loud agent.debug_console agent.new=1 log=debug");
 	tap_check(p.n_options == 0, "what isn't known changes nothing");
 	read_line("quiet");

@@ -1,7 +1,7 @@
 /*
  * Devices of the guest as its host names them: by a path of PCI slots, a SCSI
  * address, or a node in /dev. One that was just plugged in takes a moment to
- * appear, so each is waited for, HOTPLUG_TIMEOUT at most.
+ * appear, so each is waited for, agent_hotplug_timeout_s at most.
  */
 #include "device.h"
 
@@ -19,7 +19,6 @@
 #include <sys/sysmacros.h>
 #include <time.h>
 
-#define HOTPLUG_TIMEOUT (3 * NS_PER_SEC)
 #define LOOK_PERIOD (20 * NS_PER_MS)
 #define SLOT_MAX 0x1f
 
@@ -42,18 +41,18 @@ static int entry_find(const char *folder, const char *prefix, char ret_name[NAME
 }
 
 /* Asks again until it is there. */
-static int await(int (*look)(void *ctx), void *ctx) {
-	int64_t deadline = clock_mono() + HOTPLUG_TIMEOUT;
+static int await(const struct work *w, int (*look)(void *ctx), void *ctx) {
+	int64_t deadline = clock_mono() + w->config->agent_hotplug_timeout_s * NS_PER_SEC;
 	int r;
 	while ((r = look(ctx)) == -ENOENT && clock_mono() < deadline)
 		nanosleep(&(struct timespec){ .tv_nsec = LOOK_PERIOD }, NULL);
 	return r;
 }
 
-static int absent(int r, const char *what, const char *name, struct fault *fault) {
+static int absent(const struct work *w, int r, const char *what, const char *name, struct fault *fault) {
 	if (r == -ENOENT)
-		return fault_set(fault, FAULT_NOT_FOUND, "no %s \"%s\" has appeared within %d s", what, name,
-				 (int)(HOTPLUG_TIMEOUT / NS_PER_SEC));
+		return fault_set(fault, FAULT_NOT_FOUND, "no %s \"%s\" has appeared within %u s", what, name,
+				 w->config->agent_hotplug_timeout_s);
 	return fault_errno(fault, r, "look for the %s \"%s\"", what, name);
 }
 
@@ -134,8 +133,8 @@ static int pci_find(const struct work *w, const char *slots, const char *class, 
 	if (!slots_valid(slots))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%s\" is no path of PCI slots, like \"02/03\"",
 				 slots);
-	int r = await(pci_look, ret_pci);
-	return r < 0 ? absent(r, "PCI device", slots, fault) : 0;
+	int r = await(w, pci_look, ret_pci);
+	return r < 0 ? absent(w, r, "PCI device", slots, fault) : 0;
 }
 
 int device_network(const struct work *w, const char *slots, struct fault *fault) {
@@ -152,13 +151,13 @@ static int node_look(void *ctx) {
 	return S_ISBLK(st.st_mode) ? 0 : -ENOTBLK;
 }
 
-int device_node(const char *path, struct fault *fault) {
+int device_node(const struct work *w, const char *path, struct fault *fault) {
 	if (strncmp(path, "/dev/", 5) != 0 || !path_clean(path))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%s\" is no device's path", path);
-	int r = await(node_look, (void *)(uintptr_t)path);
+	int r = await(w, node_look, (void *)(uintptr_t)path);
 	if (r == -ENOTBLK)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%s\" is no block device", path);
-	return r < 0 ? absent(r, "device", path, fault) : 0;
+	return r < 0 ? absent(w, r, "device", path, fault) : 0;
 }
 
 static int name_to_node(struct work *w, const char *name, const char **ret_path, struct fault *fault) {
@@ -166,7 +165,7 @@ static int name_to_node(struct work *w, const char *name, const char **ret_path,
 	if (!path)
 		return no_memory(fault);
 	*ret_path = path;
-	return device_node(path, fault);
+	return device_node(w, path, fault);
 }
 
 int device_pci_block(struct work *w, const char *slots, const char **ret_path, struct fault *fault) {
@@ -210,8 +209,8 @@ int device_scsi(struct work *w, const char *address, const char **ret_path, stru
 	if (sscanf(address, "%3u:%5u%n", &x.id, &x.lun, &end) != 2 || address[end] || x.id > 255)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%s\" is no SCSI address ID:LUN", address);
 	scsi_scan(&x);
-	int r = await(scsi_look, &x);
-	return r < 0 ? absent(r, "SCSI disk", address, fault) : name_to_node(w, x.name, ret_path, fault);
+	int r = await(w, scsi_look, &x);
+	return r < 0 ? absent(w, r, "SCSI disk", address, fault) : name_to_node(w, x.name, ret_path, fault);
 }
 
 /* --- sysfs --- */
@@ -240,7 +239,7 @@ static int by_pci(struct work *w, const Grpc__Device *d, const char **ret_path, 
 }
 static int by_path(struct work *w, const Grpc__Device *d, const char **ret_path, struct fault *fault) {
 	*ret_path = d->vm_path;
-	return device_node(d->vm_path, fault);
+	return device_node(w, d->vm_path, fault);
 }
 static int by_scsi(struct work *w, const Grpc__Device *d, const char **ret_path, struct fault *fault) {
 	return device_scsi(w, d->id, ret_path, fault);

@@ -9,7 +9,7 @@ int device_pci_block(struct work *w, const char *slots, const char **ret_path, s
 /* "ID:LUN" */
 int device_scsi(struct work *w, const char *address, const char **ret_path, struct fault *fault);
 /* A block device's node in /dev. */
-int device_node(const char *path, struct fault *fault);
+int device_node(const struct work *w, const char *path, struct fault *fault);
 /* A network interface behind a virtio PCI device. */
 int device_network(const struct work *w, const char *slots, struct fault *fault);
 /* The types of a container's devices; NULL beyond the last. */

@@ -148,12 +148,12 @@ static int overlayfs(struct work *w, struct storage *x, struct fault *fault) {
 
 static int blk(struct work *w, struct storage *x, struct fault *fault) {
 	const char *source = x->s->source;
-	int r = *source == '/' ? device_node(source, fault) : device_pci_block(w, source, &source, fault);
+	int r = *source == '/' ? device_node(w, source, fault) : device_pci_block(w, source, &source, fault);
 	return r < 0 ? r : mount_source(w, x, source, fault);
 }
 
 static int node(struct work *w, struct storage *x, struct fault *fault) {
-	int r = device_node(x->s->source, fault);
+	int r = device_node(w, x->s->source, fault);
 	return r < 0 ? r : mount_source(w, x, x->s->source, fault);
 }
 

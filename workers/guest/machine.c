@@ -60,6 +60,6 @@ int guest_swap_run(struct work *w, const ProtobufCMessage *request, struct fault
 
 int guest_swap_path_run(struct work *w, const ProtobufCMessage *request, struct fault *fault) {
 	const char *path = ((const Grpc__AddSwapPathRequest *)request)->path;
-	int r = device_node(path, fault);
+	int r = device_node(w, path, fault);
 	return r < 0 ? r : swap_on(path, fault);
 }

@@ -46,6 +46,15 @@ static void on_log(struct init_parameters *p, const char *value) {
 	log_text(LOG_WARN, PREFIX "log: there is no level \"%s\"", value);
 }
 
+static void on_hotplug_timeout(struct init_parameters *p, const char *value) {
+	char *end;
+	unsigned long seconds = strtoul(value, &end, 10);
+	if (*end || seconds < 1 || seconds > 3600)
+		log_text(LOG_WARN, PREFIX "hotplug_timeout: \"%s\" isn't 1 to 3600 seconds", value);
+	else
+		option_add(p, "agent_hotplug_timeout_s=%s", value);
+}
+
 static void on_unified(struct init_parameters *p, const char *value) {
 	p->cgroup_v1 = strcmp(value, "0") == 0 || strcmp(value, "false") == 0;
 }
@@ -56,6 +65,7 @@ static const struct {
 } known[] = {
 	{ .name = "server_addr", .set = on_server_addr },
 	{ .name = "log", .set = on_log },
+	{ .name = "hotplug_timeout", .set = on_hotplug_timeout },
 	{ .name = "unified_cgroup_hierarchy", .set = on_unified },
 };
 
