@@ -144,6 +144,8 @@ def test_run(w):
     tap.check(out == "", "shows nothing", out)
     shows("the exit code is ctr's", w.shell("r15", "exit 7"), status=7)
     shows("stdin reaches it and ends", w.run("r17", "/bin/cat", stdin=b"from outside\n"), "from outside\n")
+    refused("run by a runtime that isn't here", w.run("r24", "/bin/true", options=("--runtime", "io.containerd.kata.v2")),
+            "io.containerd.kata.v2")
     refused("run of an image that isn't there", w.ctr("run", "--rm", "none:1", "r18"), "not found")
     refused("run of a program that isn't there", w.run("r19", "/bin/none"), "/bin/none")
     refused("leaves no container", w.ctr("containers", "info", "r19"), "not found")
@@ -257,6 +259,8 @@ def test_tasks(w):
                                          "-c", "id -u; id -g; pwd"), "33\n34\n/var\n")
     shows("tasks exec --user by numbers", ctr("tasks", "exec", "--exec-id", "e2", "--user", "12:13", id, "/bin/sh", "-c",
                                              "echo $(id -u) $(id -g)"), "12 13\n")
+    refused("tasks exec --cwd of a folder that isn't there", ctr("tasks", "exec", "--exec-id", "e6", "--cwd", "/none", id, "/bin/true"),
+            "/none")
     refused("tasks exec of nothing", ctr("tasks", "exec", "--exec-id", "e3", id, "/bin/none"), "/bin/none")
     shows("tasks exec -d", ctr("tasks", "exec", "-d", "--exec-id", "e4", "--log-uri", "file://" + w.path("exec-log"), id,
                                "/bin/sh", "-c", "echo logged; exec sleep 999"))

@@ -200,7 +200,7 @@ static int stdio_set(struct become *b, struct fault *fault) {
 	return 0;
 }
 
-static int directory_enter(const char *cwd, struct fault *fault) {
+static int directory_enter(const char *cwd, bool make, struct fault *fault) {
 	CLEANUP_FD int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	char where[PATH_MAX];
 	if (root < 0)
@@ -208,7 +208,9 @@ static int directory_enter(const char *cwd, struct fault *fault) {
 	if (cwd[0] && cwd[0] != '/')
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "working directory \"%s\" is not an absolute path",
 				 cwd);
-	CLEANUP_FD int fd = inside_make(root, cwd[0] ? cwd : "/", true);
+	if (!cwd[0])
+		cwd = "/";
+	CLEANUP_FD int fd = make ? inside_make(root, cwd, true) : inside_open(root, cwd, O_PATH | O_DIRECTORY);
 	if (fd < 0 || fchdir(fd) < 0)
 		return fault_errno(fault, fd < 0 ? fd : errno, "working directory \"%s\"", cwd);
 	/* "(unreachable)..." when it isn't below the root. */
@@ -427,7 +429,7 @@ void become_program(struct become *b) {
 	if (r == 0)
 		r = stdio_set(b, &fault);
 	if (r == 0)
-		r = directory_enter(b->process->cwd, &fault);
+		r = directory_enter(b->process->cwd, !b->added, &fault);
 	/* From here on nothing is opened: there may be no room for it. */
 	if (r == 0)
 		r = limits_resources(b->process, b->status, &fault);

@@ -402,6 +402,7 @@ int native_exec(struct exec *e, struct exec_plan *plan, struct fault *fault) {
 		.exec = e,
 		.pidfd = c->pidfd,
 		.become = { .process = p,
+			    .added = true,
 			    .args = p->args,
 			    .n_args = p->n_args,
 			    .user = plan->own_user ? NULL : c->user,

@@ -79,6 +79,7 @@ struct become {
 	bool early;	    /* a program that isn't there is said before that */
 	bool strict_groups; /* see user_resolve */
 	bool scored;	    /* has its oom score already */
+	bool added;	    /* to a container, whose first process has its working directory made */
 };
 
 /* Sends the fault and exits. */

@@ -15,6 +15,7 @@ static const struct backend {
 	{ .runtime = "io.containerd.runc.v2", .fill = namespaces_fill },
 	{ .runtime = "io.containerd.runc.v1", .fill = namespaces_fill },
 	{ .runtime = "io.containerd.runtime.v1.linux", .fill = namespaces_fill },
+	{ .runtime = "linux", .fill = namespaces_fill }, /* its first name */
 };
 
 static const struct backend *backend_of(const char *runtime) {
@@ -22,6 +23,10 @@ static const struct backend *backend_of(const char *runtime) {
 		if (strcmp(backends[i].runtime, runtime) == 0)
 			return &backends[i];
 	return NULL;
+}
+
+bool csandbox_runtime_known(const char *runtime) {
+	return backend_of(runtime) != NULL;
 }
 
 const char *csandbox_runtime(const Bulkhead__Object *o) {

@@ -65,6 +65,8 @@ int csandbox_of(struct metadata *m, const Bulkhead__CsandboxKey *key, struct csa
 
 /* The name in the object; empty: whoever is the default. */
 const char *csandbox_runtime(const Bulkhead__Object *o);
+/* Whether anything is run by a runtime of that name here. */
+bool csandbox_runtime_known(const char *runtime);
 /* What the pod of an object is started with, in the arena; the id is missing.
  * INVALID_ARGUMENT: nobody here knows that runtime, or can grant that wish. */
 int csandbox_pod(struct arena *a, const Bulkhead__Object *o, const Bulkhead__CsandboxWish *w,

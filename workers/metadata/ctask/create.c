@@ -325,6 +325,11 @@ static int container_check(const Bulkhead__ObjectKey *id, const Bulkhead__Contai
 	if (!b->parsed || !b->parsed->process)
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" can't run: %s", id->key,
 				 b->parsed ? "its specification has no process" : b->spec_fault);
+	/* Who asks for another kind of isolation mustn't be given less in silence. */
+	if (b->runtime && !csandbox_runtime_known(b->runtime->name))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "container \"%s\": nothing is run by the runtime \"%.100s\" here", id->key,
+				 b->runtime->name);
 	const Grpc__LinuxNamespace *pid = namespace_of(b->parsed, "pid");
 	if (pid && *pid->path)
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
