@@ -204,6 +204,7 @@ void call_answered(struct link *l, const struct frame *f, const uint8_t *payload
 		link_lost(l, true, "answer to %s that wasn't asked", c->row->name);
 		return;
 	}
+	l->answered = MAX(l->answered, c->sent_at);
 	if (f->kind == FRAME_ERROR) {
 		call_failed_by_peer(c, f, payload);
 		return;

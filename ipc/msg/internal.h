@@ -80,6 +80,7 @@ struct link {
 	size_t n_requests;
 	struct list failed; /* calls whose failure is due, by their order */
 	struct loop_source *fail_later;
+	int64_t answered;	/* when the latest of the calls was sent that this peer has answered */
 	struct msg_call *trial; /* the suspect that is with the peer: see resend.c */
 	struct loop_source *trial_timer;
 	unsigned generation; /* counts transports; a drain stops when it changes */

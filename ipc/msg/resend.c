@@ -1,11 +1,14 @@
 /*
  * Calls that outlive the peer that had them: those of RESEND rows go to its
  * successor. A call that ends whoever gets it would do so for ever, and take all
- * others down each time; so each call counts the deaths that came within
- * DEATH_SOON after it was sent, and fails after DEATHS_MAX of them.
+ * others down each time; so each call counts the deaths that came soon after it
+ * was sent, and fails after DEATHS_MAX of them.
  *
- * Whoever merely waits beside such a call must not fail with it. What has been
- * with a peer for longer than DEATH_SOON starts to count anew. And a call for
+ * Whoever merely waits beside such a call must not fail with it, however often
+ * the peer dies of something else. What has been with a peer for longer than
+ * DEATH_SOON starts to count anew; so does a call without a deadline, which may
+ * wait for hours (events, the ends of processes), once the peer has gone on and
+ * answered one that was sent after it. And a call for
  * which the next death would be the last is a suspect: suspects are sent one
  * after the other, each when the one before it was answered or has done no harm
  * for TRIAL_TIME. When the peer dies meanwhile, that suspect alone is blamed.
@@ -50,8 +53,9 @@ static void trial_begin(struct msg_call *c) {
 }
 
 static void call_outlived(struct msg_call *c, bool blamed, int64_t now) {
+	bool waited = !c->context.deadline && c->sent_at < c->link->answered;
 	c->sent = false;
-	if (now - c->sent_at > DEATH_SOON)
+	if (waited || now - c->sent_at > DEATH_SOON)
 		c->deaths = 0;
 	else if (blamed)
 		c->deaths++;
@@ -74,6 +78,7 @@ void calls_lost(struct link *l) {
 		else if (c->sent)
 			call_outlived(c, !trial || trial == c, now);
 	}
+	l->answered = 0;
 }
 
 void calls_send(struct link *l) {

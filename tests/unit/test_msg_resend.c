@@ -150,6 +150,34 @@ static void test_suspects(struct loop *l, bool by_ring) {
 	turns(l, 2);
 }
 
+/* The peer ends again and again, but not of the call that waits: it has answered others after it. */
+static void test_waiting(struct loop *l, bool by_ring) {
+	struct side a, b;
+	sides_new(l, &a, &b);
+	connect_sides(&a, &b, by_ring);
+	struct result patient = { 0 };
+	ask(&a, "hold", &patient);
+	for (size_t death = 0; death < 6; death++) {
+		struct result other = { 0 };
+		int64_t end = clock_mono() + 10 * NS_PER_SEC;
+		while (b.n_held <= death && clock_mono() < end)
+			turns(l, 1);
+		ask(&a, "now", &other);
+		while (!other.calls && clock_mono() < end)
+			turns(l, 1);
+		connect_sides(&a, &b, by_ring);
+	}
+	turns(l, 10);
+	tap_check(patient.calls == 0 && b.n_held == 7, "what waits outlives six peers that went on after it (%zu)",
+		  b.n_held);
+	for (size_t i = 0; i < b.n_held; i++)
+		msg_failf(b.held[i], FAULT_ABORTED, "held");
+	turns(l, 10);
+	tap_check(patient.calls == 1 && patient.code == FAULT_ABORTED, "and gets its answer: %s", patient.text);
+	sides_free(&a, &b);
+	turns(l, 2);
+}
+
 int main(void) {
 	struct loop *l;
 	if (loop_new(NULL, &l) < 0 || loop_enable(l, NULL, 0) < 0)
@@ -157,6 +185,7 @@ int main(void) {
 	for (int by_ring = 0; by_ring < 2; by_ring++) {
 		test_deadly(l, by_ring);
 		test_suspects(l, by_ring);
+		test_waiting(l, by_ring);
 	}
 	loop_free(l);
 	return tap_done();
