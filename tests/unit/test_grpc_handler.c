@@ -162,12 +162,42 @@ static const struct grpc_handler source = {
 	.closed = source_closed,
 };
 
+/* --- sour: fails with a fault of its own --- */
+
+struct sour {
+	struct grpc_call *call;
+	struct fault fault;
+};
+
+static void *sour_open(struct grpc_call *c) {
+	struct sour *s = calloc(1, sizeof(*s));
+	s->call = c;
+	return s;
+}
+
+static void sour_message(void *handler, const ProtobufCMessage *request) {
+	struct sour *s = handler;
+	fault_set(&s->fault, FAULT_INVALID_ARGUMENT, "%s",
+		  ((const Runtime__V1__RemoveContainerRequest *)request)->container_id);
+	grpc_fail(s->call, &s->fault);
+}
+
+static void sour_closed(void *handler) {
+	struct sour *s = handler;
+	seen.closed++;
+	memset(s, 0, sizeof(*s)); /* as freed memory may be */
+	free(s);
+}
+
+static const struct grpc_handler sour = { .open = sour_open, .message = sour_message, .closed = sour_closed };
+
 /* --- the tables --- */
 
 static const struct grpc_method sink_methods[] = { { .name = "Exec", .handler = &sink }, { 0 } };
 static const struct grpc_method source_methods[] = {
 	{ .name = "ContainerStatus", .handler = &source, .access = ACCESS_READ_ONLY },
 	{ .name = "PodSandboxStatus", .handler = &source },
+	{ .name = "RemoveContainer", .handler = &sour },
 	{ 0 },
 };
 static const char *const headers[] = { "x-other", "x-name", NULL };
@@ -182,6 +212,7 @@ static const struct grpc_service lab_services[] = {
 };
 
 #define SINK "/runtime.RuntimeService/Exec"
+#define SOUR "/runtime.v1.RuntimeService/RemoveContainer"
 #define SOURCE "/runtime.v1.RuntimeService/ContainerStatus"
 
 static void begin(struct reply *r) {
@@ -288,6 +319,17 @@ static void test_source_ends(struct fixture *f, struct reply *r) {
 		  "its deadline ends it and what it has asked");
 }
 
+static void test_own_fault(struct fixture *f, struct reply *r) {
+	begin(r);
+	ask(f, r, SOUR, status_request("the milk is off"), NULL, NULL);
+	tap_check(failed(r, FAULT_INVALID_ARGUMENT, "the milk is off") && seen.closed == 1,
+		  "a handler's own fault is told, although the handler is gone: \"%s\"", r->message);
+	begin(r);
+	ask(f, r, SOUR, status_request(""), NULL, NULL);
+	tap_check(failed(r, FAULT_INVALID_ARGUMENT, "RemoveContainer: INVALID_ARGUMENT, and no reason"),
+		  "one without a sentence has one for the client: \"%s\"", r->message);
+}
+
 static void test_who(struct fixture *f, struct reply *r) {
 	struct boot_endpoint look = fake_endpoint;
 	look.access = ACCESS_READ_ONLY;
@@ -327,6 +369,7 @@ int main(void) {
 	test_vanished(&f, &r);
 	test_long_reply(&f, &r);
 	test_source_ends(&f, &r);
+	test_own_fault(&f, &r);
 	test_who(&f, &r);
 	reply_reset(&r);
 	close_all(&f);

@@ -61,12 +61,26 @@ static void let_go(struct grpc_call *c) {
 	loop_source_free_p(&c->deadline);
 }
 
+/* What the client is told: it reads a sentence, even if whoever failed had none. */
+static void told(const struct grpc_call *c, const char *path, const struct fault *fault, struct fault *ret_told) {
+	*ret_told = *fault;
+	if (!*fault->text)
+		fault_set(ret_told, fault->code, "%s: %s, and no reason was given",
+			  c->target.method ? c->target.method->name : path ?: "the call", fault_code_name(fault->code));
+}
+
 /* path: of a method that isn't known; fault NULL: success. */
 void grpc_call_finish(struct grpc_call *c, const char *path, const struct fault *fault) {
+	struct fault copy;
 	if (c->finished)
 		return;
 	c->finished = true;
 	c->code = fault ? fault->code : FAULT_NONE;
+	/* A handler's own fault goes with the handler. */
+	if (fault) {
+		told(c, path, fault, &copy);
+		fault = &copy;
+	}
 	let_go(c);
 	log_line(c, path, fault ? fault->text : NULL);
 	c->carrier->finish(c, fault);

@@ -132,9 +132,12 @@ static void image_told(void *ctx, const Bulkhead__V1__PullEvent *event) {
 
 static void image_made(void *ctx, const struct fault *fault) {
 	struct ctd_import *x = ctx;
+	struct fault f;
+	/* The pulls' own, perhaps. */
+	if (fault)
+		f = *fault;
 	ctd_pulls_free(take_ptr(x->pulls));
 	if (fault) {
-		struct fault f = *fault;
 		fault_prefix(&f, 0, "import");
 		finish(x, &f);
 		return;
