@@ -170,6 +170,44 @@ static void test_update(void) {
 	lab_deinit(&l);
 }
 
+static size_t n_labels(Bulkhead__ObjectKind kind, const char *namespace, const char *name) {
+	const Bulkhead__Object *o = get(kind, namespace, name);
+	return o ? o->n_labels : 999;
+}
+
+/* As containerd's boltutil.WriteLabels, whatever the kind, and its namespaces' SetLabel. */
+static void test_label_without_value(void) {
+	lab_init(&l);
+	container_fill("default", "web");
+	labels[1].value = "";
+	tap_check(call(MSG_object_create, &container.base) == FAULT_NONE &&
+		      ((const Bulkhead__Object *)last.reply)->n_labels == 1 &&
+		      n_labels(KIND(CONTAINER), "default", "web") == 1,
+		  "a label that is created without a value isn't there");
+	container_fill("default", "web");
+	tap_check(update("labels.tier") == FAULT_NONE && n_labels(KIND(CONTAINER), "default", "web") == 2,
+		  "with a value it is");
+	labels[0].value = "";
+	labels[1].value = "db";
+	tap_check(update("labels.app") == FAULT_NONE && ((const Bulkhead__Object *)last.reply)->n_labels == 1 &&
+		      strcmp(((const Bulkhead__Object *)last.reply)->labels[0]->value, "web") == 0,
+		  "set to none by its path it is away, and the other as it was");
+	tap_check(update("labels") == FAULT_NONE && n_labels(KIND(CONTAINER), "default", "web") == 1,
+		  "and in an update of all labels");
+	lab_restart(&l);
+	tap_check(n_labels(KIND(CONTAINER), "default", "web") == 1, "nor is it there after a restart");
+
+	container_fill("", "shop");
+	container.id = (Bulkhead__ObjectKey *)(uintptr_t)key(KIND(NAMESPACE), "", "shop");
+	container.body_case = BULKHEAD__OBJECT__BODY__NOT_SET;
+	tap_check(call(MSG_object_create, &container.base) == FAULT_NONE && n_labels(KIND(NAMESPACE), "", "shop") == 2,
+		  "a namespace has two labels");
+	labels[0].value = "";
+	tap_check(update("labels.app") == FAULT_NONE && n_labels(KIND(NAMESPACE), "", "shop") == 1,
+		  "of which one is taken away likewise");
+	lab_deinit(&l);
+}
+
 static void test_refused(void) {
 	char big[OBJECT_LABEL_MAX + 1];
 	lab_init(&l);
@@ -240,6 +278,7 @@ int main(void) {
 	test_life();
 	test_again();
 	test_update();
+	test_label_without_value();
 	test_refused();
 	test_lease();
 	lab_call_end(&last);

@@ -36,6 +36,17 @@ const char *object_label(const Bulkhead__Object *o, const char *key) {
 	return NULL;
 }
 
+Bulkhead__Object *object_kept(struct arena *a, const Bulkhead__Object *record) {
+	Bulkhead__Object *o = message_copy(a, &record->base);
+	size_t n = 0;
+	for (size_t i = 0; o && i < o->n_labels; i++)
+		if (*o->labels[i]->value)
+			o->labels[n++] = o->labels[i];
+	if (o)
+		o->n_labels = n;
+	return o;
+}
+
 /* --- in memory -------------------------------------------------------------- */
 
 void objects_init(struct objects *o) {
@@ -77,7 +88,7 @@ static int object_new(struct objects *o, const Bulkhead__Object *record, struct 
 	if (!x)
 		return -ENOMEM;
 	arena_init(&x->arena, 0);
-	x->record = message_copy(&x->arena, &record->base);
+	x->record = object_kept(&x->arena, record);
 	const char *name = x->record ? id_name(&x->arena, x->record->id) : NULL;
 	int r = name ? map_insert(&o->names, &x->by_name, name) : -ENOMEM;
 	if (r < 0) {
@@ -161,7 +172,7 @@ int object_replace(struct objects *o, struct object *x, const Bulkhead__Object *
 	stamped.created_at = x->record->created_at;
 	stamped.updated_at = MAX(clock_real(), x->record->updated_at + 1);
 	arena_init(&arena, 0);
-	Bulkhead__Object *copy = message_copy(&arena, &stamped.base);
+	Bulkhead__Object *copy = object_kept(&arena, &stamped);
 	const char *name = copy ? id_name(&arena, copy->id) : NULL;
 	int r = name ? save(o, x, copy) : -ENOMEM;
 	if (r < 0) {

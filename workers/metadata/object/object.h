@@ -104,6 +104,9 @@ enum store_base object_base(const Bulkhead__Object *record);
 
 /* The label's value; NULL when there is none. */
 const char *object_label(const Bulkhead__Object *o, const char *key);
+/* A copy as it is kept: to give a label no value is to take it away, in a
+ * creation as in an update, as containerd has it. NULL: out of memory. */
+Bulkhead__Object *object_kept(struct arena *a, const Bulkhead__Object *record);
 
 /* --- checks, in kinds.c --- */
 

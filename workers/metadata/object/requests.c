@@ -164,7 +164,7 @@ void object_create(struct metadata *m, struct msg_request *r, const ProtobufCMes
 	}
 	new.made_by = r->context.request;
 	if (image_object_is_cri(m, new.id)) {
-		image_object_put(m, r, message_copy(&r->arena, &new.base));
+		image_object_put(m, r, object_kept(&r->arena, &new));
 		return;
 	}
 	int e = object_add(&m->objects, &new, &x);
@@ -198,7 +198,7 @@ static void update_cri_image(struct metadata *m, struct msg_request *r, const Bu
 	if (!old)
 		object_fail_missing(r, q->object->id);
 	else if (merged)
-		image_object_put(m, r, message_copy(&r->arena, &merged->base));
+		image_object_put(m, r, object_kept(&r->arena, merged));
 }
 
 void object_update(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {

@@ -42,7 +42,7 @@ void object_labels_begin(struct arena *a, Bulkhead__Object *o, size_t room) {
 void object_label_add(struct arena *a, Bulkhead__Object *o, const char *key, const char *value) {
 	Bulkhead__Object__LabelsEntry *l =
 	    ARENA_NEW(a, Bulkhead__Object__LabelsEntry, BULKHEAD__OBJECT__LABELS_ENTRY__INIT);
-	if (!l || !o->labels || !key)
+	if (!l || !o->labels || !key || !*value)
 		return;
 	l->key = (char *)(uintptr_t)key;
 	l->value = (char *)(uintptr_t)value;
