@@ -178,7 +178,7 @@ static void on_process_exited(struct lab_pod *p, struct msg_request *r, const Bu
 	snprintf(e->container, sizeof(e->container), "%s", m->container_id);
 	snprintf(e->exec, sizeof(e->exec), "%s", m->exec_id);
 	e->code = m->exit_code;
-	e->oom = m->oom_killed;
+	e->oom = m->ooms > 0;
 	process_exited_reply(r, &none, NULL, 0);
 }
 

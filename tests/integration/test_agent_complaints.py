@@ -83,6 +83,18 @@ def test_missing_binary(agent):
     agent.remove("main")
 
 
+def test_oom_is_told(agent):
+    """kata-containers runtime 2150: a kill for want of memory wasn't told, so nobody knew why a container ended."""
+    spec = agent.spec("hungry", agent.process("/bin/sh", "-c", "x=a; while :; do x=$x$x; done"))
+    spec.Linux.Resources.Memory.Limit = 24 << 20
+    call, begin = agent.start_GetOOMEvent(), time.monotonic()
+    agent.CreateContainer(container_id="hungry", exec_id="hungry", OCI=spec)
+    agent.StartContainer(container_id="hungry")
+    within(begin, "2150: a container that is killed for want of memory is told", call.result().container_id == "hungry")
+    tap.check(agent.wait("hungry") == 137, "2150: and has the status of a killed one")
+    agent.remove("hungry")
+
+
 def test_protected(d, agent):
     """Agent PR 1114: the agent must not be what a guest without memory loses first."""
     agent.run("main", "/bin/sh", "-c", "cat /proc/self/oom_score_adj")
@@ -144,7 +156,8 @@ def main():
         agent = kata_agent.Agent(d, root)
         before = truth(d)
         agent.CreateSandbox(sandbox_id="pod", hostname="complaints")
-        for test in (test_kill_is_not_starved, test_background, test_no_output_is_lost, test_missing_binary):
+        for test in (test_kill_is_not_starved, test_background, test_no_output_is_lost, test_missing_binary,
+                     test_oom_is_told):
             test(agent)
         test_protected(d, agent)
         test_killed_workers(d, agent)

@@ -114,6 +114,28 @@ def test_cri(d, c, image):
     f.end()
 
 
+def test_cri_oom(d, c, image):
+    """While the container lives: then it is no end, but told all the same."""
+    pb, f = c.pb, follow(d)
+    pod = bh.Pod(d, c, "hungry")
+    limit = pb.LinuxContainerConfig(resources=pb.LinuxContainerResources(memory_limit_in_bytes=24 << 20))
+    id = pod.run("main", image, ["sleep", "1000"], linux=limit)
+    bh.wait_for(lambda: f.topics(id)[-1:] == ["/tasks/start"])
+    wanted = f.topics(id)
+    for n in (1, 2):
+        status = pod.exec(id, "sh", "-c", "x=a; while :; do x=$x$x; done").exit_code
+        wanted.append("/tasks/oom")
+        tap.check(f.heard(wanted, id) and status == 137, "a process of it is killed for want of memory: /tasks/oom, %d" % n,
+                  (status, f.topics(id)))
+    event = f.api.event_types.TaskOOM.FromString(f.first("/tasks/oom", id).event.value)
+    tap.check(event.container_id == id and pod.status(id).status.state == pb.CONTAINER_RUNNING, "it lives on", event)
+    c.runtime.StopContainer(pb.StopContainerRequest(container_id=id, timeout=0))
+    wanted += ["/tasks/exit", "/tasks/delete"]
+    tap.check(f.heard(wanted, id), "its end tells no more of them", f.topics(id))
+    pod.remove()
+    f.end()
+
+
 def test_cri_images(d, c, image, second):
     pb, f = c.pb, follow(d, "topic~=/images/")
     id = c.images.PullImage(pb.PullImageRequest(image=pb.ImageSpec(image=image))).image_ref
@@ -235,6 +257,7 @@ def main():
             test_cri_images(d, c, image, second)
             c.images.PullImage(c.pb.PullImageRequest(image=c.pb.ImageSpec(image=image)))
             test_cri(d, c, image)
+            test_cri_oom(d, c, image)
             test_objects(d, image)
             test_filters(d)
             tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())

@@ -385,7 +385,7 @@ void lab_exit(struct lab *l, const char *id, uint32_t code, bool oom, bool silen
 	t->state = BULKHEAD__TASK_STATE__TASK_EXITED;
 	t->exit_code = code;
 	exit_fill(t, &e);
-	e.oom_killed = oom;
+	e.ooms = oom;
 	if (!silent)
 		task_exited_send(l->task_peer, NULL, &e, NULL, 0, NULL, NULL);
 }

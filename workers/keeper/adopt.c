@@ -209,6 +209,8 @@ static int record_restore(struct container *c, const Bulkhead__ContainerSaved *s
 	c->restores = c->restored = s->restores;
 	c->n_execs = s->execs;
 	c->frozen = t->frozen;
+	c->oom.kills = s->oom_kills;
+	c->oom.times = t->ooms;
 	c->pid = t->pid;
 	c->created_at = t->created_at;
 	c->started_at = t->started_at;
@@ -229,7 +231,7 @@ static void exit_restore(struct container *c, const Bulkhead__TaskExit *exit) {
 	c->state = CONTAINER_EXITED;
 	c->exit_code = exit->exit_code;
 	c->finished_at = exit->finished_at;
-	c->oom_killed = exit->oom_killed;
+	c->oom.times = exit->ooms;
 	/* Its group went with its end, or goes now. */
 	keeper_bury(c->keeper, &c->cgroup);
 	c->cgroup.made = 0;
@@ -409,6 +411,15 @@ static int adopt(struct keeper *k, struct adoption *a, const Bulkhead__KeeperAdo
 	return r < 0 ? r : keeper_listen(k, fault);
 }
 
+/* All of them must be in the state that it saves. */
+static void ooms_watch(struct keeper *k) {
+	list_for_each (n, &k->containers) {
+		struct container *c = list_entry(n, struct container, node);
+		if (c->state == CONTAINER_RUNNING)
+			oom_watch_begin(c);
+	}
+}
+
 void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperAdoptRequest *m) {
 	struct fault fault = { 0 };
 	struct adoption a = { .keeper = k };
@@ -422,6 +433,7 @@ void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__Ke
 		cut_recover(k);
 		vault_renew(k);
 		state_save(k);
+		ooms_watch(k);
 	}
 	fds_close(a.pod);
 	list_for_each_safe (n, &a.held) {

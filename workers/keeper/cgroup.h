@@ -118,8 +118,13 @@ int cgroup_remove_path(const struct cgroup_system *s, const char *path);
 /* The same, if nothing is in it nor below. */
 void cgroup_remove_empty(const struct cgroup_system *s, const char *path);
 
-/* How often the kernel has killed in the group for want of memory. */
+/* cgroup_oom.c. How often the kernel has killed in the group for want of memory. */
 uint64_t cgroup_oom_kills(const struct cgroup *c);
+/* What polls as *ret_events when that may have changed; the caller closes it.
+ * -ENODEV: the group's memory isn't counted. */
+int cgroup_oom_open(const struct cgroup *c, uint32_t *ret_events);
+/* What it has polled for so far is seen. */
+void cgroup_oom_seen(int fd);
 void cgroup_stats(const struct cgroup *c, Bulkhead__TaskStats *stats);
 /* cgroup_detail.c: parts come from the arena. */
 void cgroup_detail(struct arena *a, const struct cgroup *c, Bulkhead__TaskDetail *detail);

@@ -26,6 +26,8 @@ bool cgroup_pagesize_valid(const char *text);
 void cgroup_v1_settings(const Grpc__LinuxResources *r, struct cgroup_settings *ret);
 void cgroup_v2_settings(const Grpc__LinuxResources *r, struct cgroup_settings *ret);
 
+/* The group has a folder where that controller is; which hierarchy it is in. */
+bool cgroup_has(const struct cgroup *c, unsigned controller, int *ret_h);
 /* Names of controllers, separated by blanks. */
 unsigned cgroup_controllers_parse(const char *text);
 /* One file of the group in hierarchy h: its descriptor, or a negative errno. */

@@ -45,7 +45,7 @@ static void memory_v2(const struct cgroup *c, int h, Bulkhead__TaskStats *s, cha
 	s->memory_working_set_bytes = s->memory_usage_bytes - MIN(inactive, s->memory_usage_bytes);
 }
 
-static bool has(const struct cgroup *c, unsigned controller, int *ret_h) {
+bool cgroup_has(const struct cgroup *c, unsigned controller, int *ret_h) {
 	*ret_h = c->system ? cgroup_find(c->system, controller) : -1;
 	return *ret_h >= 0 && c->made >> *ret_h & 1;
 }
@@ -54,27 +54,18 @@ void cgroup_stats(const struct cgroup *c, Bulkhead__TaskStats *s) {
 	char text[STAT_SIZE];
 	int h;
 	s->timestamp = clock_real();
-	if (has(c, CGROUP_MEMORY, &h)) {
+	if (cgroup_has(c, CGROUP_MEMORY, &h)) {
 		if (c->system->hierarchies[h].v2)
 			memory_v2(c, h, s, text);
 		else
 			memory_v1(c, h, s, text);
 	}
-	if (has(c, CGROUP_CPUACCT, &h)) {
+	if (cgroup_has(c, CGROUP_CPUACCT, &h)) {
 		if (!c->system->hierarchies[h].v2)
 			s->cpu_usage_ns = number(c, h, "cpuacct.usage");
 		else if (cgroup_read(c, h, "cpu.stat", text, sizeof(text)) == 0)
 			s->cpu_usage_ns = cgroup_field(text, "usage_usec") * 1000;
 	}
-	if (has(c, CGROUP_PIDS, &h))
+	if (cgroup_has(c, CGROUP_PIDS, &h))
 		s->pids = number(c, h, "pids.current");
-}
-
-uint64_t cgroup_oom_kills(const struct cgroup *c) {
-	char text[512];
-	int h;
-	if (!has(c, CGROUP_MEMORY, &h))
-		return 0;
-	const char *file = c->system->hierarchies[h].v2 ? "memory.events" : "memory.oom_control";
-	return cgroup_read(c, h, file, text, sizeof(text)) == 0 ? cgroup_field(text, "oom_kill") : 0;
 }

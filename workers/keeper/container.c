@@ -31,7 +31,7 @@ int container_new(struct keeper *k, const char *id, struct container **ret_conta
 		return -ENOMEM;
 	}
 	c->keeper = k;
-	c->pidfd = c->status = c->stdin_fd = c->maker = -1;
+	c->pidfd = c->status = c->stdin_fd = c->maker = c->oom.fd = -1;
 	list_init(&c->waits);
 	list_init(&c->execs);
 	list_init(&c->attachments);
@@ -61,6 +61,7 @@ void container_free(struct container *c) {
 	fd_close(c->pidfd);
 	fd_close(c->status);
 	fd_close(c->stdin_fd);
+	oom_watch_end(c);
 	hold_end(c);
 	keeper_bury(c->keeper, &c->cgroup);
 	buffer_deinit(&c->process);
@@ -137,7 +138,7 @@ void container_exit(const struct container *c, Bulkhead__TaskExit *ret_exit) {
 	ret_exit->pid = c->pid;
 	ret_exit->exit_code = c->exit_code;
 	ret_exit->finished_at = c->finished_at;
-	ret_exit->oom_killed = c->oom_killed;
+	ret_exit->ooms = c->oom.times;
 }
 
 void container_created_reply(struct msg_request *r, struct container *c) {

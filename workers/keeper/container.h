@@ -25,6 +25,16 @@ enum container_state {
 	CONTAINER_EXITED,
 };
 
+/* See oom_watch.c. */
+struct oom_watch {
+	int fd; /* what the kernel wakes; -1: none */
+	uint32_t events;
+	struct loop_source *source, *timer;
+	unsigned looks; /* since it was woken */
+	uint64_t kills; /* as the kernel counts, that were seen */
+	uint32_t times; /* how often some were */
+};
+
 struct container {
 	struct list node; /* in keeper->containers */
 	struct keeper *keeper;
@@ -68,7 +78,7 @@ struct container {
 
 	int64_t created_at, started_at, finished_at;
 	uint32_t exit_code;
-	bool oom_killed;
+	struct oom_watch oom;
 
 	struct list waits; /* struct wait: stop and delete requests */
 	struct list execs; /* struct exec */
@@ -111,6 +121,13 @@ void container_abort(struct container *c, const struct fault *fault);
 /* Handles what the child has said so far; the process may have ended. */
 void container_status_drain(struct container *c);
 int container_watch(struct container *c);
+
+/* --- oom_watch.c --- */
+
+/* It runs: kills for want of memory are told from now on. */
+void oom_watch_begin(struct container *c);
+/* Before its control group goes; all that was is counted. */
+void oom_watch_end(struct container *c);
 
 /* --- hold.c --- */
 

@@ -240,7 +240,7 @@ void container_ended(struct container *c, uint32_t code) {
 	c->frozen = false;
 	if (!ran)
 		c->exit_code = PROCESS_FAILED;
-	c->oom_killed = cgroup_oom_kills(&c->cgroup) > 0;
+	oom_watch_end(c);
 	hold_end(c);
 	log_drain(c->log);
 	attach_end_all(c);

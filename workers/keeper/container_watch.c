@@ -41,6 +41,7 @@ static void started(struct container *c) {
 	struct msg_request *r = take_ptr(c->pending);
 	if (r)
 		container_created_reply(r, c);
+	oom_watch_begin(c);
 }
 
 void container_go(struct container *c) {

@@ -74,6 +74,7 @@ static Bulkhead__TaskInfo *task_info(const struct container *c, struct arena *a)
 	t->warnings = c->warnings;
 	t->n_warnings = c->n_warnings;
 	t->frozen = c->frozen;
+	t->ooms = c->oom.times;
 	if (!execs_info(c, a, t))
 		return NULL;
 	if (c->state == CONTAINER_EXITED) {
@@ -188,6 +189,7 @@ static Bulkhead__ContainerSaved *container_saved(const struct container *c, stru
 	s->starting = c->state == CONTAINER_STARTING || c->state == CONTAINER_CREATING;
 	s->execs = c->n_execs;
 	s->restores = c->restores;
+	s->oom_kills = c->oom.kills;
 	if (c->stdio) {
 		s->stdio = (Bulkhead__Stdio *)stdio_message(c->stdio);
 		s->stdin_closed = stdio_input_closed(c->stdio);

@@ -64,7 +64,7 @@ static void end(struct metadata *m, struct container *c, const Bulkhead__TaskExi
 	container_save_logged(m, c);
 	ctask_lent_ended(m, c);
 	sweep_unit_container(m, c->record->id);
-	if (e->oom_killed)
+	if (e->ooms > 0)
 		events_add(&m->events, EVENT_OOM, c->record->sandbox_id, c->record->id);
 	events_add(&m->events, EVENT_STOPPED, c->record->sandbox_id, c->record->id);
 }
@@ -81,6 +81,12 @@ void container_ended(struct metadata *m, struct container *c, const Bulkhead__Ta
 		e = &unknown;
 	}
 	end(m, c, e);
+}
+
+void container_oomed(struct metadata *m, struct container *c, uint32_t ooms) {
+	c->ooms = MAX(c->ooms, ooms);
+	if (c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP && ctask_lent_oomed(m, c, ooms))
+		container_save_logged(m, c);
 }
 
 void container_start_failed(struct metadata *m, struct container *c, const char *message) {
@@ -114,6 +120,7 @@ int container_started(struct metadata *m, struct container *c, const Bulkhead__T
 	c->record->phase = over ? BULKHEAD__CONTAINER_PHASE__CONTAINER_ENDED : BULKHEAD__CONTAINER_PHASE__CONTAINER_UP;
 	events_add(&m->events, EVENT_STARTED, c->record->sandbox_id, c->record->id);
 	ctask_lent_started(m, c);
+	ctask_lent_oomed(m, c, c->ooms);
 	if (over)
 		ctask_lent_ended(m, c);
 	if (over)

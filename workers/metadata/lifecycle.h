@@ -29,6 +29,8 @@ void sandbox_went_down(struct metadata *m, struct sandbox *s);
 /* The process ended; e NULL: nobody knows how (255, "Unknown"). Nothing
  * happens when the end is known already. */
 void container_ended(struct metadata *m, struct container *c, const Bulkhead__TaskExit *e);
+/* Killed in for want of memory so often since it began; told once each. */
+void container_oomed(struct metadata *m, struct container *c, uint32_t ooms);
 /* Never ran: 128, "StartError". */
 void container_start_failed(struct metadata *m, struct container *c, const char *message);
 /* Both speak of the same process, as far as they say. */

@@ -53,6 +53,7 @@ struct container {
 	uint64_t usage_size, usage_inodes;
 	int64_t usage_at;
 	struct cpu_sample cpu;
+	uint32_t ooms; /* kills for want of memory that were heard of; the record has those that were told */
 };
 
 struct image {

@@ -53,6 +53,7 @@ static void reconcile_task(struct metadata *m, struct sandbox *s, const Bulkhead
 	}
 	if (c->record->phase == CONTAINER_MADE && take_over(m, c, t) < 0)
 		return;
+	container_oomed(m, c, t->ooms);
 	ctask_reconcile_lent(m, t, s->record->id);
 	if (c->record->phase == CONTAINER_UP && t->state == BULKHEAD__TASK_STATE__TASK_EXITED &&
 	    (!t->exit || exit_is_of(t->exit, c->record->task)))

@@ -167,7 +167,7 @@ static void view_exit(const struct container *c, Runtime__V1__ContainerStatus *v
 	}
 	if (*c->record->reason)
 		v->reason = c->record->reason;
-	else if (e && e->oom_killed)
+	else if (e && e->ooms > 0)
 		v->reason = (char *)"OOMKilled";
 	else
 		v->reason = (char *)(v->exit_code == 0 ? "Completed" : "Error");

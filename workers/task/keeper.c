@@ -116,6 +116,25 @@ static void tell_end(struct sandbox *s, const Bulkhead__TaskExit *end) {
 		task_exited_send(metadata, NULL, end, NULL, 0, NULL, NULL);
 }
 
+static void tell_oom(struct sandbox *s, const Bulkhead__TaskOom *oom) {
+	struct link *metadata = s->worker->metadata;
+	if (metadata && link_attached(metadata))
+		task_oom_send(metadata, NULL, oom, NULL, 0, NULL, NULL);
+}
+
+/* The ends tell it, too. */
+static void tell_ooms(struct sandbox *s, const Bulkhead__SandboxInfo *info) {
+	for (size_t i = 0; i < info->n_tasks; i++) {
+		const Bulkhead__TaskInfo *t = info->tasks[i];
+		Bulkhead__TaskOom oom = BULKHEAD__TASK_OOM__INIT;
+		oom.sandbox_id = s->id;
+		oom.container_id = t->container_id;
+		oom.ooms = t->ooms;
+		if (t->ooms > 0 && t->state != BULKHEAD__TASK_STATE__TASK_EXITED)
+			tell_oom(s, &oom);
+	}
+}
+
 /* Ends that nobody has heard of, perhaps; hearing them twice does no harm. */
 static void tell_exec_ends(struct sandbox *s, const Bulkhead__TaskInfo *task) {
 	for (size_t i = 0; i < task->n_execs; i++)
@@ -157,8 +176,10 @@ static void state_done(void *ctx, const struct msg_answer *a) {
 	log_event(LOG_INFO, "keeper found", "pod", s->id, NULL);
 	keeper_ask_vault(s);
 	tell_kept(s);
-	if (info)
+	if (info) {
+		tell_ooms(s, info);
 		tell_ends(s, info);
+	}
 }
 
 static void ask_state(struct sandbox *s) {
@@ -315,6 +336,12 @@ static void on_process_exited(struct sandbox *s, struct msg_request *r, const Bu
 	tell_end(s, m);
 	Bulkhead__Empty none = BULKHEAD__EMPTY__INIT;
 	process_exited_reply(r, &none, NULL, 0);
+}
+
+static void on_container_oom(struct sandbox *s, struct msg_request *r, const Bulkhead__TaskOom *m) {
+	tell_oom(s, m);
+	Bulkhead__Empty none = BULKHEAD__EMPTY__INIT;
+	container_oom_reply(r, &none, NULL, 0);
 }
 
 #define TO_TASK_OF_KEEPER(name) HANDLER_DEFINE(struct sandbox, name)

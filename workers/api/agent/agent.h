@@ -13,12 +13,14 @@
  *   freeze.c     PauseContainer, ResumeContainer
  *   stats.c      StatsContainer
  *   streams.c    stream_calls.c: their input and output
+ *   oom.c        GetOOMEvent
  *   health.c     grpc.Health
  */
 #pragma once
 
 #include "workers/api/grpc.h"
 
+#include "internal/csandbox.pb-c.h"
 #include "internal/ctask.pb-c.h"
 #include "kata/agent.pb-c.h"
 
@@ -29,6 +31,8 @@ extern const struct grpc_method agent_health_methods[], agent_service_methods[];
 
 /* NULL: out of memory. */
 Bulkhead__CtaskKey *agent_key(struct grpc_translation *t, char *container_id, char *exec_id);
+/* Of the one sandbox. */
+void agent_sandbox_key(Bulkhead__CsandboxKey *ret_key);
 /* The streams of a process that calls read and write. NULL: out of memory. */
 Bulkhead__Stdio *agent_stdio(struct arena *a, const Grpc__Process *p);
 /* Streams over vsock ports of their own aren't served. */
@@ -40,6 +44,7 @@ void agent_unknown_container(struct fault *fault);
 extern const struct grpc_translator agent_create_sandbox, agent_destroy_sandbox;
 extern const struct grpc_translator agent_create_container, agent_start_container, agent_remove_container,
     agent_update_container, agent_stats_container;
+extern const struct grpc_handler agent_get_oom_event;
 extern const struct grpc_handler agent_pause_container, agent_resume_container;
 extern const struct grpc_translator agent_exec_process, agent_signal_process, agent_wait_process, agent_resize;
 extern const struct grpc_handler agent_read_stdout, agent_read_stderr, agent_write_stdin, agent_close_stdin;

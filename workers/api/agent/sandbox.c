@@ -2,17 +2,20 @@
  * in; its network is the guest's own. */
 #include "workers/api/agent/streams.h"
 
-#include "internal/csandbox.pb-c.h"
 #include "workers/api/task_request.h"
 
 #include <string.h>
 
+void agent_sandbox_key(Bulkhead__CsandboxKey *ret_key) {
+	*ret_key = (Bulkhead__CsandboxKey)BULKHEAD__CSANDBOX_KEY__INIT;
+	ret_key->namespace_ = (char *)AGENT_NAMESPACE;
+	ret_key->id = (char *)AGENT_SANDBOX;
+}
+
 static Bulkhead__CsandboxKey *key(struct arena *a) {
-	Bulkhead__CsandboxKey *k = ARENA_NEW(a, Bulkhead__CsandboxKey, BULKHEAD__CSANDBOX_KEY__INIT);
-	if (k) {
-		k->namespace_ = (char *)AGENT_NAMESPACE;
-		k->id = (char *)AGENT_SANDBOX;
-	}
+	Bulkhead__CsandboxKey *k = arena_alloc(a, sizeof(*k));
+	if (k)
+		agent_sandbox_key(k);
 	return k;
 }
 
@@ -50,6 +53,7 @@ static Bulkhead__CsandboxWish *wish_make(struct arena *a, const Grpc__CreateSand
 	o->body_case = BULKHEAD__OBJECT__BODY_SANDBOX;
 	o->sandbox = body;
 	w->object = o;
+	w->keeps_ooms = true;
 	return w;
 }
 

@@ -28,6 +28,7 @@ const struct grpc_method agent_service_methods[] = {
 	{ .name = "PauseContainer", .handler = &agent_pause_container, .changes = true },
 	{ .name = "ResumeContainer", .handler = &agent_resume_container, .changes = true },
 	{ .name = "StatsContainer", .number = MSG_ctask_metrics, .translator = &agent_stats_container },
+	{ .name = "GetOOMEvent", .handler = &agent_get_oom_event },
 	{ .name = "ReadStdout", .handler = &agent_read_stdout },
 	{ .name = "ReadStderr", .handler = &agent_read_stderr },
 	{ .name = "WriteStdin", .handler = &agent_write_stdin },

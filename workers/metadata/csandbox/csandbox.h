@@ -15,6 +15,7 @@
  *   stop.c       stop, and shutdown
  *   freeze.c     pause and resume: of all tasks in it
  *   list.c       get, wait, update, and the ends
+ *   oom.c        kills for want of memory, for who asks
  *   metrics.c    figures: the sum of its tasks'
  *   reconcile.c  after an absence of the task worker, or of this one
  *   view.c       the CRI's pods in its namespace
@@ -28,6 +29,15 @@
 #include "internal/csandbox.pb-c.h"
 #include "workers/metadata/metadata.h"
 
+/* See oom.c. */
+struct csandbox_ooms {
+	struct metadata *m;	     /* once there is anything to do */
+	struct list askers, answers; /* struct csandbox_asker */
+	struct store_waiter commit;
+	bool commits;
+	struct loop_source *timer;
+};
+
 struct csandbox {
 	struct list node; /* csandboxes.all, oldest first */
 	struct map_node by_name;
@@ -37,6 +47,7 @@ struct csandbox {
 	bool made;	   /* there is a record in the store; before that nobody sees it */
 	int64_t up_at;	   /* clock_real of its start by us; 0: by an earlier process */
 	struct list waits; /* struct csandbox_wait */
+	struct csandbox_ooms ooms;
 };
 
 #define CSANDBOX(state) BULKHEAD__CSANDBOX_STATE__CSANDBOX_##state
@@ -87,6 +98,15 @@ void csandbox_ended(struct metadata *m, struct csandbox *s, uint32_t exit_status
 /* Fails all that wait: it is gone. */
 void csandbox_waits_end(struct csandbox *s);
 void csandbox_tell(struct metadata *m, const char *topic, const struct csandbox *s);
+
+/* --- oom.c --- */
+
+/* In a container of the pod, so often; told to those who ask, unless it keeps none. */
+void csandbox_oom_add(struct metadata *m, const char *pod_id, const char *container_id, uint32_t times);
+/* Those of a record that was just copied into the sandbox's arena. */
+int csandbox_ooms_own(struct csandbox *s) NODISCARD;
+/* Fails all that ask: it is gone. */
+void csandbox_ooms_free(struct csandbox *s);
 
 /* --- view.c --- */
 

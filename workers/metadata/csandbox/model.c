@@ -28,10 +28,16 @@ int csandbox_add(struct csandboxes *c, const Bulkhead__CsandboxRecord *record, s
 		return -ENOMEM;
 	arena_init(&s->arena, 0);
 	list_init(&s->waits);
+	list_init(&s->ooms.askers);
+	list_init(&s->ooms.answers);
 	s->record = message_copy(&s->arena, &record->base);
 	const char *name = s->record ? arena_printf(&s->arena, "%s" US "%s", record->namespace_, record->id) : NULL;
-	int r = name ? map_insert(&c->names, &s->by_name, name) : -ENOMEM;
+	int r = name ? csandbox_ooms_own(s) : -ENOMEM;
+	if (r == 0)
+		r = map_insert(&c->names, &s->by_name, name);
 	if (r < 0) {
+		if (name)
+			csandbox_ooms_free(s);
 		arena_deinit(&s->arena);
 		free(s);
 		return r;
@@ -43,6 +49,7 @@ int csandbox_add(struct csandboxes *c, const Bulkhead__CsandboxRecord *record, s
 
 void csandbox_free(struct csandboxes *c, struct csandbox *s) {
 	csandbox_waits_end(s);
+	csandbox_ooms_free(s);
 	map_remove(&c->names, &s->by_name);
 	list_unlink(&s->node);
 	arena_deinit(&s->arena);

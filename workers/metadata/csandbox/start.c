@@ -198,6 +198,7 @@ static int make(struct metadata *m, const Bulkhead__CsandboxKey *key, const Bulk
 	record.id = key->id;
 	record.state = CSANDBOX(CREATED);
 	record.drafted = drafted;
+	record.keeps_ooms = w->keeps_ooms;
 	record.created_at = clock_real();
 	record.pod = &pod;
 	record.spec = o->sandbox->spec;

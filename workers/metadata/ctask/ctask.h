@@ -19,6 +19,7 @@
  *   delete.c     of both; with the first one goes the pod
  *   process.c    what is asked of a process and answered by the task worker
  *   list.c       get, list, wait
+ *   oom.c        kills for want of memory
  *   waited.c     which ends an agent keeps
  *   metrics.c    figures
  *   lent.c       of the CRI's containers, in k8s.io
@@ -44,6 +45,7 @@ struct ctask {
 	struct list waits; /* struct ctask_wait */
 	struct list told;  /* struct told of waited.c */
 	size_t n_told;
+	uint32_t ooms; /* that were heard of; the record has those that were told */
 };
 
 #define CTASK(status) BULKHEAD__CTASK_STATUS__CTASK_##status
@@ -92,12 +94,17 @@ void ctask_execs_free(struct ctask *t);
 void ctask_ended(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec, const Bulkhead__TaskExit *e);
 void ctask_exit_fill(const struct ctask *t, const Bulkhead__CtaskExec *exec, Bulkhead__CtaskKey *key,
 		     Bulkhead__CtaskExit *ret_exit);
-/* What ctask_exited kept back while an operation ran, of any of the processes. */
+/* What ctask_exited and ctask_oomed kept back while an operation ran, of any of the processes. */
 void ctask_ended_meanwhile(struct metadata *m, struct ctask *t);
 /* One that nobody will delete goes. */
 void ctask_exec_forget(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec);
 /* Fails all that wait: the task is gone. */
 void ctask_waits_end(struct ctask *t);
+
+/* --- oom.c --- */
+
+/* So often since its beginning; the same number again, or less, is nothing. */
+void ctask_oomed(struct metadata *m, struct ctask *t, uint32_t ooms);
 
 /* --- waited.c --- */
 
@@ -129,6 +136,8 @@ struct ctask *ctask_lend(struct metadata *m, const Bulkhead__CtaskKey *key);
 int ctask_own(const struct ctask *t, struct fault *fault) NODISCARD;
 /* The container has begun. */
 void ctask_lent_started(struct metadata *m, const struct container *c);
+/* Killed in so often since it began. True: some were told, which changes its record. */
+bool ctask_lent_oomed(struct metadata *m, const struct container *c, uint32_t ooms);
 /* The container has ended: so has everything in it, and nothing is left to delete. */
 void ctask_lent_ended(struct metadata *m, const struct container *c);
 /* Frees what has ended and no operation is at. */

@@ -77,6 +77,14 @@ void ctask_lent_started(struct metadata *m, const struct container *c) {
 	tell(m, "/tasks/start", c);
 }
 
+bool ctask_lent_oomed(struct metadata *m, const struct container *c, uint32_t ooms) {
+	Bulkhead__ContainerRecord *r = c->record;
+	bool more = ooms > r->ooms;
+	for (; r->ooms < ooms; r->ooms++)
+		tell(m, "/tasks/oom", c);
+	return more;
+}
+
 /* --- its end ---------------------------------------------------------------- */
 
 void ctask_lent_settle(struct metadata *m, struct ctask *t) {
@@ -97,8 +105,8 @@ static void all_ended(struct metadata *m, struct ctask *t, const Bulkhead__TaskE
 
 void ctask_lent_ended(struct metadata *m, const struct container *c) {
 	struct ctask *t = ctask_find(&m->ctasks, NAMESPACE_CRI, c->record->id);
-	if (c->record->exit && c->record->exit->oom_killed)
-		tell(m, "/tasks/oom", c);
+	if (c->record->exit)
+		ctask_lent_oomed(m, c, c->record->exit->ooms);
 	tell(m, "/tasks/exit", c);
 	if (t && t->record->lent)
 		all_ended(m, t, c->record->exit);

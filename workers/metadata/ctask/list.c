@@ -205,6 +205,7 @@ static const Bulkhead__TaskExit *exit_unknown(Bulkhead__TaskExit *e, const struc
 
 /* From the last one: what has no name leaves the list with its end. */
 void ctask_ended_meanwhile(struct metadata *m, struct ctask *t) {
+	ctask_oomed(m, t, 0);
 	for (size_t i = t->record->n_execs; i-- > 0;)
 		if (t->record->execs[i]->exit)
 			ctask_ended(m, t, t->record->execs[i], t->record->execs[i]->exit);
@@ -230,14 +231,13 @@ void ctask_ended(struct metadata *m, struct ctask *t, Bulkhead__CtaskExec *exec,
 			  t->record->container_id, NULL);
 		return;
 	}
+	if (!exec && !t->record->lent)
+		ctask_oomed(m, t, copy->ooms);
 	*status = CTASK(STOPPED);
 	if (t->made && ctask_save(m, t) < 0)
 		log_event(LOG_WARN, "the end of a task isn't recorded", "container", t->record->container_id, NULL);
-	if (exec || !t->record->lent) {
-		if (copy->oom_killed)
-			ctask_tell(m, "/tasks/oom", t, exec);
+	if (exec || !t->record->lent)
 		ctask_tell(m, "/tasks/exit", t, exec);
-	}
 	waiters_answer(m, t, exec);
 	if (exec && exec->unnamed)
 		ctask_exec_forget(m, t, exec);

@@ -56,6 +56,8 @@ static void reconcile_task(struct metadata *m, struct ctask *t, const Bulkhead__
 	/* What was begun after the question was asked isn't in its answer. */
 	if (!first && t->record->task->created_at >= m->reconcile_asked)
 		return;
+	if (first)
+		ctask_oomed(m, t, first->ooms);
 	ctask_reconcile_execs(m, t, first);
 	reconcile_first(m, t, first);
 }
