@@ -19,33 +19,11 @@ def fails(name, code, function, *args, words="", **kwargs):
     tap.check(e and e.code == code and words in e.message, name + " is " + code, e)
 
 
-def group_of(pid):
-    """{controller: path}, "" for cgroup v2."""
-    with open("/proc/%d/cgroup" % pid) as f:
-        return {name: path for _, names, path in (line.strip().split(":", 2) for line in f) for name in names.split(",")}
-
-
-def group_value(pid, v1, v2):
-    """The value of a file of the pid's control group: ("memory", "memory.limit_in_bytes"), "memory.max"."""
-    groups = group_of(pid)
-    for place in ("/sys/fs/cgroup/%s%s/%s" % (v1[0], groups.get(v1[0]), v1[1]), "/sys/fs/cgroup%s/%s" % (groups.get(""), v2),
-                  "/sys/fs/cgroup/unified%s/%s" % (groups.get(""), v2)):
-        if os.path.exists(place):
-            with open(place) as f:
-                return f.read().strip()
-    return None
-
-
-def is_frozen(pid):
-    value = group_value(pid, ("freezer", "freezer.state"), "cgroup.freeze")
-    return value in ("FROZEN", "1")
-
-
 def pid_in(path):
     """A process whose control group ends with it."""
     for p in bh.pids():
         try:
-            if any(group.endswith(path) for group in group_of(p).values()):
+            if any(group.endswith(path) for group in bh.group_of(p).values()):
                 return p
         except OSError:
             pass
@@ -133,14 +111,14 @@ def test_life(agent):
     wait, other = agent.start_WaitProcess(container_id="life"), agent.start_WaitProcess(container_id="life", exec_id="life")
     agent.StartContainer(container_id="life")
     agent.PauseContainer(container_id="life")
-    tap.check(is_frozen(pid), "PauseContainer: frozen")
+    tap.check(bh.is_frozen(pid), "PauseContainer: frozen")
     fails("PauseContainer of what is paused", "FAILED_PRECONDITION", agent.PauseContainer, container_id="life")
     agent.ResumeContainer(container_id="life")
-    tap.check(not is_frozen(pid), "ResumeContainer: thawed")
+    tap.check(not bh.is_frozen(pid), "ResumeContainer: thawed")
     fails("ResumeContainer of what isn't paused", "FAILED_PRECONDITION", agent.ResumeContainer, container_id="life")
     agent.UpdateContainer(container_id="life")
     agent.UpdateContainer(container_id="life", resources={"Memory": {"Limit": 64 << 20}})
-    limit = group_value(pid, ("memory", "memory.limit_in_bytes"), "memory.max")
+    limit = bh.group_value(pid, ("memory", "memory.limit_in_bytes"), "memory.max")
     tap.check(limit == str(64 << 20), "UpdateContainer: the kernel has the new limit", limit)
     fails("TtyWinResize without a terminal", "UNAVAILABLE", agent.TtyWinResize, container_id="life", row=1, column=1)
     tap.check(not wait.over.is_set() and not other.over.is_set(), "WaitProcess waits meanwhile")

@@ -1,5 +1,5 @@
 """What the CRI has made, as Debian's ctr sees it in the namespace k8s.io: pods and containers, their specification, tasks,
-processes of exec through crashes; and what is refused because it is the CRI's."""
+processes of exec through crashes, pauses; and what is refused because it is the CRI's."""
 
 import json
 import os
@@ -12,6 +12,8 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh  # noqa: E402
+import streaming as st  # noqa: E402
+from ctr import Ctr  # noqa: E402
 
 tap = bh.Tap()
 
@@ -79,7 +81,7 @@ def test_refused(d, id):
     stubs = t.TasksStub(channel)
     key = dict(container_id=id)
     for call, request in ((stubs.Create, tasks.CreateTaskRequest(**key)), (stubs.Start, tasks.StartRequest(**key)),
-                          (stubs.Delete, tasks.DeleteTaskRequest(**key)), (stubs.Pause, tasks.PauseTaskRequest(**key)),
+                          (stubs.Delete, tasks.DeleteTaskRequest(**key)),
                           (c.ContainersStub(channel).Delete, containers.DeleteContainerRequest(id=id))):
         e = bh.error_of(call, request, timeout=20, metadata=[("containerd-namespace", "k8s.io")])
         tap.check(e and e.code() == grpc.StatusCode.FAILED_PRECONDITION and "belongs to the CRI" in e.details(),
@@ -133,13 +135,81 @@ def test_events(d, pod, image):
     listening = bh.wait_for(lambda: ctr(d, "namespaces", "create", "seen%d" % next(names))[0] == 0 and
                             select.select([p.stdout], [], [], 0.1)[0])
     tap.check(listening, "ctr events listens")
-    id = pod.run("short", image, ["true"])
+    id = pod.run("short", image, ["sleep", "1000"])
+    for verb in "pause", "resume":
+        ctr(d, "tasks", verb, id)
+    pod.client.runtime.StopContainer(pod.client.pb.StopContainerRequest(container_id=id, timeout=0))
     found = topics(p, id)
     p.kill()
     p.wait()
-    tap.check(found == ["/snapshot/prepare", "/containers/create", "/tasks/create", "/tasks/start", "/tasks/exit",
-                        "/tasks/delete"], "events of a container and its task", found)
+    tap.check(found == ["/snapshot/prepare", "/containers/create", "/tasks/create", "/tasks/start", "/tasks/paused",
+                        "/tasks/resumed", "/tasks/exit", "/tasks/delete"], "events of a container and its task", found)
     pod.client.runtime.RemoveContainer(pod.client.pb.RemoveContainerRequest(container_id=id))
+
+
+def counter(pod, image, name):
+    """The container, and its process on the host."""
+    id = pod.run(name, image, bh.COUNTER)
+    bh.wait_for(lambda: pod.log(name))
+    return id, json.loads(pod.status(id, verbose=True).info["info"])["pid"]
+
+
+def test_pause(d, pod, image):
+    pb = pod.client.pb
+    id, pid = counter(pod, image, "paused")
+    tap.check(ctr(d, "tasks", "pause", id) == (0, ""), "tasks pause")
+    tap.check(bh.is_frozen(pid) and pod.stands_still("paused"), "the kernel has frozen it", bh.group_of(pid))
+    tap.check(Ctr(d, "k8s.io").state(id) == "PAUSED", "tasks ls says PAUSED", ctr(d, "tasks", "ls"))
+    tap.check(pod.status(id).status.state == pb.CONTAINER_RUNNING, "the CRI says that it runs", pod.status(id))
+    refuses_commands(d, pod, id)
+    for name in "metadata", "task", "pod-keeper":
+        tap.check(kill(d, name), "%s is killed and replaced" % name)
+        tap.check(bh.wait_for(lambda: Ctr(d, "k8s.io").state(id) == "PAUSED") and bh.is_frozen(pid), "it is paused as before",
+                  ctr(d, "tasks", "ls"))
+    tap.check(bh.wait_for(lambda: ctr(d, "tasks", "resume", id) == (0, "")) and not bh.is_frozen(pid), "tasks resume: thawed")
+    tap.check(Ctr(d, "k8s.io").state(id) == "RUNNING" and pod.goes_on("paused"), "and it goes on", ctr(d, "tasks", "ls"))
+    tap.check(pod.exec(id, "echo", "again").stdout == b"again\n", "commands run in it again")
+    return id, pid
+
+
+def refuses_commands(d, pod, id):
+    import grpc
+    pb = pod.client.pb
+    begin = time.monotonic()
+    e = bh.error_of(pod.exec, id, "true", timeout=20)
+    tap.check(e and e.code() == grpc.StatusCode.FAILED_PRECONDITION and "is paused" in e.details(), "ExecSync is refused", e)
+    url = pod.client.runtime.Exec(pb.ExecRequest(container_id=id, cmd=["true"], stdout=True)).url
+    session = st.RemoteSpdy(url, stdin=False, stderr=False)
+    end = session.end(20)
+    tap.check("is paused" in str(end), "so is a command with streams", end)
+    session.close()
+    status, out = ctr(d, "tasks", "exec", "--exec-id", "p", id, "true")
+    tap.check(status != 0 and "failed precondition" in out, "and tasks exec", (status, out))
+    tap.check(time.monotonic() - begin < 15, "none of them waits", time.monotonic() - begin)
+
+
+def test_paused_ends(d, pod, image, id, pid):
+    """Of what is paused: by a signal, by a stop with and without time, by removal with its pod."""
+    pb, runtime = pod.client.pb, pod.client.runtime
+    ctr(d, "tasks", "pause", id)
+    tap.check(bh.is_frozen(pid) and ctr(d, "tasks", "kill", "-s", "SIGKILL", id)[0] == 0, "tasks kill of what is paused")
+    end = pod.wait(id)
+    tap.check(end and end.exit_code == 137 and Ctr(d, "k8s.io").state(id) is None, "it has ended", end)
+    for name, timeout, code in ("stopped", 30, 9), ("stopped-now", 0, 137):
+        id, pid = counter(pod, image, name)
+        ctr(d, "tasks", "pause", id)
+        begin, still = time.monotonic(), bh.is_frozen(pid)
+        runtime.StopContainer(pb.StopContainerRequest(container_id=id, timeout=timeout), timeout=60)
+        end = pod.wait(id)
+        tap.check(still and end and end.exit_code == code and time.monotonic() - begin < 15,
+                  "StopContainer of what is paused, %d s: ends with %d" % (timeout, code), (still, end))
+    id, pid = counter(pod, image, "removed")
+    ctr(d, "tasks", "pause", id)
+    runtime.RemoveContainer(pb.RemoveContainerRequest(container_id=id), timeout=60)
+    tap.check(not os.path.exists("/proc/%d" % pid), "RemoveContainer of what is paused")
+    id, pid = counter(pod, image, "last")
+    ctr(d, "tasks", "pause", id)
+    return pid
 
 
 def test_end(d, pod, id):
@@ -151,7 +221,7 @@ def test_end(d, pod, id):
     tap.check(bh.wait_for(lambda: e.poll() is not None) and e.returncode not in (0, None), "the process of exec ends with it",
               (e.returncode, e.stdout.read() if e.poll() is not None else None))
     _, out = ctr(d, "tasks", "ls", "-q")
-    tap.check(out == "", "what has ended has no task", out)
+    tap.check(id not in out, "what has ended has no task", out)
     status, out = ctr(d, "tasks", "exec", "--exec-id", "z", id, "true")
     tap.check(status != 0 and "not found" in out, "nor can anything be executed", out)
     tap.check(id in ctr(d, "containers", "ls")[1], "the container is there until the CRI removes it")
@@ -181,7 +251,9 @@ def main():
             test_refused(d, id)
             test_crash(d, pod, id)
             test_events(d, pod, image)
+            last = test_paused_ends(d, pod, image, *test_pause(d, pod, image))
             test_end(d, pod, id)
+            tap.check(not os.path.exists("/proc/%d" % last), "what was paused goes with its pod")
         finally:
             if tap.failed:
                 print("# the daemon's log:\n" + "".join("# " + line + "\n" for line in d.log_tail(60).splitlines()))

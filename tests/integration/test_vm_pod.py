@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import bulkhead as bh
 import streaming as st
 import vm
+from ctr import Ctr
 
 bh.isolate()
 tap = bh.Tap()
@@ -134,6 +135,41 @@ def test_terminal(c, pod, pb, image):
     c.runtime.StopContainer(pb.StopContainerRequest(container_id=id, timeout=0))
 
 
+def test_pause(d, c, pod, pb, image):
+    """Two containers, each paused while the other runs, both, and ended so."""
+    tasks = Ctr(d, "k8s.io")
+    ids = {name: pod.run(name, image, bh.COUNTER) for name in ("left", "right")}
+    tap.check(all(pod.goes_on(n, 60) for n in ids), "two containers count", [pod.log(n)[-3:] for n in ids])
+    paused = tasks("tasks", "pause", ids["left"])
+    tap.check(paused == (0, "") and pod.stands_still("left", 2) and pod.goes_on("right", 60),
+              "tasks pause: one stands still in the guest, the other goes on", paused)
+    tap.check(tasks.state(ids["left"]) == "PAUSED" and tasks.state(ids["right"]) == "RUNNING" and
+              pod.status(ids["left"]).status.state == pb.CONTAINER_RUNNING, "tasks ls says PAUSED, the CRI that it runs",
+              tasks("tasks", "ls"))
+    begin = time.monotonic()
+    e = bh.error_of(pod.exec, ids["left"], "true", timeout=60)
+    tap.check(e and "FAILED_PRECONDITION" in str(e.code()) and "is paused" in e.details() and time.monotonic() - begin < 10,
+              "ExecSync in what is paused is refused at once", e)
+    paused = tasks("tasks", "pause", ids["right"])
+    tap.check(paused == (0, "") and pod.stands_still("left", 1) and pod.stands_still("right", 1), "both stand still", paused)
+    resumed = tasks("tasks", "resume", ids["right"])
+    tap.check(resumed == (0, "") and pod.goes_on("right", 60) and pod.stands_still("left", 1) and
+              tasks.state(ids["right"]) == "RUNNING", "tasks resume: it goes on", resumed)
+    tasks("tasks", "pause", ids["right"])
+    killed = tasks("tasks", "kill", "-s", "SIGKILL", ids["left"])
+    end = pod.wait(ids["left"], 60)
+    tap.check(killed == (0, "") and end and end.exit_code == 137, "tasks kill of what is paused", (killed, end))
+    c.runtime.StopContainer(pb.StopContainerRequest(container_id=ids["right"], timeout=60))
+    end = pod.wait(ids["right"], 60)
+    tap.check(end and end.exit_code == 9, "StopContainer of what is paused: it goes on, and heeds the signal", end)
+    for id in ids.values():
+        c.runtime.RemoveContainer(pb.RemoveContainerRequest(container_id=id))
+    last = pod.run("last", image, bh.COUNTER)
+    pod.goes_on("last", 60)
+    tasks("tasks", "pause", last)
+    tap.check(tasks.state(last) == "PAUSED", "another one is paused when its pod is removed")
+
+
 def status_of(pid):
     with open("/proc/%d/status" % pid) as f:
         return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
@@ -169,6 +205,7 @@ def test_life(d, c, pb, image):
     test_network(c, pod, pb, three)
     test_privileges()
     test_terminal(c, pod, pb, image)
+    test_pause(d, c, pod, pb, image)
     test_end(c, pod, pb, two, three)
     pod.remove()
     tap.check(not named("qemu-system") and not named("virtiofsd") and not named("bulkhead-vm"), "no process is left")
@@ -176,18 +213,32 @@ def test_life(d, c, pb, image):
     tap.check(same, "nor anything else", bh.differences(before, bh.kernel_truth(d)))
 
 
+def keeper_replaced(d):
+    keeper, = d.processes()["pod-keeper"]
+    os.kill(keeper, signal.SIGKILL)
+    return bh.wait_for(lambda: [k for k in d.processes().get("pod-keeper", []) if k != keeper], 30)
+
+
+def test_keeper_of_paused(d, pod, id):
+    tasks = Ctr(d, "k8s.io")
+    tasks("tasks", "pause", id)
+    tap.check(keeper_replaced(d) and bh.wait_for(lambda: tasks.state(id) == "PAUSED", 60) and pod.stands_still("stays", 2),
+              "a keeper is killed whose container is paused: its successor knows", tasks("tasks", "ls"))
+    tap.check(bh.wait_for(lambda: tasks("tasks", "resume", id) == (0, ""), 30) and pod.goes_on("stays", 60), "and resumes it",
+              tasks("tasks", "ls"))
+
+
 def test_keeper_killed(d, c, pb, image):
     pod = boot(d, c, "crash")
     id = pod.run("stays", image, ["sh", "-c", "while :; do date +%s; sleep 0.2; done"])
-    keeper, = d.processes()["pod-keeper"]
-    os.kill(keeper, signal.SIGKILL)
-    found = bh.wait_for(lambda: [k for k in d.processes().get("pod-keeper", []) if k != keeper], 30)
+    found = keeper_replaced(d)
     n = len(pod.log("stays"))
     tap.check(found and bh.wait_for(lambda: len(pod.log("stays")) > n + 3, 60),
               "a keeper is killed: its successor has the container, and its log goes on", pod.log("stays")[-5:])
     r = bh.wait_for(lambda: not bh.error_of(pod.exec, id, "true", timeout=60) and
                     pod.exec(id, "echo", "still", timeout=60), 60)
     tap.check(r and r.stdout == b"still\n", "a command runs in it", r)
+    test_keeper_of_paused(d, pod, id)
     return pod, id
 
 

@@ -244,6 +244,11 @@ def seccomp(pid):
         return None
 
 
+# What a keeper forks, by its title.
+OF_POD = {"bulkhead-init": "pod-init", "bulkhead-hold": "pod-hold", "bulkhead-vm": "pod-vm",
+          "bulkhead-guest-process": "pod-guest"}
+
+
 class Daemon:
     """bulkheadd on roots of its own below folder. cgroups go below /bulkhead-test-PID."""
 
@@ -346,7 +351,8 @@ class Daemon:
 
     def processes(self):
         """{worker name: [pid, ...]} of the daemon's own processes; the zygote is "keeper". Its copies under a pod's name
-        are "pod-keeper", and "pod-init" is process 1 of a pod that shares its pids. A keeper that has no pod yet comes and goes, see ahead(). What a keeper has just forked, and
+        are "pod-keeper", and "pod-init" is process 1 of a pod that shares its pids; "pod-vm" and "pod-guest" are of a
+        pod in a virtual machine. A keeper that has no pod yet comes and goes, see ahead(). What a keeper has just forked, and
         doesn't have a name of its own yet, isn't counted."""
         found, parents = {}, {}
         for pid in pids():
@@ -365,7 +371,7 @@ class Daemon:
                 if title[:1] == [AHEAD]:
                     continue
                 if name == "keeper" and len(title) > 1:
-                    name = {"bulkhead-init": "pod-init", "bulkhead-hold": "pod-hold"}.get(title[0], "pod-keeper")
+                    name = OF_POD.get(title[0], "pod-keeper")
                 found.setdefault(name, []).append(pid)
         keepers = found.get("pod-keeper", [])
         found["pod-keeper"] = [p for p in keepers if parents[p] not in keepers]
@@ -467,6 +473,30 @@ class Scratch:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+# --- a process's control groups ---
+
+def group_of(pid):
+    """{controller: path}, "" for cgroup v2."""
+    with open("/proc/%d/cgroup" % pid) as f:
+        return {name: path for _, names, path in (line.strip().split(":", 2) for line in f) for name in names.split(",")}
+
+
+def group_value(pid, v1, v2):
+    """The value of a file of the pid's control group: ("memory", "memory.limit_in_bytes"), "memory.max"."""
+    groups = group_of(pid)
+    for place in ("/sys/fs/cgroup/%s%s/%s" % (v1[0], groups.get(v1[0]), v1[1]), "/sys/fs/cgroup%s/%s" % (groups.get(""), v2),
+                  "/sys/fs/cgroup/unified%s/%s" % (groups.get(""), v2)):
+        if os.path.exists(place):
+            with open(place) as f:
+                return f.read().strip()
+    return None
+
+
+def is_frozen(pid):
+    """By the kernel's word."""
+    return group_value(pid, ("freezer", "freezer.state"), "cgroup.freeze") in ("FROZEN", "1")
+
+
 # --- pods as the tests make them ---
 
 def sandbox_config(client, name, network="pod", **more):
@@ -485,6 +515,10 @@ def container_config(client, name, image, command, **more):
     linux = more.pop("linux", None)
     return pb.ContainerConfig(metadata=pb.ContainerMetadata(name=name), image=pb.ImageSpec(image=image), command=command,
                               log_path=more.pop("log_path", name + ".log"), linux=linux, **more)
+
+
+# Counts in its log, and ends with 9 when it is told to.
+COUNTER = ["sh", "-c", "trap 'exit 9' TERM; n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done"]
 
 
 class Pod:
@@ -528,6 +562,18 @@ class Pod:
         """[(stream, tag, text), ...] of the container's log file."""
         with open(os.path.join(self.daemon.logs, name + ".log"), errors="replace") as f:
             return [tuple(line.rstrip("\n").split(" ", 3)[1:]) for line in f]
+
+    def goes_on(self, name, seconds=10):
+        """Whether its log grows."""
+        n = len(self.log(name))
+        return wait_for(lambda: len(self.log(name)) > n + 2, seconds)
+
+    def stands_still(self, name, seconds=0.5):
+        """Whether its log doesn't, when what was on its way has arrived."""
+        time.sleep(0.2)
+        n = len(self.log(name))
+        time.sleep(seconds)
+        return len(self.log(name)) == n
 
     def remove(self):
         pb = self.client.pb

@@ -110,6 +110,13 @@ struct container *container_of_request(struct keeper *k, struct msg_request *r, 
 	return c;
 }
 
+int container_enterable(const struct container *c, struct fault *fault) {
+	if (c->state == CONTAINER_RUNNING && !c->frozen)
+		return 0;
+	return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%.80s\" %s", c->id,
+			 c->frozen ? "is paused" : "does not run");
+}
+
 bool container_leaving(const struct container *c) {
 	struct pollfd end = { .fd = c->pidfd, .events = POLLIN };
 	uint64_t flags;

@@ -99,6 +99,9 @@ void container_warn(void *container, const char *text);
 void container_unwarn(struct container *c, const char *beginning);
 /* Fails the request and returns NULL when there is no such container. */
 struct container *container_of_request(struct keeper *k, struct msg_request *r, const char *id);
+/* FAILED_PRECONDITION when no command can be begun in it: it doesn't run, or is
+ * paused, where one would wait until it is resumed. */
+int container_enterable(const struct container *c, struct fault *fault) NODISCARD;
 /* Its first process has ended or is about to, whether the keeper has heard of
  * it or not: nothing can enter it any more. */
 bool container_leaving(const struct container *c);

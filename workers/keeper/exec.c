@@ -467,8 +467,8 @@ void on_keeper_exec(struct keeper *k, struct msg_request *r, const Bulkhead__Kee
 	struct container *c = container_of_request(k, r, id);
 	if (!c)
 		return;
-	if (c->state != CONTAINER_RUNNING) {
-		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" does not run", c->id);
+	if (container_enterable(c, &fault) < 0) {
+		msg_fail(r, &fault);
 		return;
 	}
 	struct exec *e = exec_new(c);

@@ -158,11 +158,7 @@ static int start_check(const struct container *c, const Bulkhead__ProcessStartRe
 	if (named_find(c, m->exec_id))
 		return fault_set(fault, FAULT_ALREADY_EXISTS, "container \"%s\" has a process \"%s\" already", c->id,
 				 m->exec_id);
-	if (c->state != CONTAINER_RUNNING)
-		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" does not run", c->id);
-	if (c->frozen)
-		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" is paused", c->id);
-	return 0;
+	return container_enterable(c, fault);
 }
 
 /* Without a word on capabilities it has those of the container. */

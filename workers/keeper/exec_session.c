@@ -175,8 +175,8 @@ void on_keeper_exec_open(struct keeper *k, struct msg_request *r, const Bulkhead
 	struct container *c = container_of_request(k, r, m->container_id);
 	if (!c)
 		return;
-	if (c->state != CONTAINER_RUNNING) {
-		msg_failf(r, FAULT_FAILED_PRECONDITION, "container \"%.80s\" does not run", c->id);
+	if (container_enterable(c, &fault) < 0) {
+		msg_fail(r, &fault);
 		return;
 	}
 	if (!id_valid(m->exec_id) || session_find(c, m->exec_id)) {

@@ -200,7 +200,9 @@ void on_container_freeze(struct keeper *k, struct msg_request *r, const Bulkhead
 		msg_failf(r, FAULT_ABORTED, "a checkpoint of the pod of container \"%.80s\" is under way", c->id);
 		return;
 	}
-	if (k->pod.vm && vm_freeze(c, m->frozen, &fault) < 0) {
+	/* The guest says no to what is so already; this row may come twice. */
+	if (k->pod.vm && vm_freeze(c, m->frozen, &fault) < 0 &&
+	    !(fault.code == FAULT_FAILED_PRECONDITION && c->frozen == m->frozen)) {
 		fault_prefix(&fault, 0, "%s container \"%s\"", m->frozen ? "pause" : "resume", c->id);
 		msg_fail(r, &fault);
 		return;

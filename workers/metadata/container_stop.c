@@ -1,12 +1,14 @@
 /*
  * StopContainer: task_stop -> record (ENDED). It is no operation: nothing of it
- * needs undoing, the end of the process is the record.
+ * needs undoing, the end of the process is the record. One that is paused goes on
+ * first (task_freeze), so that it can heed the signal within the grace period.
  * RemoveContainer: task_stop when it runs -> record deleted -> the rest is swept.
  */
 #include "workers/metadata/handlers.h"
 
 #include "base/clock.h"
 #include "workers/metadata/container.h"
+#include "workers/metadata/ctask/ctask.h"
 #include "workers/metadata/object/object.h"
 #include "workers/metadata/spec/spec.h"
 
@@ -108,7 +110,9 @@ void cri_remove_container(struct metadata *m, struct msg_request *r, const Proto
 struct stopping {
 	struct metadata *m;
 	struct msg_request *r;
-	char id[KEY_SIZE];
+	char id[KEY_SIZE], sandbox_id[KEY_SIZE];
+	uint32_t signal;
+	uint64_t grace_ns;
 	struct store_waiter commit;
 };
 
@@ -144,25 +148,58 @@ static void stop_stopped(void *ctx, const struct msg_answer *answer) {
 	store_wait(st->m->store, STORE_PODS, &st->commit);
 }
 
+/* Without the caller's deadline: the signal is sent, and the grace period goes
+ * on, whether or not anybody waits. */
+static struct msg_context stop_context(const struct stopping *st) {
+	struct msg_context context = st->r->context;
+	context.deadline = 0;
+	return context;
+}
+
+static void stop_send(struct stopping *st) {
+	Bulkhead__TaskStopRequest q = BULKHEAD__TASK_STOP_REQUEST__INIT;
+	const struct msg_context context = stop_context(st);
+	q.sandbox_id = st->sandbox_id;
+	q.container_id = st->id;
+	q.signal = st->signal;
+	q.grace_ns = st->grace_ns;
+	task_stop_send(st->m->task, &context, &q, NULL, 0, stop_stopped, st);
+}
+
+/* When it couldn't be thawed, SIGKILL ends it all the same. */
+static void stop_thawed(void *ctx, const struct msg_answer *answer) {
+	struct stopping *st = ctx;
+	if (!answer->fault)
+		ctask_lent_resumed(st->m, st->id);
+	stop_send(st);
+}
+
+static void stop_thaw(struct stopping *st) {
+	Bulkhead__TaskFreezeRequest q = BULKHEAD__TASK_FREEZE_REQUEST__INIT;
+	const struct msg_context context = stop_context(st);
+	q.sandbox_id = st->sandbox_id;
+	q.container_id = st->id;
+	task_freeze_send(st->m->task, &context, &q, NULL, 0, stop_thawed, st);
+}
+
 static void stop_begin(struct metadata *m, struct container *c, struct msg_request *r, int64_t timeout) {
 	struct stopping *st = calloc(1, sizeof(*st));
 	if (!st) {
 		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "stop container: out of memory");
 		return;
 	}
-	*st = (struct stopping){ .m = m, .r = r };
+	*st = (struct stopping){ .m = m,
+				 .r = r,
+				 .signal = spec_stop_signal(c->record),
+				 .grace_ns =
+				     timeout <= 0 ? 0 : (uint64_t)MIN(timeout, INT64_MAX / NS_PER_SEC) * NS_PER_SEC };
 	st->commit = (struct store_waiter){ .fn = stop_committed, .ctx = st };
 	snprintf(st->id, sizeof(st->id), "%s", c->record->id);
-	Bulkhead__TaskStopRequest q = BULKHEAD__TASK_STOP_REQUEST__INIT;
-	q.sandbox_id = c->record->sandbox_id;
-	q.container_id = c->record->id;
-	q.signal = spec_stop_signal(c->record);
-	q.grace_ns = timeout <= 0 ? 0 : (uint64_t)MIN(timeout, INT64_MAX / NS_PER_SEC) * NS_PER_SEC;
-	/* Without the caller's deadline: the signal is sent, and the grace
-	 * period goes on, whether or not anybody waits. */
-	struct msg_context context = r->context;
-	context.deadline = 0;
-	task_stop_send(m->task, &context, &q, NULL, 0, stop_stopped, st);
+	snprintf(st->sandbox_id, sizeof(st->sandbox_id), "%s", c->record->sandbox_id);
+	if (st->grace_ns > 0 && ctask_lent_paused(m, c))
+		stop_thaw(st);
+	else
+		stop_send(st);
 }
 
 void cri_stop_container(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {

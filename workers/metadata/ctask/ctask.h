@@ -129,7 +129,11 @@ const struct container *ctask_lender(struct metadata *m, const char *namespace, 
 /* It runs, and so it has a task. */
 bool ctask_lends(const struct container *c);
 /* As long as c and stdio. */
-void ctask_lent_record(const struct container *c, Bulkhead__Stdio *stdio, Bulkhead__CtaskRecord *ret_record);
+void ctask_lent_record(const struct metadata *m, const struct container *c, Bulkhead__Stdio *stdio,
+		       Bulkhead__CtaskRecord *ret_record);
+/* A client has paused it; and: it goes on, by whoever's wish. */
+bool ctask_lent_paused(const struct metadata *m, const struct container *c);
+void ctask_lent_resumed(struct metadata *m, const char *container_id);
 /* Its task, made when it isn't there yet; NULL: it has none, or out of memory. */
 struct ctask *ctask_lend(struct metadata *m, const Bulkhead__CtaskKey *key);
 /* FAILED_PRECONDITION when the task is the CRI's. */
@@ -142,11 +146,13 @@ bool ctask_lent_oomed(struct metadata *m, const struct container *c, uint32_t oo
 void ctask_lent_ended(struct metadata *m, const struct container *c);
 /* Frees what has ended and no operation is at. */
 void ctask_lent_settle(struct metadata *m, struct ctask *t);
-/* What runs in a container of the CRI's beside its first process. */
+/* What runs in a container of the CRI's beside its first process, and whether it is paused. */
 void ctask_reconcile_lent(struct metadata *m, const Bulkhead__TaskInfo *info, const char *sandbox_id);
 
 /* --- reconcile.c --- */
 
+/* Of one that runs: PAUSED or RUNNING, as its keeper says. */
+void ctask_reconcile_frozen(struct ctask *t, const Bulkhead__TaskInfo *info);
 /* info NULL: nothing of the container is there. */
 void ctask_reconcile_execs(struct metadata *m, struct ctask *t, const Bulkhead__TaskInfo *info);
 

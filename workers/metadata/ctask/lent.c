@@ -1,9 +1,10 @@
 /*
  * Tasks of containers that the CRI has made, in the namespace k8s.io: lent to
- * containerd's clients, who may look, send signals, and add processes. The CRI
- * alone makes, starts and removes them, so such a task is there as long as its
- * container runs; in memory from the first time that somebody asks for it, in
- * the store while it has processes that were added.
+ * containerd's clients, who may look, send signals, pause and resume, and add
+ * processes. The CRI alone makes, starts and removes them, so such a task is
+ * there as long as its container runs; in memory from the first time that
+ * somebody asks for it, in the store while it has processes that were added.
+ * Whether it is paused is its keeper's to know.
  */
 #include "workers/metadata/ctask/ctask.h"
 
@@ -23,14 +24,25 @@ bool ctask_lends(const struct container *c) {
 	return c->record->phase == BULKHEAD__CONTAINER_PHASE__CONTAINER_UP && c->record->task;
 }
 
-void ctask_lent_record(const struct container *c, Bulkhead__Stdio *stdio, Bulkhead__CtaskRecord *ret_record) {
+static struct ctask *lent_task(const struct metadata *m, const char *container_id) {
+	struct ctask *t = ctask_find(&m->ctasks, NAMESPACE_CRI, container_id);
+	return t && t->record->lent ? t : NULL;
+}
+
+bool ctask_lent_paused(const struct metadata *m, const struct container *c) {
+	const struct ctask *t = lent_task(m, c->record->id);
+	return t && t->record->status == CTASK(PAUSED);
+}
+
+void ctask_lent_record(const struct metadata *m, const struct container *c, Bulkhead__Stdio *stdio,
+		       Bulkhead__CtaskRecord *ret_record) {
 	*stdio = (Bulkhead__Stdio)BULKHEAD__STDIO__INIT;
 	stdio->terminal = c->record->config->tty;
 	*ret_record = (Bulkhead__CtaskRecord)BULKHEAD__CTASK_RECORD__INIT;
 	ret_record->namespace_ = (char *)NAMESPACE_CRI;
 	ret_record->container_id = c->record->id;
 	ret_record->sandbox_id = c->record->sandbox_id;
-	ret_record->status = CTASK(RUNNING);
+	ret_record->status = ctask_lent_paused(m, c) ? CTASK(PAUSED) : CTASK(RUNNING);
 	ret_record->stdio = stdio;
 	ret_record->task = c->record->task;
 	ret_record->lent = true;
@@ -43,7 +55,7 @@ struct ctask *ctask_lend(struct metadata *m, const Bulkhead__CtaskKey *key) {
 	Bulkhead__Stdio stdio;
 	if (!c || !ctask_lends(c) || t)
 		return c && ctask_lends(c) ? t : NULL;
-	ctask_lent_record(c, &stdio, &record);
+	ctask_lent_record(m, c, &stdio, &record);
 	if (ctask_add(&m->ctasks, &record, &t) < 0)
 		return NULL;
 	t->made = true;
@@ -85,6 +97,12 @@ bool ctask_lent_oomed(struct metadata *m, const struct container *c, uint32_t oo
 	return more;
 }
 
+void ctask_lent_resumed(struct metadata *m, const char *container_id) {
+	struct ctask *t = lent_task(m, container_id);
+	if (t && t->record->status == CTASK(PAUSED))
+		ctask_froze(m, t, false);
+}
+
 /* --- its end ---------------------------------------------------------------- */
 
 void ctask_lent_settle(struct metadata *m, struct ctask *t) {
@@ -104,11 +122,11 @@ static void all_ended(struct metadata *m, struct ctask *t, const Bulkhead__TaskE
 }
 
 void ctask_lent_ended(struct metadata *m, const struct container *c) {
-	struct ctask *t = ctask_find(&m->ctasks, NAMESPACE_CRI, c->record->id);
+	struct ctask *t = lent_task(m, c->record->id);
 	if (c->record->exit)
 		ctask_lent_oomed(m, c, c->record->exit->ooms);
 	tell(m, "/tasks/exit", c);
-	if (t && t->record->lent)
+	if (t)
 		all_ended(m, t, c->record->exit);
 	tell(m, "/tasks/delete", c); /* as the CRI's own client of it would */
 }
@@ -116,9 +134,16 @@ void ctask_lent_ended(struct metadata *m, const struct container *c) {
 /* --- after an absence ------------------------------------------------------- */
 
 void ctask_reconcile_lent(struct metadata *m, const Bulkhead__TaskInfo *info, const char *sandbox_id) {
+	Bulkhead__CtaskKey key = BULKHEAD__CTASK_KEY__INIT;
 	struct ctask *t = ctask_find(&m->ctasks, NAMESPACE_CRI, info->container_id);
-	if (t && t->record->lent && !t->op)
+	key.namespace_ = (char *)NAMESPACE_CRI;
+	key.container_id = info->container_id;
+	if (!t && info->frozen)
+		t = ctask_lend(m, &key);
+	if (t && t->record->lent && !t->op) {
 		ctask_reconcile_execs(m, t, info);
+		ctask_reconcile_frozen(t, info);
+	}
 	for (size_t i = 0; !t && i < info->n_execs; i++)
 		sweep_process(m, sandbox_id, info->container_id, info->execs[i]->exec_id);
 }

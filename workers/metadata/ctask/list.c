@@ -103,7 +103,7 @@ static void list_lent(struct listing *l, struct metadata *m) {
 		Bulkhead__Stdio *stdio = arena_alloc(l->arena, sizeof(*stdio));
 		if (!stdio || !ctask_lends(c))
 			continue;
-		ctask_lent_record(c, stdio, &record);
+		ctask_lent_record(m, c, stdio, &record);
 		list_add(l, m, &record);
 	}
 }

@@ -33,7 +33,7 @@ static void each(struct gathering *g, void (*fn)(struct gathering *g, const Bulk
 		const struct container *c = list_entry(n, struct container, node);
 		if (!ctask_lends(c))
 			continue;
-		ctask_lent_record(c, &stdio, &lent);
+		ctask_lent_record(g->m, c, &stdio, &lent);
 		if (is_wanted(&lent, q))
 			fn(g, &lent, ctx);
 	}

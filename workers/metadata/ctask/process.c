@@ -259,7 +259,7 @@ void ctask_freeze(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	char text[CTASK_TEXT_MAX];
 	if (metadata_gate(m, r, request, ctask_freeze))
 		return;
-	const struct ctask *t = asked_own(m, r, request, ctask_freeze, q->key, &process);
+	const struct ctask *t = asked(m, r, request, ctask_freeze, q->key, &process);
 	struct freezing *f = t ? arena_zalloc(&r->arena, sizeof(*f)) : NULL;
 	if (!t)
 		return;

@@ -7,12 +7,17 @@
 
 #include <string.h>
 
+void ctask_reconcile_frozen(struct ctask *t, const Bulkhead__TaskInfo *info) {
+	/* An answer may have been lost; but an end that was told since the question was asked stays. */
+	if (info->state == BULKHEAD__TASK_STATE__TASK_RUNNING && t->record->status != CTASK(STOPPED))
+		t->record->status = info->frozen ? CTASK(PAUSED) : CTASK(RUNNING);
+}
+
 static void reconcile_first(struct metadata *m, struct ctask *t, const Bulkhead__TaskInfo *info) {
 	if (!info || info->state == BULKHEAD__TASK_STATE__TASK_EXITED)
 		ctask_ended(m, t, NULL, info ? info->exit : NULL);
-	/* An answer may have been lost; but an end that was told since the question was asked stays. */
-	else if (info->state == BULKHEAD__TASK_STATE__TASK_RUNNING && t->record->status != CTASK(STOPPED))
-		t->record->status = info->frozen ? CTASK(PAUSED) : CTASK(RUNNING);
+	else
+		ctask_reconcile_frozen(t, info);
 }
 
 static const Bulkhead__ExecInfo *exec_info(const Bulkhead__TaskInfo *info, const char *exec_id) {
