@@ -1,5 +1,5 @@
 """An image's life by containerd's API that no registry begins: a blob written in two halves and committed, an archive
-imported, what it made pushed to a registry, all of it deleted."""
+imported and its index kept, that pushed to a registry, all of it deleted."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ import grpc
 
 BLOB_SIZE = 4 * 1024 * 1024
 CHUNK = 512 * 1024
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 def digest_of(data):
@@ -88,8 +88,9 @@ class ImageLife(Steps):
     def step_import(self):
         again(lambda: self.transfer(lambda c: c.import_archive(self.world.archive, name=self.image)))
         target = again(lambda: self.api.call("images", "Get", self.api.images.GetImageRequest(name=self.image))).image.target
-        self.manifest = again(lambda: self.api.read(target.digest))
-        document = json.loads(self.manifest)
+        self.index = again(lambda: self.api.read(target.digest))
+        manifest = json.loads(self.index)["manifests"][0]["digest"]
+        document = json.loads(again(lambda: self.api.read(manifest)))
         for d in [document["config"]] + document["layers"]:
             if digest_of(again(lambda: self.api.read(d["digest"]))) != d["digest"]:
                 raise Impatient("blob %s of what was imported is another" % d["digest"])
@@ -97,10 +98,10 @@ class ImageLife(Steps):
     def step_push(self):
         again(lambda: self.transfer(lambda c: c.push(self.image, self.pushed)))
         request = urllib.request.Request("http://%s/v2/pushed/manifests/%s" % (self.world.registry.host, self.name),
-                                         headers={"Accept": MANIFEST})
+                                         headers={"Accept": INDEX})
         with urllib.request.urlopen(request, timeout=20) as answer:
-            if answer.read() != self.manifest:
-                raise Impatient("what the registry has is another manifest")
+            if answer.read() != self.index:
+                raise Impatient("what the registry has is another index")
 
     def step_delete_image(self):
         again(lambda: self.api.call("images", "Delete", self.api.images.DeleteImageRequest(name=self.image, sync=True)), GONE)

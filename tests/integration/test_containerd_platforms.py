@@ -128,17 +128,18 @@ def test_archives(d, c, image):
     e, _ = c.export_archive(image.name, platforms=platforms(c, "mips"))
     tap.check(code(e) == "NOT_FOUND" and e.details(), "an export for a platform that isn't there", e)
     remove(c, image.name)
-    e = c.import_archive(None, data, platforms=[])
+    names = {"extra_references": [c.tt.ImageReference(name="import-today", is_prefix=True, allow_overwrite=True)]}
+    e = c.import_archive(None, data, platforms=[], **names)
     tap.check(e is None and set(c.blobs()) == everything and c.image(image.name), "an import for all",
               e or set(c.blobs()) ^ everything)
     tap.check(len(snapshots(d)) == 1 and not leases(d), "unpacked for this machine", (snapshots(d), leases(d)))
     remove(c, image.name)
-    e = c.import_archive(None, data, unpack=False, platforms=platforms(c, "s390x", "amd64"))
+    e = c.import_archive(None, data, unpack=False, platforms=platforms(c, "s390x", "amd64"), **names)
     collect(c, image)
     tap.check(e is None and set(c.blobs()) == image.of("s390x", "amd64"), "an import for two",
               e or set(c.blobs()) ^ image.of("s390x", "amd64"))
     remove(c, image.name)
-    e = c.import_archive(None, one, unpack=False, platforms=[])
+    e = c.import_archive(None, one, unpack=False, platforms=[], **names)
     tap.check(code(e) == "NOT_FOUND" and not c.image(image.name), "all of what the archive has only a part of", e)
     tap.check(not c.blobs() and not leases(d), "nothing is left of it", (c.blobs(), leases(d)))
 

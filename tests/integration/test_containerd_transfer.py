@@ -135,6 +135,15 @@ def prefix(c, name, **how):
     return [c.tt.ImageReference(name=name, is_prefix=True, **how)]
 
 
+def own_names(c):
+    """As ctr asks for them, when it isn't given a base name."""
+    return prefix(c, "import-today", allow_overwrite=True)
+
+
+def image_names(c):
+    return [i.name for i in c.images.List(c.i.ListImagesRequest(), metadata=c.meta).images]
+
+
 def remove(c, *names):
     for n in names:
         c.images.Delete(c.i.DeleteImageRequest(name=n, sync=True), metadata=c.meta)
@@ -173,12 +182,9 @@ def test_import(d, source, folder):
     e = c.import_archive(oci, extra_references=prefix(c, "example.org/in", add_digest=True))
     named = c.image("example.org/in@" + i.target.digest)
     tap.check(e is None and named and named.target == i.target, "the same again, by its digest, too", e)
-    e = Client(d, "other").import_archive(oci, unpack=False, name="example.org/only:1")
-    tap.check(e is None and Client(d, "other").image("example.org/only:1"), "under one name, elsewhere", e)
-    remove(Client(d, "other"), "example.org/only:1")
-    remove(c, "example.org/in:one", "example.org/in@" + i.target.digest)
+    remove(c, *image_names(c))
     tap.check(not c.blobs() and not blobs_left(d), "without its names nothing is left", (c.blobs(), blobs_left(d)))
-    e = c.import_archive(docker)
+    e = c.import_archive(docker, extra_references=own_names(c))
     i = c.image("example.org/docker:1")
     tap.check(e is None and i and i.target.media_type == "application/vnd.docker.distribution.manifest.v2+json",
               "a docker archive, with a manifest made for it", (e, i))
@@ -186,11 +192,48 @@ def test_import(d, source, folder):
     tap.check(p.stdout.decode().split() == ["example.org/docker:1"], "which is complete", p.stdout.decode())
     remove(c, "example.org/docker:1")
     cri, k = d.client(), Client(d, "k8s.io")
-    e = k.import_archive(docker)
+    e = k.import_archive(docker, extra_references=own_names(k))
     names = [n for i in cri.images.ListImages(cri.pb.ListImagesRequest()).images for n in i.repo_tags]
     tap.check(e is None and names == ["example.org/docker:1"], "into k8s.io it is the CRI's image", (e, names))
     cri.images.RemoveImage(cri.pb.RemoveImageRequest(image=cri.pb.ImageSpec(image="example.org/docker:1")))
     cri.close()
+
+
+def test_import_index(d, source, folder):
+    """ctr images import --index-name: the archive's index is an image, too, and holds what it names."""
+    c = Client(d)
+    oci, docker = archives(source, os.path.join(folder, "index"))
+    for what, path, names, all_names, size in (
+        ("an OCI archive's index", oci, [], ["example.org/all:1"], 4),
+        ("that of one whose image isn't named", oci, prefix(c, ""), ["example.org/all:1"], 4),
+        ("beside its image", oci, prefix(c, "example.org/in"), ["example.org/all:1", "example.org/in:one"], 4),
+        ("a docker archive's", docker, prefix(c, "example.org/docker"), ["example.org/all:1", "example.org/docker:1"], 4),
+    ):
+        e = c.import_archive(path, name="example.org/all:1", extra_references=names, labels={"a": "b"})
+        i = c.image("example.org/all:1")
+        tap.check(e is None and i and i.target.media_type == "application/vnd.oci.image.index.v1+json" and
+                  dict(i.labels) == {"a": "b"}, what + " is kept", (e, i))
+        remove(c, *all_names[1:])
+        blobs = c.blobs()
+        tap.check(len(blobs) == size, what + " holds the image", blobs)
+        p = subprocess.run(["ctr", "-a", d.containerd, "images", "check"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        tap.check("complete (2/2)" in p.stdout.decode() and "true" in p.stdout.decode(), "which is complete, and unpacked",
+                  p.stdout.decode())
+        p = subprocess.run(["ctr", "-a", d.containerd, "images", "ls"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        tap.check(c.here().architecture in p.stdout.decode(), "for this machine", p.stdout.decode())
+        remove(c, "example.org/all:1")
+        tap.check(bh.wait_for(lambda: not c.blobs() and not blobs_left(d), 10, 0.2), "without it nothing is left",
+                  (c.blobs(), blobs_left(d)))
+    e = c.import_archive(oci, extra_references=prefix(c, "example.org/in", add_digest=True))
+    found = image_names(c)
+    tap.check(e is None and len(found) == 3 and "example.org/in:one" in found, "with digests the index has one, too", (e, found))
+    remove(c, *found)
+    s = c.stream("progress")
+    for what, names in (("no prefix", []), ("one that fits none", prefix(c, "example.net/other"))):
+        e = c.import_archive(docker, progress="progress", extra_references=names)
+        tap.check(e is None and not image_names(c) and not c.blobs(), "with %s nothing is kept, and that is no error" % what,
+                  (e, image_names(c)))
+    tap.check("Completed import" in [x.event for x in s.all(c.tt.Progress)], "it is told as done")
 
 
 def repacked(path, change):
@@ -216,7 +259,7 @@ def test_import_compressed(d, source, folder):
     zstd = subprocess.run(["zstd", "-q", "-c", docker], stdout=subprocess.PIPE, check=True).stdout
     for what, name, data, store in (
         ("by gzip", "example.org/in:one", gzip.compress(plain), {"extra_references": prefix(c, "example.org/in")}),
-        ("by zstd", "example.org/docker:1", zstd, {}),
+        ("by zstd", "example.org/docker:1", zstd, {"extra_references": own_names(c)}),
     ):
         e = c.import_archive(None, data, **store)
         p = subprocess.run(["ctr", "-a", d.containerd, "images", "check", "-q"], stdout=subprocess.PIPE)
@@ -260,7 +303,6 @@ def test_import_refused(d, source, folder):
         ("one whose compression is broken", "DATA_LOSS", "decompress",
          b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"\xff" * 4096, names),
         ("what is no archive when decompressed", "INVALID_ARGUMENT", "no tar archive", gzip.compress(b"x" * 4096), names),
-        ("images without names", "INVALID_ARGUMENT", "no image of the archive has a name", whole, {}),
     ):
         e = c.import_archive(None, data, **store)
         tap.check(e is not None and (code(e) == want if want else code(e) != "OK") and sentence in e.details(),
@@ -356,7 +398,9 @@ def main():
             test_export(d, registry.host + "/first:1", folder)
             os.makedirs(os.path.join(folder, "again"))
             os.makedirs(os.path.join(folder, "compressed"))
+            os.makedirs(os.path.join(folder, "index"))
             test_import(d, source, folder)
+            test_import_index(d, source, folder)
             test_import_compressed(d, source, folder)
             test_import_refused(d, source, folder)
             test_cri(d, registry.host + "/first:1")

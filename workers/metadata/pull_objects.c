@@ -92,7 +92,7 @@ static bool unpacks(const struct pull *p, const Bulkhead__ImageRecord *r) {
 }
 
 static bool is_last(const struct pull *p) {
-	return p->into->entry ? p->into->entry >= p->resolved->images : !p->into->more_follow;
+	return !p->into->more_follow && (!p->into->entry || p->into->entry >= p->resolved->images);
 }
 
 int pull_keep_objects(struct pull *p, const Bulkhead__ImageRecord *r) {

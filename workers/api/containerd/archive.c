@@ -2,19 +2,22 @@
  *   bytes of the stream, decompressed if they are compressed (inflate.h) ->
  *   entries (tar/push.h) -> a file's into its blob
  *   (blob.h), or into the memory of a document -> the stream's end -> images ->
- *   the manifests made for docker's -> done
+ *   the manifests made for docker's -> the index, if it is to be kept -> done
  *
  * The client's window opens as its bytes are taken, so nothing piles up.
  */
 #include "workers/api/containerd/archive.h"
 
 #include "base/id.h"
+#include "base/sha256.h"
 #include "tar/push.h"
 #include "workers/api/containerd/blob.h"
+#include "workers/api/containerd/index_json.h"
 #include "workers/api/containerd/inflate.h"
 
 #include "containerd/transfer_types.pb-c.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,6 +27,7 @@
 #define FILES_MAX 4096
 #define PATH_LENGTH_MAX 1024
 #define BLOBS "blobs/sha256/"
+#define INDEX "application/vnd.oci.image.index.v1+json"
 #define LAYER "application/vnd.docker.image.rootfs.diff.tar"
 
 struct file {
@@ -34,7 +38,7 @@ struct file {
 
 struct ctd_archive {
 	struct grpc_call *call;
-	const char *lease;
+	struct ctd_archive_order order;
 	void (*done)(void *ctx, const struct fault *fault);
 	void *ctx;
 	struct ctd_stream *stream; /* NULL: the client has ended it */
@@ -176,8 +180,8 @@ static int add_link(struct ctd_archive *x, const char *path, const struct tar_en
 
 static int blob_begin(struct ctd_archive *x, const char *expected, uint64_t size) {
 	char ref[128];
-	snprintf(ref, sizeof(ref), "%s-%u", x->lease, x->n_blobs++);
-	struct ctd_blob_order order = { .ref = ref, .lease = x->lease, .expected = expected, .size = size };
+	snprintf(ref, sizeof(ref), "%s-%u", x->order.lease, x->n_blobs++);
+	struct ctd_blob_order order = { .ref = ref, .lease = x->order.lease, .expected = expected, .size = size };
 	x->blob = ctd_blob_new(x->call, &order, moved, x);
 	return x->blob ? 1 : no_memory(x);
 }
@@ -268,6 +272,32 @@ static int next_entry(struct ctd_archive *x) {
 
 /* --- the archive's end ------------------------------------------------------ */
 
+static struct buffer index_made(const struct archive_images *images) {
+	struct json j = { 0 };
+	index_json_begin(&j);
+	for (size_t i = 0; i < images->n; i++) {
+		const Bulkhead__Descriptor *t = &images->v[i].target;
+		index_json_add(&j, t->media_type, t->digest, t->size, images->v[i].name);
+	}
+	index_json_end(&j);
+	return buffer_take(&j.text);
+}
+
+/* As a blob like any other; docker's archive has none, and gets what containerd gives it. */
+static int describe_index(struct ctd_archive *x, struct fault *fault) {
+	Bulkhead__Descriptor *d = ARENA_NEW(&x->arena, Bulkhead__Descriptor, BULKHEAD__DESCRIPTOR__INIT);
+	char digest[DIGEST_SIZE];
+	if (x->index.size == 0)
+		x->index = index_made(&x->images);
+	sha256_digest(x->index.data, x->index.size, digest);
+	if (!d || x->index.failed || !(d->digest = arena_strdup(&x->arena, digest)))
+		return fault_errno(fault, ENOMEM, "import");
+	d->media_type = (char *)INDEX;
+	d->size = x->index.size;
+	x->images.index = d;
+	return 0;
+}
+
 static int read_images(struct ctd_archive *x) {
 	struct fault fault;
 	int r;
@@ -284,21 +314,25 @@ static int read_images(struct ctd_archive *x) {
 			      "import: the archive has neither an index.json nor a manifest.json");
 	if (r == 0 && x->images.n == 0)
 		r = fault_set(&fault, FAULT_INVALID_ARGUMENT, "import: the archive has no image");
+	if (r == 0 && x->order.keep_index)
+		r = describe_index(x, &fault);
 	return r < 0 ? end(x, &fault) : 1;
 }
 
-/* The manifests that were made here, one by one; then it is done. */
-static int next_manifest(struct ctd_archive *x) {
+/* The manifests that were made here, and the index, one by one; then it is done. */
+static int next_document(struct ctd_archive *x) {
 	while (x->image_at < x->images.n && x->images.v[x->image_at].document.size == 0)
 		x->image_at++;
-	if (x->image_at == x->images.n)
-		return end(x, NULL);
-	const struct archive_image *i = &x->images.v[x->image_at];
-	return blob_begin(x, i->target.digest, i->document.size);
+	if (x->image_at < x->images.n) {
+		const struct archive_image *i = &x->images.v[x->image_at];
+		return blob_begin(x, i->target.digest, i->document.size);
+	}
+	bool index = x->images.index && x->index.size > 0;
+	return index ? blob_begin(x, x->images.index->digest, x->index.size) : end(x, NULL);
 }
 
-static int manifest_step(struct ctd_archive *x) {
-	struct buffer *b = &x->images.v[x->image_at].document;
+static int document_step(struct ctd_archive *x) {
+	struct buffer *b = x->image_at < x->images.n ? &x->images.v[x->image_at].document : &x->index;
 	size_t n = ctd_blob_push(x->blob, b->data, b->size);
 	buffer_consume(b, n);
 	return n > 0;
@@ -353,7 +387,7 @@ static int step(struct ctd_archive *x) {
 	if (x->blob && ctd_blob_done(x->blob))
 		return blob_end(x);
 	if (x->read)
-		return x->blob ? manifest_step(x) : next_manifest(x);
+		return x->blob ? document_step(x) : next_document(x);
 	int fed = feed(x);
 	if (fed != 0 || !x->sniffed)
 		return fed;
@@ -425,12 +459,12 @@ static void gone(void *ctx) {
 
 static const struct ctd_stream_user archive_user = { .message = message, .gone = gone };
 
-struct ctd_archive *ctd_archive_begin(struct grpc_call *call, const char *stream, const char *lease,
+struct ctd_archive *ctd_archive_begin(struct grpc_call *call, const struct ctd_archive_order *order,
 				      void (*done)(void *ctx, const struct fault *fault), void *ctx,
 				      struct fault *fault) {
 	struct ctd_archive *x = calloc(1, sizeof(*x));
 	if (x) {
-		*x = (struct ctd_archive){ .call = call, .lease = lease, .done = done, .ctx = ctx };
+		*x = (struct ctd_archive){ .call = call, .order = *order, .done = done, .ctx = ctx };
 		arena_init(&x->arena, 0);
 		x->files = arena_alloc(&x->arena, FILES_MAX * sizeof(*x->files));
 	}
@@ -439,10 +473,10 @@ struct ctd_archive *ctd_archive_begin(struct grpc_call *call, const char *stream
 		fault_errno(fault, ENOMEM, "import");
 		return NULL;
 	}
-	x->stream = ctd_stream_use(call, stream, &archive_user, x);
+	x->stream = ctd_stream_use(call, order->stream, &archive_user, x);
 	if (!x->stream) {
 		ctd_archive_free(x);
-		fault_set(fault, FAULT_NOT_FOUND, "import: there is no stream \"%.100s\"", stream);
+		fault_set(fault, FAULT_NOT_FOUND, "import: there is no stream \"%.100s\"", order->stream);
 		return NULL;
 	}
 	open_window(x);

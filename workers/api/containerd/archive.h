@@ -9,10 +9,15 @@
 
 struct ctd_archive;
 
+struct ctd_archive_order {
+	const char *stream, *lease;
+	bool keep_index; /* the index of the images is to be content, too */
+};
+
 /* done is called once, later; fault NULL: all is content of the call's
- * namespace, held by the lease, and ctd_archive_images says what it makes. lease
- * lives as long as the call. NULL: the fault says why not. */
-struct ctd_archive *ctd_archive_begin(struct grpc_call *call, const char *stream, const char *lease,
+ * namespace, held by the lease, and ctd_archive_images says what it makes. The
+ * order's texts live as long as the call. NULL: the fault says why not. */
+struct ctd_archive *ctd_archive_begin(struct grpc_call *call, const struct ctd_archive_order *order,
 				      void (*done)(void *ctx, const struct fault *fault), void *ctx,
 				      struct fault *fault);
 /* NULL does nothing. */

@@ -34,6 +34,7 @@ typedef const struct archive_blob *(*archive_find_fn)(void *ctx, const char *pat
 struct archive_images {
 	struct archive_image *v;
 	size_t n;
+	const Bulkhead__Descriptor *index; /* what names all of them; NULL: it isn't kept */
 };
 
 void archive_images_deinit(struct archive_images *i);

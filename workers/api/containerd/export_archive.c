@@ -1,7 +1,7 @@
 #include "workers/api/containerd/export_archive.h"
 
-#include "base/json.h"
 #include "tar/write.h"
+#include "workers/api/containerd/index_json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -46,29 +46,14 @@ void export_add_blob(struct buffer *out, const struct export_blob *b) {
 
 /* --- documents -------------------------------------------------------------- */
 
-static void add_entry(struct json *j, const struct export_image *i) {
-	const char *colon = strrchr(i->name, ':');
-	json_open(j, NULL, '{');
-	json_text(j, "mediaType", i->media_type);
-	json_text(j, "digest", i->target->digest);
-	json_unsigned(j, "size", i->size);
-	json_open(j, "annotations", '{');
-	json_text(j, "io.containerd.image.name", i->name);
-	if (colon && !strchr(colon, '/') && !strchr(i->name, '@'))
-		json_text(j, "org.opencontainers.image.ref.name", colon + 1);
-	json_close(j, '}');
-	json_close(j, '}');
-}
-
 static void add_index(struct buffer *out, const struct export_set *set) {
 	struct json j = { 0 };
-	json_open(&j, NULL, '{');
-	json_number(&j, "schemaVersion", 2);
-	json_open(&j, "manifests", '[');
-	for (size_t i = 0; i < set->n_images; i++)
-		add_entry(&j, &set->images[i]);
-	json_close(&j, ']');
-	json_close(&j, '}');
+	index_json_begin(&j);
+	for (size_t i = 0; i < set->n_images; i++) {
+		const struct export_image *x = &set->images[i];
+		index_json_add(&j, x->media_type, x->target->digest, x->size, x->name);
+	}
+	index_json_end(&j);
 	add_file(out, "index.json", &j.text);
 	buffer_deinit(&j.text);
 }

@@ -1,26 +1,22 @@
 /*
- *   lease -> the archive into the content store (archive.h) -> names -> each
- *   name's image, made of that content as a pull makes it of a registry's -> the
- *   lease goes
+ *   lease -> the archive into the content store (archive.h) -> names
+ *   (import_names.h) -> each name's image, made of that content as a pull makes it
+ *   of a registry's -> the index, once it holds what it names -> the lease goes
  *
  * The lease is tied to this process: it goes with it, and what it held.
  */
 #include "workers/api/containerd/import.h"
 
 #include "workers/api/containerd/archive.h"
+#include "workers/api/containerd/import_names.h"
 #include "workers/api/containerd/own_lease.h"
 #include "workers/api/containerd/pulls.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#define LABEL_CONTENT_MANIFEST "containerd.io/gc.ref.content.m."
 #define T(name) Containerd__Types__Transfer__##name
-#define NAMES_MAX 1024
-
-struct named {
-	char *name;
-	const struct archive_image *image;
-};
 
 struct ctd_import {
 	struct grpc_call *call;
@@ -34,8 +30,9 @@ struct ctd_import {
 	struct ctd_archive *archive;
 	struct ctd_pulls *pulls;
 	struct msg_call *asked;
-	struct named *names; /* NAMES_MAX */
-	size_t n_names, at;
+	struct import_names names;
+	size_t at;
+	bool index_holds; /* what it names */
 	bool failed;
 	struct fault fault;
 };
@@ -66,66 +63,10 @@ static void finish(struct ctd_import *x, const struct fault *fault) {
 	x->asked = ctd_own_lease_drop(&x->lease, x->call, undone, x);
 }
 
-/* --- names ------------------------------------------------------------------ */
-
-static bool begins(const char *name, const char *prefix) {
-	return strncmp(name, prefix, strlen(prefix)) == 0;
-}
-
-/* A name of the archive's own counts unless the client asks for others. */
-static char *own_name(const struct ctd_import *x, const struct archive_image *i) {
-	bool asked = false;
-	for (size_t k = 0; k < x->to->n_extra_references; k++) {
-		const T(ImageReference) *r = x->to->extra_references[k];
-		if (r->is_prefix && (r->allow_overwrite || begins(i->name, r->name)))
-			return (char *)(uintptr_t)i->name;
-		asked |= r->is_prefix;
-	}
-	return asked ? NULL : (char *)(uintptr_t)i->name;
-}
-
-static char *name_of(struct ctd_import *x, const struct archive_image *i) {
-	if (i->name)
-		return own_name(x, i);
-	for (size_t k = 0; i->ref && k < x->to->n_extra_references; k++)
-		if (x->to->extra_references[k]->is_prefix)
-			return arena_printf(&x->arena, "%s:%s", x->to->extra_references[k]->name, i->ref);
-	return *x->to->name && ctd_archive_images(x->archive)->n == 1 ? x->to->name : NULL;
-}
-
-/* "name@digest", where the client wants that, too. */
-static void add_digests(struct ctd_import *x, const struct archive_image *i, bool named) {
-	for (size_t k = 0; k < x->to->n_extra_references && x->n_names < NAMES_MAX; k++) {
-		const T(ImageReference) *r = x->to->extra_references[k];
-		if (!r->is_prefix || !r->add_digest || (named && r->skip_named_digest))
-			continue;
-		char *name = arena_printf(&x->arena, "%s@%s", r->name, i->target.digest);
-		if (name)
-			x->names[x->n_names++] = (struct named){ .name = name, .image = i };
-	}
-}
-
-static int names_take(struct ctd_import *x, struct fault *fault) {
-	const struct archive_images *images = ctd_archive_images(x->archive);
-	x->names = arena_alloc(&x->arena, NAMES_MAX * sizeof(*x->names));
-	for (size_t k = 0; x->names && k < images->n && x->n_names < NAMES_MAX; k++) {
-		char *name = name_of(x, &images->v[k]);
-		if (name)
-			x->names[x->n_names++] = (struct named){ .name = name, .image = &images->v[k] };
-		add_digests(x, &images->v[k], name != NULL);
-	}
-	if (!x->names)
-		return fault_errno(fault, ENOMEM, "import");
-	if (x->n_names == NAMES_MAX)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "import: the images have %d names or more", NAMES_MAX);
-	return x->n_names ? 0
-			  : fault_set(fault, FAULT_INVALID_ARGUMENT,
-				      "import: no image of the archive has a name; give a prefix for names");
-}
-
 /* --- images ----------------------------------------------------------------- */
 
 static void image_next(struct ctd_import *x);
+static void image_saved(struct ctd_import *x);
 
 static void image_told(void *ctx, const Bulkhead__V1__PullEvent *event) {
 }
@@ -142,37 +83,128 @@ static void image_made(void *ctx, const struct fault *fault) {
 		finish(x, &f);
 		return;
 	}
-	x->user->told(x->ctx, "saved", x->names[x->at++].name);
-	image_next(x);
+	image_saved(x);
 }
 
-static struct ctd_pulls *image_begin(struct ctd_import *x, const struct named *n) {
+/* A reference for a part of the index, which has no name; some of the client's
+ * for the index, without the digest, which would be another's. */
+static char *part_name(struct ctd_import *x) {
+	const char *name = *x->to->name ? x->to->name : x->to->extra_references[0]->name;
+	return arena_printf(&x->arena, "%.*s", (int)strcspn(name, "@"), name);
+}
+
+static struct ctd_pulls *image_begin(struct ctd_import *x, const struct import_name *n) {
 	static const struct ctd_pulls_user user = { .told = image_told, .done = image_made };
 	struct grpc_translation t = { .call = x->call, .arena = &x->arena };
 	Bulkhead__ImagePullRequest *q =
 	    ARENA_NEW(t.arena, Bulkhead__ImagePullRequest, BULKHEAD__IMAGE_PULL_REQUEST__INIT);
-	Bulkhead__Object *image = ctd_object(&t, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, n->name);
-	if (!q || !image)
+	Bulkhead__Object *image =
+	    ctd_object(&t, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, n->name ? n->name : n->image->target.digest);
+	if (!q || !image || !(q->reference = n->name ? n->name : part_name(x)))
 		return NULL;
 	image->labels = (void *)x->to->labels;
 	image->n_labels = x->to->n_labels;
 	image->held_by = ctd_lease(&t);
 	q->image = image;
-	q->reference = n->name;
+	q->more_follow = !n->name;
 	q->local = (Bulkhead__Descriptor *)(uintptr_t)&n->image->target;
 	const struct ctd_pulls_order order = { .request = q, .to = x->to, .lease = x->lease.id };
 	return ctd_pulls_begin(x->call, &order, &user, x);
 }
 
+/* --- the index -------------------------------------------------------------- */
+
+static void index_holds(void *ctx, const struct msg_answer *answer) {
+	struct ctd_import *x = ctx;
+	x->asked = NULL;
+	if (answer->fault) {
+		finish(x, answer->fault);
+		return;
+	}
+	x->index_holds = true;
+	image_next(x);
+}
+
+static void index_made(void *ctx, const struct msg_answer *answer) {
+	struct ctd_import *x = ctx;
+	x->asked = NULL;
+	if (answer->fault)
+		finish(x, answer->fault);
+	else
+		image_saved(x);
+}
+
+/* NULL: out of memory. */
+static Bulkhead__ObjectUpdateRequest *holding(struct grpc_translation *t, const struct archive_images *images) {
+	Bulkhead__ObjectUpdateRequest *q =
+	    ARENA_NEW(t->arena, Bulkhead__ObjectUpdateRequest, BULKHEAD__OBJECT_UPDATE_REQUEST__INIT);
+	Bulkhead__Object *o = ctd_object(t, BULKHEAD__OBJECT_KIND__OBJECT_CONTENT, images->index->digest);
+	if (!q || !o || !(o->content = ARENA_NEW(t->arena, Bulkhead__ContentBody, BULKHEAD__CONTENT_BODY__INIT)) ||
+	    !(o->labels = arena_alloc(t->arena, images->n * sizeof(*o->labels))) ||
+	    !(q->paths = arena_alloc(t->arena, images->n * sizeof(*q->paths))))
+		return NULL;
+	o->body_case = BULKHEAD__OBJECT__BODY_CONTENT;
+	for (size_t i = 0; i < images->n; i++) {
+		Bulkhead__Object__LabelsEntry *l =
+		    ARENA_NEW(t->arena, Bulkhead__Object__LabelsEntry, BULKHEAD__OBJECT__LABELS_ENTRY__INIT);
+		char *path = arena_printf(t->arena, "labels." LABEL_CONTENT_MANIFEST "%zu", i);
+		if (!l || !path)
+			return NULL;
+		l->key = path + strlen("labels.");
+		l->value = images->v[i].target.digest;
+		o->labels[o->n_labels++] = l;
+		q->paths[q->n_paths++] = path;
+	}
+	q->object = o;
+	return q;
+}
+
+static Bulkhead__ObjectUpdateRequest *making(struct grpc_translation *t, const struct ctd_import *x, const char *name) {
+	Bulkhead__ObjectUpdateRequest *q =
+	    ARENA_NEW(t->arena, Bulkhead__ObjectUpdateRequest, BULKHEAD__OBJECT_UPDATE_REQUEST__INIT);
+	Bulkhead__Object *o = ctd_object(t, BULKHEAD__OBJECT_KIND__OBJECT_IMAGE, name);
+	if (!q || !o || !(o->image = ARENA_NEW(t->arena, Bulkhead__ImageBody, BULKHEAD__IMAGE_BODY__INIT)))
+		return NULL;
+	o->body_case = BULKHEAD__OBJECT__BODY_IMAGE;
+	o->image->target = (Bulkhead__Descriptor *)(uintptr_t)ctd_archive_images(x->archive)->index;
+	o->labels = (void *)x->to->labels;
+	o->n_labels = x->to->n_labels;
+	o->held_by = ctd_lease(t);
+	q->object = o;
+	q->make = true;
+	return q;
+}
+
+/* False: out of memory. */
+static bool index_begin(struct ctd_import *x, const char *name) {
+	struct grpc_translation t = { .call = x->call, .arena = &x->arena };
+	const Bulkhead__ObjectUpdateRequest *q = x->index_holds ? making(&t, x, name)
+								: holding(&t, ctd_archive_images(x->archive));
+	if (q)
+		x->asked = object_update_send(grpc_call_server(x->call)->metadata, grpc_call_context(x->call), q, NULL,
+					      0, x->index_holds ? index_made : index_holds, x);
+	return q;
+}
+
+/* --- one after the other ---------------------------------------------------- */
+
+static void image_saved(struct ctd_import *x) {
+	const char *name = x->names.v[x->at++].name;
+	if (name)
+		x->user->told(x->ctx, "saved", name);
+	image_next(x);
+}
+
 static void image_next(struct ctd_import *x) {
 	struct fault fault;
-	if (x->at == x->n_names) {
+	if (x->at == x->names.n) {
 		x->user->told(x->ctx, "Completed import", "");
 		finish(x, NULL);
 		return;
 	}
-	x->pulls = image_begin(x, &x->names[x->at]);
-	if (!x->pulls) {
+	const struct import_name *n = &x->names.v[x->at];
+	bool begun = n->image ? (x->pulls = image_begin(x, n)) != NULL : index_begin(x, n->name);
+	if (!begun) {
 		fault_errno(&fault, ENOMEM, "import");
 		finish(x, &fault);
 	}
@@ -181,7 +213,7 @@ static void image_next(struct ctd_import *x) {
 static void archive_done(void *ctx, const struct fault *fault) {
 	struct ctd_import *x = ctx;
 	struct fault f;
-	if (!fault && names_take(x, &f) < 0)
+	if (!fault && import_names(&x->arena, x->to, ctd_archive_images(x->archive), &x->names, &f) < 0)
 		fault = &f;
 	if (fault)
 		finish(x, fault);
@@ -201,7 +233,10 @@ static void leased(void *ctx, const struct msg_answer *answer) {
 	}
 	x->lease.made = true;
 	x->user->told(x->ctx, "Importing", "");
-	x->archive = ctd_archive_begin(x->call, x->from->stream, x->lease.id, archive_done, x, &fault);
+	const struct ctd_archive_order order = { .stream = x->from->stream,
+						 .lease = x->lease.id,
+						 .keep_index = import_keeps_index(x->to) };
+	x->archive = ctd_archive_begin(x->call, &order, archive_done, x, &fault);
 	if (!x->archive)
 		finish(x, &fault);
 }

@@ -118,7 +118,7 @@ static void next(struct ctd_pulls *x) {
 	q.platform = &platform;
 	if (to->n_platforms) {
 		platform_set(&platform, to->platforms[x->at]);
-		q.more_follow = x->at + 1 < to->n_platforms;
+		q.more_follow |= x->at + 1 < to->n_platforms;
 		q.unpack = unpacks(x, to->platforms[x->at]);
 	} else {
 		q.entry = (uint32_t)x->at + 1;

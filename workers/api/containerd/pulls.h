@@ -12,7 +12,8 @@
 struct ctd_pulls;
 
 struct ctd_pulls_order {
-	const Bulkhead__ImagePullRequest *request; /* but for platform, entry and unpack */
+	/* But for platform, entry and unpack. With more_follow no image is made of what is pulled. */
+	const Bulkhead__ImagePullRequest *request;
 	/* Its platforms (none: all) and unpacks count. */
 	const Containerd__Types__Transfer__ImageStore *to;
 	char *lease; /* NULL: one of its own, if more than one pull needs it */

@@ -35,7 +35,6 @@ struct transfer {
 	const T(ImageStore) * from, *to;
 	const T(ImageExportStream) * archive;
 	const T(ImageImportStream) * stream;
-	Bulkhead__Object *object; /* of a tag */
 	struct ctd_export *export;
 	struct ctd_import *import;
 	struct ctd_pulls *pulls;
@@ -273,28 +272,12 @@ static void tagged(void *ctx, const struct msg_answer *answer) {
 		finish(x);
 }
 
-static void tag_again(struct transfer *x) {
-	Bulkhead__ObjectUpdateRequest q = BULKHEAD__OBJECT_UPDATE_REQUEST__INIT;
-	char *paths[] = { (char *)"target" };
-	q.object = x->object;
-	q.paths = paths;
-	q.n_paths = 1;
-	x->asked = object_update_send(metadata_of(x), grpc_call_context(x->call), &q, NULL, 0, tagged, x);
-}
-
-static void tag_made(void *ctx, const struct msg_answer *answer) {
-	struct transfer *x = ctx;
-	x->asked = NULL;
-	if (answer->fault && answer->fault->code == FAULT_ALREADY_EXISTS)
-		tag_again(x);
-	else
-		tagged(x, answer);
-}
-
 static void tag_found(void *ctx, const struct msg_answer *answer) {
 	struct transfer *x = ctx;
 	const struct grpc_translation t = { .call = x->call };
+	Bulkhead__ObjectUpdateRequest q = BULKHEAD__OBJECT_UPDATE_REQUEST__INIT;
 	struct arena *a = grpc_call_arena(x->call);
+	Bulkhead__Object *object = NULL;
 	x->asked = NULL;
 	if (answer->fault) {
 		grpc_fail(x->call, answer->fault);
@@ -305,17 +288,19 @@ static void tag_found(void *ctx, const struct msg_answer *answer) {
 	size_t size = protobuf_c_message_get_packed_size(&from->base);
 	if (buffer_reserve(&packed, size + 1)) {
 		protobuf_c_message_pack(&from->base, packed.data);
-		x->object = (Bulkhead__Object *)msg_decode(&bulkhead__object__descriptor, a, packed.data, size);
+		object = (Bulkhead__Object *)msg_decode(&bulkhead__object__descriptor, a, packed.data, size);
 	}
-	if (!x->object || !x->object->id) {
+	if (!object || !object->id) {
 		grpc_failf(x->call, FAULT_RESOURCE_EXHAUSTED, "Transfer: out of memory");
 		return;
 	}
-	x->object->id->key = x->to->name;
-	x->object->labels = (void *)x->to->labels;
-	x->object->n_labels = x->to->n_labels;
-	x->object->held_by = ctd_lease(&t);
-	x->asked = object_create_send(metadata_of(x), grpc_call_context(x->call), x->object, NULL, 0, tag_made, x);
+	object->id->key = x->to->name;
+	object->labels = (void *)x->to->labels;
+	object->n_labels = x->to->n_labels;
+	object->held_by = ctd_lease(&t);
+	q.object = object;
+	q.make = true;
+	x->asked = object_update_send(metadata_of(x), grpc_call_context(x->call), &q, NULL, 0, tagged, x);
 }
 
 static void tag_begin(struct transfer *x) {
