@@ -145,8 +145,8 @@ static void call_begin(struct msg_call *c, const ProtobufCMessage *request, cons
 		call_free(c);
 }
 
-struct msg_call *msg_send(struct link *l, uint16_t number, const struct msg_context *context,
-			  const ProtobufCMessage *request, const int *fds, size_t n_fds, msg_done_fn done, void *ctx) {
+static struct msg_call *call_new(struct link *l, uint16_t number, const struct msg_context *context, msg_done_fn done,
+				 void *ctx) {
 	struct msg_call *c = calloc(1, sizeof(*c));
 	if (!c)
 		abort(); /* see call_fail */
@@ -164,8 +164,23 @@ struct msg_call *msg_send(struct link *l, uint16_t number, const struct msg_cont
 		c->next->prev = &c->next;
 	*slot = c;
 	list_append(&l->order, &c->order);
+	return c;
+}
+
+struct msg_call *msg_send(struct link *l, uint16_t number, const struct msg_context *context,
+			  const ProtobufCMessage *request, const int *fds, size_t n_fds, msg_done_fn done, void *ctx) {
+	struct msg_call *c = call_new(l, number, context, done, ctx);
 	bool expects = c->row->reply != NULL;
 	call_begin(c, request, fds, n_fds);
+	return expects ? c : NULL;
+}
+
+struct msg_call *msg_send_opaque(struct link *l, uint16_t number, const struct msg_context *context,
+				 const ProtobufCMessage *request, msg_done_fn done, void *ctx) {
+	struct msg_call *c = call_new(l, number, context, done, ctx);
+	bool expects = c->row->reply != NULL;
+	c->opaque = true;
+	call_begin(c, request, NULL, 0);
 	return expects ? c : NULL;
 }
 
@@ -196,6 +211,27 @@ static void call_failed_by_peer(struct msg_call *c, const struct frame *f, const
 		done(ctx, &answer);
 }
 
+static void call_succeeded(struct msg_call *c, const struct msg_answer *answer) {
+	msg_done_fn done = c->done;
+	void *ctx = c->ctx;
+	if (!answer->more)
+		call_free(c);
+	if (done)
+		done(ctx, answer);
+}
+
+static void decode_answer(struct msg_call *c, uint32_t size, const uint8_t *payload, struct msg_answer *answer) {
+	struct link *l = c->link;
+	struct arena arena;
+	arena_init(&arena, (size_t)1024 * 1024 + 24 * (size_t)size);
+	answer->reply = msg_decode(c->row->reply, &arena, payload, size);
+	if (answer->reply)
+		call_succeeded(c, answer);
+	else
+		link_lost(l, true, "%s: malformed answer of %u bytes", c->row->name, size);
+	arena_deinit(&arena);
+}
+
 void call_answered(struct link *l, const struct frame *f, const uint8_t *payload, int *fds, size_t n_fds) {
 	struct msg_call *c = call_find(l, f->id);
 	if (!c)
@@ -209,22 +245,13 @@ void call_answered(struct link *l, const struct frame *f, const uint8_t *payload
 		call_failed_by_peer(c, f, payload);
 		return;
 	}
-	struct arena arena;
-	arena_init(&arena, (size_t)1024 * 1024 + 24 * (size_t)f->size);
-	ProtobufCMessage *m = msg_decode(c->row->reply, &arena, payload, f->size);
-	if (!m) {
-		arena_deinit(&arena);
-		link_lost(l, true, "%s: malformed answer of %u bytes", c->row->name, f->size);
-		return;
+	struct msg_answer answer = { .fds = n_fds ? fds : NULL, .more = f->flags & FRAME_MORE };
+	if (c->opaque) {
+		answer.packed = (struct msg_body){ .data = payload, .size = f->size };
+		call_succeeded(c, &answer);
+	} else {
+		decode_answer(c, f->size, payload, &answer);
 	}
-	struct msg_answer answer = { .reply = m, .fds = n_fds ? fds : NULL, .more = f->flags & FRAME_MORE };
-	msg_done_fn done = c->done;
-	void *ctx = c->ctx;
-	if (!answer.more)
-		call_free(c);
-	if (done)
-		done(ctx, &answer);
-	arena_deinit(&arena);
 }
 
 /* The callbacks still come: whoever waits must learn it. */

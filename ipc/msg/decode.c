@@ -103,3 +103,14 @@ ProtobufCMessage *msg_decode(const ProtobufCMessageDescriptor *type, struct aren
 	ProtobufCAllocator allocator = msg_arena_allocator(a);
 	return protobuf_c_message_unpack(type, &allocator, size, data);
 }
+
+size_t msg_body_size(const struct msg_body *b) {
+	return b->message ? protobuf_c_message_get_packed_size(b->message) : b->size;
+}
+
+void msg_body_pack(const struct msg_body *b, uint8_t *bytes) {
+	if (b->message)
+		protobuf_c_message_pack(b->message, bytes);
+	else if (b->size)
+		memcpy(bytes, b->data, b->size);
+}

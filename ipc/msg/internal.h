@@ -50,6 +50,7 @@ struct msg_call {
 	void *ctx;
 	struct buffer payload; /* kept while it may have to be sent (again) */
 	struct loop_source *timer;
+	bool opaque; /* its answer isn't decoded */
 	bool sent;
 	int64_t sent_at;     /* clock_mono, to the peer that is there now */
 	unsigned deaths;     /* of peers that had it: see resend.c */

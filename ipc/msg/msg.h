@@ -51,13 +51,26 @@ extern const struct msg_row msg_rows[];
 
 struct link;
 
+/* A message, or the packed bytes of one: who only hands it on needs no more. */
+struct msg_body {
+	const ProtobufCMessage *message; /* NULL: data and size */
+	const uint8_t *data;
+	size_t size;
+};
+/* Of its packed form, in bytes. */
+size_t msg_body_size(const struct msg_body *b);
+/* bytes has room for so many. */
+void msg_body_pack(const struct msg_body *b, uint8_t *bytes);
+
 /* The answer to a call. fault is NULL on success, and then reply is valid
- * during the callback only, unless its arena is taken with it. fds are the
+ * during the callback only. To a call by msg_send_opaque it comes in packed
+ * instead, as the peer sent it: nobody has looked at it. fds are the
  * callback's: take_fd what it keeps, the rest is closed after it. With a
  * STREAM row more says that further replies follow. */
 struct msg_answer {
 	const struct fault *fault;
 	const ProtobufCMessage *reply;
+	struct msg_body packed;
 	int *fds;
 	bool more;
 };
@@ -156,6 +169,9 @@ void *link_worker(struct link *l);
  * within msg_send itself. context may be NULL. */
 struct msg_call *msg_send(struct link *l, uint16_t number, const struct msg_context *context,
 			  const ProtobufCMessage *request, const int *fds, size_t n_fds, msg_done_fn done, void *ctx);
+/* The same, for who hands the answer on as it is. */
+struct msg_call *msg_send_opaque(struct link *l, uint16_t number, const struct msg_context *context,
+				 const ProtobufCMessage *request, msg_done_fn done, void *ctx);
 /* Answers; with more the request stays open. fds as in msg_send. */
 void msg_reply(struct msg_request *r, const ProtobufCMessage *reply, const int *fds, size_t n_fds, bool more);
 

@@ -123,6 +123,21 @@ static void list_done(void *ctx, const struct msg_answer *a) {
 	((struct result *)ctx)->size = a->fault ? 0 : snapshot_list_answer(a)->n_layers;
 }
 
+static void opaque_done(void *ctx, const struct msg_answer *a) {
+	struct result *r = ctx;
+	r->calls++;
+	r->code = a->fault ? a->fault->code : FAULT_NONE;
+	if (a->fault)
+		return;
+	uint8_t *copy = malloc(msg_body_size(&a->packed));
+	msg_body_pack(&a->packed, copy);
+	Bulkhead__SnapshotListReply *list =
+	    bulkhead__snapshot_list_reply__unpack(NULL, msg_body_size(&a->packed), copy);
+	r->size = list && !a->reply ? list->n_layers : 0;
+	bulkhead__snapshot_list_reply__free_unpacked(list, NULL);
+	free(copy);
+}
+
 static struct msg_call *ask(struct side *from, const char *id, const struct msg_context *context, struct result *r) {
 	Bulkhead__Key key = BULKHEAD__KEY__INIT;
 	key.id = (char *)id;
@@ -201,6 +216,19 @@ static void test_calls(struct loop *l, struct side *a, struct side *b) {
 	snapshot_list_send(a->link, NULL, &empty, NULL, 0, list_done, &r);
 	turns(l, 6);
 	tap_check(r.size == 20000, "so does a large answer");
+}
+
+static void test_opaque(struct loop *l, struct side *a) {
+	struct result r = { 0 };
+	Bulkhead__Empty empty = BULKHEAD__EMPTY__INIT;
+	Bulkhead__Key missing = BULKHEAD__KEY__INIT;
+	msg_send_opaque(a->link, MSG_snapshot_list, NULL, &empty.base, opaque_done, &r);
+	turns(l, 6);
+	tap_check(r.calls == 1 && r.size == 20000, "an answer to hand on comes in the bytes that the peer sent");
+	missing.id = (char *)"missing";
+	msg_send_opaque(a->link, MSG_snapshot_usage, NULL, &missing.base, opaque_done, &r);
+	turns(l, 4);
+	tap_check(r.calls == 2 && r.code == FAULT_NOT_FOUND, "or its fault");
 }
 
 static void test_descriptors(struct loop *l, struct side *a) {
@@ -570,6 +598,7 @@ int main(void) {
 		sides_new(l, &a, &b);
 		connect_sides(&a, &b, by_ring);
 		test_calls(l, &a, &b);
+		test_opaque(l, &a);
 		test_descriptors(l, &a);
 		test_giving_up(l, &a, &b);
 		test_successor(l, &a, &b, by_ring);

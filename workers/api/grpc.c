@@ -108,7 +108,7 @@ void grpc_call_fail(struct grpc_call *c, struct fault *fault) {
 
 /* --- replies --- */
 
-static int reply_part(struct grpc_call *c, const ProtobufCMessage *reply, bool more) {
+static int reply_send(struct grpc_call *c, const struct msg_body *reply, bool more) {
 	struct fault fault;
 	int r;
 	if (c->finished)
@@ -124,6 +124,10 @@ static int reply_part(struct grpc_call *c, const ProtobufCMessage *reply, bool m
 	else if (!more)
 		grpc_call_finish(c, NULL, NULL);
 	return r;
+}
+
+static int reply_part(struct grpc_call *c, const ProtobufCMessage *reply, bool more) {
+	return reply_send(c, &(struct msg_body){ .message = reply }, more);
 }
 
 int grpc_reply(struct grpc_call *c, const ProtobufCMessage *reply) {
@@ -214,7 +218,7 @@ void grpc_call_answered(void *ctx, const struct msg_answer *answer) {
 	else if (c->target.method->translator)
 		reply_translated(c, answer->reply, answer->more);
 	else
-		reply_part(c, answer->reply, answer->more);
+		reply_send(c, &answer->packed, answer->more);
 }
 
 /* --- from its carrier --- */

@@ -45,17 +45,17 @@ static int respond(struct http2_call *h, bool end) {
 	return http2_respond(h->stream, fields, n, end);
 }
 
-static int call_send(struct grpc_call *c, const ProtobufCMessage *reply, bool more, struct fault *fault) {
+static int call_send(struct grpc_call *c, const struct msg_body *reply, bool more, struct fault *fault) {
 	struct http2_call *h = of(c);
 	struct buffer data CLEANUP_BUFFER = { 0 };
-	size_t size = protobuf_c_message_get_packed_size(reply);
+	size_t size = msg_body_size(reply);
 	if (!h->responded && respond(h, false) < 0)
 		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "no memory for a reply");
 	uint8_t *p = size <= UINT32_MAX ? buffer_reserve(&data, FRAME_PREFIX + size) : NULL;
 	if (!p)
 		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "no memory for a reply of %zu bytes", size);
 	frame_prefix(p, size);
-	protobuf_c_message_pack(reply, p + FRAME_PREFIX);
+	msg_body_pack(reply, p + FRAME_PREFIX);
 	data.size = FRAME_PREFIX + size;
 	int r = http2_send(h->stream, &data);
 	if (r == -ENOBUFS)

@@ -18,7 +18,7 @@
 /* How a call speaks with its client. None of these may free the call. */
 struct grpc_carrier {
 	/* A reply; with more there are others to come, or may be. */
-	int (*send)(struct grpc_call *c, const ProtobufCMessage *reply, bool more, struct fault *fault);
+	int (*send)(struct grpc_call *c, const struct msg_body *reply, bool more, struct fault *fault);
 	/* What the client hasn't taken of them yet. */
 	size_t (*unsent)(const struct grpc_call *c);
 	/* Nobody needs the request any more; may come more than once. */

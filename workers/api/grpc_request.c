@@ -88,12 +88,20 @@ static int translate(struct grpc_call *c, struct arena *arena, ProtobufCMessage 
 	return c->target.method->translator->request(&c->translation, *request, request, fault);
 }
 
+/* What is the dialect's own message already goes to the client as it comes. */
+static struct msg_call *send_row(struct grpc_call *c, const ProtobufCMessage *request) {
+	struct link *metadata = c->server->metadata;
+	uint16_t number = c->row->number;
+	if (c->target.method->translator)
+		return msg_send(metadata, number, &c->context, request, NULL, 0, grpc_call_answered, c);
+	return msg_send_opaque(metadata, number, &c->context, request, grpc_call_answered, c);
+}
+
 /* Decoded it is on its own; what it came in isn't needed any more. */
 static void dispatch(struct grpc_call *c, const ProtobufCMessage *request) {
 	c->carrier->release(c);
 	if (c->row) {
-		c->call =
-		    msg_send(c->server->metadata, c->row->number, &c->context, request, NULL, 0, grpc_call_answered, c);
+		c->call = send_row(c, request);
 		loop_source_free_p(&c->deadline);
 	} else if (c->handler) {
 		handler_of(c)->message(c->handler, request);

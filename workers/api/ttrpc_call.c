@@ -22,9 +22,9 @@ static struct ttrpc_stream *of(const struct grpc_call *c) {
 
 /* --- the response --- */
 
-static int call_send(struct grpc_call *c, const ProtobufCMessage *reply, bool more, struct fault *fault) {
+static int call_send(struct grpc_call *c, const struct msg_body *reply, bool more, struct fault *fault) {
 	struct ttrpc_stream *t = of(c);
-	size_t size = protobuf_c_message_get_packed_size(reply);
+	size_t size = msg_body_size(reply);
 	if (more)
 		return fault_set(fault, FAULT_UNIMPLEMENTED, "a stream of replies isn't served over ttrpc");
 	if (size > TTRPC_DATA_MAX - TTRPC_HEADER)
@@ -38,7 +38,8 @@ static int call_send(struct grpc_call *c, const ProtobufCMessage *reply, bool mo
 		budget_give(&t->session->budget, size);
 		return fault_set(fault, FAULT_RESOURCE_EXHAUSTED, "no memory for a reply of %zu bytes", size);
 	}
-	t->reply.size = protobuf_c_message_pack(reply, p);
+	msg_body_pack(reply, p);
+	t->reply.size = size;
 	return 0;
 }
 
