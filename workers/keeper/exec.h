@@ -9,9 +9,12 @@
 
 struct exec;
 
+/* writer: a write end that is never written to. With it the pipe hangs up by our
+ * hand alone: the command's end is told by its pidfd, and at each close of the
+ * command's own ends another wake-up would come before it. */
 struct output {
 	struct exec *exec;
-	int fd;
+	int fd, writer;
 	struct loop_source *ready, *again;
 	struct buffer data;
 };
