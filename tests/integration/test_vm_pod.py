@@ -17,6 +17,7 @@ bh.isolate()
 tap = bh.Tap()
 SETTINGS = ["vm_kernel=" + os.path.abspath(vm.KERNEL), "vm_initrd=" + os.path.abspath(vm.INITRD), "vm_accel=tcg",
             "vm_virtiofsd=" + vm.VIRTIOFSD]
+EATER = "x=a; while :; do x=$x$x; done"
 
 
 class VmPod(bh.Pod):
@@ -80,6 +81,25 @@ def test_two(d, c, pod, pb, image):
     e = bh.error_of(pod.exec, three, "/no/such/program", timeout=60)
     tap.check(e is not None and "/no/such/program" in e.details(), "a command that isn't there is named", e)
     return two, three
+
+
+def oom_run(pod, pb, image, name, script):
+    limit = pb.LinuxContainerConfig(resources=pb.LinuxContainerResources(memory_limit_in_bytes=24 << 20))
+    return pod.run(name, image, ["sh", "-c", script], linux=limit)
+
+
+def test_oom(pod, pb, image):
+    """The guest's kernel kills; its agent tells the host."""
+    ids = [oom_run(pod, pb, image, "hungry%d" % i, EATER) for i in range(3)]
+    ends = [pod.wait(id, 60) for id in ids]
+    tap.check(all(e and (e.reason, e.exit_code) == ("OOMKilled", 137) for e in ends),
+              "containers that are killed in the guest for want of memory say so", ends)
+    id = oom_run(pod, pb, image, "killed", "sleep 1000")
+    pod.client.runtime.StopContainer(pb.StopContainerRequest(container_id=id, timeout=0))
+    end = pod.wait(id, 60)
+    tap.check(end and (end.reason, end.exit_code) == ("Error", 137), "one that is killed otherwise doesn't", end)
+    end = pod.wait(oom_run(pod, pb, image, "child", "(%s); exit 3" % EATER), 60)
+    tap.check(end and (end.reason, end.exit_code) == ("OOMKilled", 3), "one that lost a child so does", end)
 
 
 def test_figures(c, pod, pb, id):
@@ -200,6 +220,7 @@ def test_life(d, c, pb, image):
     tap.check(status.runtime_handler == "vm" and status.state == pb.SANDBOX_READY, "the pod's status names the handler",
               status)
     test_output(pod, pb, image)
+    test_oom(pod, pb, image)
     two, three = test_two(d, c, pod, pb, image)
     test_figures(c, pod, pb, three)
     test_network(c, pod, pb, three)
@@ -231,6 +252,7 @@ def test_keeper_of_paused(d, pod, id):
 def test_keeper_killed(d, c, pb, image):
     pod = boot(d, c, "crash")
     id = pod.run("stays", image, ["sh", "-c", "while :; do date +%s; sleep 0.2; done"])
+    hungry = oom_run(pod, pb, image, "hungry", "while [ ! -e /go ]; do sleep 0.2; done; " + EATER)
     found = keeper_replaced(d)
     n = len(pod.log("stays"))
     tap.check(found and bh.wait_for(lambda: len(pod.log("stays")) > n + 3, 60),
@@ -238,6 +260,9 @@ def test_keeper_killed(d, c, pb, image):
     r = bh.wait_for(lambda: not bh.error_of(pod.exec, id, "true", timeout=60) and
                     pod.exec(id, "echo", "still", timeout=60), 60)
     tap.check(r and r.stdout == b"still\n", "a command runs in it", r)
+    pod.exec(hungry, "touch", "/go", timeout=60)
+    end = pod.wait(hungry, 60)
+    tap.check(end and end.reason == "OOMKilled", "it hears of kills for want of memory, too", end)
     test_keeper_of_paused(d, pod, id)
     return pod, id
 

@@ -418,6 +418,7 @@ static void ooms_watch(struct keeper *k) {
 		if (c->state == CONTAINER_RUNNING)
 			oom_watch_begin(c);
 	}
+	vm_ooms_take(k);
 }
 
 void on_keeper_adopt(struct keeper *k, struct msg_request *r, const Bulkhead__KeeperAdoptRequest *m) {

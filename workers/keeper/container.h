@@ -31,6 +31,7 @@ struct oom_watch {
 	uint32_t events;
 	struct loop_source *source, *timer;
 	unsigned looks; /* since it was woken */
+	uint64_t guest; /* kills in a virtual machine */
 	uint64_t kills; /* as the kernel counts, that were seen */
 	uint32_t times; /* how often some were */
 };
@@ -129,6 +130,8 @@ int container_watch(struct container *c);
 
 /* It runs: kills for want of memory are told from now on. */
 void oom_watch_begin(struct container *c);
+/* There may be more of them. */
+void oom_watch_look(struct container *c);
 /* Before its control group goes; all that was is counted. */
 void oom_watch_end(struct container *c);
 

@@ -9,6 +9,7 @@
  * before it is told, so a successor tells the same.
  */
 #include "workers/keeper/container.h"
+#include "workers/keeper/vm/vm.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -32,7 +33,7 @@ static void tell(const struct container *c) {
 
 /* True when there are more. */
 static bool count(struct container *c) {
-	uint64_t kills = cgroup_oom_kills(&c->cgroup);
+	uint64_t kills = cgroup_oom_kills(&c->cgroup) + c->oom.guest;
 	if (kills <= c->oom.kills)
 		return false;
 	c->oom.kills = kills;
@@ -101,7 +102,12 @@ void oom_watch_begin(struct container *c) {
 	watch(c);
 }
 
+void oom_watch_look(struct container *c) {
+	look(c);
+}
+
 void oom_watch_end(struct container *c) {
 	stop(&c->oom);
+	vm_ooms_take(c->keeper);
 	count(c);
 }

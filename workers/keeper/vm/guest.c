@@ -28,37 +28,7 @@
 #define STREAM_SIZE 32768
 #define REMOVE_LIMIT (15 * NS_PER_SEC)
 #define ALL_CONTAINER ""
-
-enum state { NEW, MAKING, MADE, STARTING, RUNNING, ENDED };
-
-struct guest;
-
-struct output {
-	struct guest *guest;
-	const char *method;
-	int fd;
-	bool done;
-	struct buffer data;
-	size_t at;
-	struct loop_source *writable;
-};
-
-struct guest {
-	struct list node;
-	struct relay *relay;
-	int channel;
-	struct loop_source *source;
-	enum state state;
-	bool container, terminal;
-	bool gone; /* the stand-in is */
-	unsigned calls;
-	char id[80], process[32];
-	struct output outputs[2];
-	int in;
-	bool in_ended, in_busy;
-	struct loop_source *readable;
-	int32_t status;
-};
+#define OOM_PATIENCE (200 * NS_PER_MS)
 
 static void call(struct guest *g, const char *method, const ProtobufCMessage *request, int64_t timeout,
 		 ttrpc_done_fn done, void *ctx) {
@@ -99,12 +69,13 @@ static void input_end(struct guest *g) {
 
 /* Freed when nobody is there to be told, and nothing is to be heard. */
 static void guest_check(struct guest *g) {
-	if (g->calls > 0 || !g->gone || (g->state != NEW && g->state != ENDED))
+	if (g->calls > 0 || !g->gone || (g->state != GUEST_NEW && g->state != GUEST_ENDED))
 		return;
 	for (int i = 0; i < 2; i++)
 		output_end(&g->outputs[i]);
 	input_end(g);
 	loop_source_free(g->source);
+	loop_source_free(g->patience);
 	fd_close(g->channel);
 	list_unlink(&g->node);
 	free(g);
@@ -112,7 +83,7 @@ static void guest_check(struct guest *g) {
 
 static void ended(struct guest *g, int32_t status) {
 	const struct vm_packet p = { .kind = VM_EXIT, .value = status };
-	g->state = ENDED;
+	g->state = GUEST_ENDED;
 	tell(g, &p);
 }
 
@@ -132,16 +103,27 @@ static void signal_send(struct guest *g, int32_t sig, char *process) {
 	call(g, "SignalProcess", &q.base, CALL_LIMIT, ignored, g);
 }
 
-static void removed(void *ctx, const ProtobufCMessage *reply, const struct fault *fault) {
+static void end_now(void *ctx) {
 	struct guest *g = ctx;
-	g->calls--;
+	loop_source_free_p(&g->patience);
 	ended(g, g->status);
 	guest_check(g);
+}
+
+/* Why it was killed is heard before its removal, unless just then something was
+ * heard of another one: then it may still be on its way. */
+static void removed(void *ctx, const ProtobufCMessage *reply, const struct fault *fault) {
+	struct guest *g = ctx;
+	bool heard = g->status != 128 + SIGKILL || g->ooms > 0 || g->oom_asks == g->relay->oom_asks;
+	g->calls--;
+	if (heard || loop_timer(g->relay->loop, clock_mono() + OOM_PATIENCE, end_now, g, &g->patience) < 0)
+		end_now(g);
 }
 
 static void container_remove(struct guest *g) {
 	Grpc__RemoveContainerRequest q = GRPC__REMOVE_CONTAINER_REQUEST__INIT;
 	q.container_id = g->id;
+	g->oom_asks = g->relay->oom_asks;
 	call(g, "RemoveContainer", &q.base, REMOVE_LIMIT, removed, g);
 }
 
@@ -272,7 +254,7 @@ static void input_read(void *ctx, uint32_t events) {
 /* --- its beginning ---------------------------------------------------------- */
 
 static void runs(struct guest *g) {
-	g->state = RUNNING;
+	g->state = GUEST_RUNNING;
 	for (int i = 0; i < 2; i++) {
 		if (i == 1 && g->terminal)
 			g->outputs[i].done = true;
@@ -305,20 +287,20 @@ static void made(void *ctx, const ProtobufCMessage *reply, const struct fault *f
 	g->calls--;
 	answer(g, fault);
 	if (fault)
-		g->state = ENDED;
+		g->state = GUEST_ENDED;
 	else if (!g->container)
 		runs(g);
 	else if (g->gone)
 		container_remove(g);
 	else
-		g->state = MADE;
+		g->state = GUEST_MADE;
 	guest_check(g);
 }
 
 static void make(struct guest *g, const struct vm_packet *p, const void *payload, size_t size) {
 	struct arena a;
 	g->container = p->kind == VM_CREATE;
-	g->state = MAKING;
+	g->state = GUEST_MAKING;
 	arena_init(&a, 0);
 	const ProtobufCMessage *q = msg_decode(g->container ? &grpc__create_container_request__descriptor
 							    : &grpc__exec_process_request__descriptor,
@@ -329,16 +311,16 @@ static void make(struct guest *g, const struct vm_packet *p, const void *payload
 	} else {
 		fault_set(&fault, FAULT_INTERNAL, "a request of %zu bytes can't be read", size);
 		answer(g, &fault);
-		g->state = ENDED;
+		g->state = GUEST_ENDED;
 	}
 	arena_deinit(&a);
 }
 
 static void start(struct guest *g) {
 	Grpc__StartContainerRequest q = GRPC__START_CONTAINER_REQUEST__INIT;
-	if (g->state != MADE)
+	if (g->state != GUEST_MADE)
 		return;
-	g->state = STARTING;
+	g->state = GUEST_STARTING;
 	q.container_id = g->id;
 	call(g, "StartContainer", &q.base, CALL_LIMIT, started, g);
 }
@@ -444,24 +426,24 @@ static void streams_take(struct guest *g, const struct vm_packet *p, const int *
 }
 
 static void packet_handle(struct guest *g, const struct vm_packet *p, const void *payload, size_t size) {
-	if (g->state == NEW)
+	if (g->state == GUEST_NEW)
 		memcpy(g->id, p->container, sizeof(g->id));
 	switch (p->kind) {
 	case VM_CREATE:
 	case VM_EXEC:
 		memcpy(g->process, p->process, sizeof(g->process));
-		if (g->state == NEW)
+		if (g->state == GUEST_NEW)
 			make(g, p, payload, size);
 		break;
 	case VM_START:
 		start(g);
 		break;
 	case VM_SIGNAL:
-		if (g->state == RUNNING)
+		if (g->state == GUEST_RUNNING)
 			signal_send(g, p->value, process_name(g));
 		break;
 	case VM_RESIZE:
-		if (g->state == RUNNING)
+		if (g->state == GUEST_RUNNING)
 			resize(g, p);
 		break;
 	case VM_STATS:
@@ -479,9 +461,9 @@ static void packet_handle(struct guest *g, const struct vm_packet *p, const void
 static void stand_in_gone(struct guest *g) {
 	g->gone = true;
 	loop_source_free_p(&g->source);
-	if (g->state == MADE)
+	if (g->state == GUEST_MADE)
 		container_remove(g);
-	else if (g->state == RUNNING)
+	else if (g->state == GUEST_RUNNING)
 		signal_send(g, SIGKILL, g->container ? (char *)ALL_CONTAINER : g->process);
 	guest_check(g);
 }
@@ -500,7 +482,7 @@ static void channel_ready(void *ctx, uint32_t events) {
 			stand_in_gone(g);
 			return;
 		}
-		if (g->state == NEW && n_fds > 0)
+		if (g->state == GUEST_NEW && n_fds > 0)
 			streams_take(g, &p, fds, n_fds);
 		packet_handle(g, &p, payload, size);
 	}

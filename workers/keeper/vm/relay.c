@@ -140,6 +140,8 @@ static void control_ready(void *ctx, uint32_t events) {
 			if (e <= 0)
 				return;
 		}
+		if (p.kind == VM_OOM)
+			relay_ooms_tell(r);
 		for (size_t i = 0; e > 0 && i < n_fds; i++)
 			guest_new(r, fds[i]);
 	}
@@ -199,6 +201,7 @@ static void booted(struct relay *r) {
 	r->booted = true;
 	if (vm_send(r->control, &p, NULL, 0, NULL, 0) < 0)
 		_exit(1);
+	relay_ooms_ask(r);
 }
 
 /* Health, each device, routes, the sandbox. */

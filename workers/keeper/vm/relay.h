@@ -1,11 +1,44 @@
 /* Inside of the relay: relay.c (the machine and the keeper's questions), guest.c
- * (processes). */
+ * (processes), oom.c. */
 #pragma once
 
 #include "base/list.h"
 #include "loop/loop.h"
 #include "ttrpc/client.h"
 #include "workers/keeper/vm/vm.h"
+
+/* One process of the guest, or a question of the keeper's; see guest.c. */
+enum guest_state { GUEST_NEW, GUEST_MAKING, GUEST_MADE, GUEST_STARTING, GUEST_RUNNING, GUEST_ENDED };
+
+struct output {
+	struct guest *guest;
+	const char *method;
+	int fd;
+	bool done;
+	struct buffer data;
+	size_t at;
+	struct loop_source *writable;
+};
+
+struct guest {
+	struct list node;
+	struct relay *relay;
+	int channel;
+	struct loop_source *source;
+	enum guest_state state;
+	bool container, terminal;
+	bool gone; /* the stand-in is */
+	unsigned calls;
+	char id[80], process[32];
+	struct output outputs[2];
+	int in;
+	bool in_ended, in_busy;
+	struct loop_source *readable;
+	int32_t status;
+	int32_t ooms;		      /* times that something in it was killed for want of memory */
+	uint64_t oom_asks;	      /* of the relay's, when its removal was asked for */
+	struct loop_source *patience; /* for what may still be heard */
+};
 
 /* --- relay.c, guest.c --- */
 
@@ -18,7 +51,9 @@ struct relay {
 	int control;
 	struct loop_source *control_source, *qemu_source, *files_source, *console_source, *patience, *early;
 	struct list guests; /* struct guest */
-	size_t step;	    /* of the boot */
+	uint64_t oom_asks;  /* so far */
+	struct loop_source *oom_later;
+	size_t step; /* of the boot */
 	bool booted, stopping;
 	char hostname[HOST_NAME_MAX + 1]; /* of the pod */
 	int log;			  /* the console's file */
@@ -35,3 +70,10 @@ void agent_call(struct relay *r, const char *method, const ProtobufCMessage *req
 		ttrpc_done_fn done, void *ctx);
 /* Takes the channel; its first packet says what it is. */
 void guest_new(struct relay *r, int channel);
+
+/* --- oom.c --- */
+
+/* Asks the guest, from now on. */
+void relay_ooms_ask(struct relay *r);
+/* All that was heard of what is there, once more. */
+void relay_ooms_tell(const struct relay *r);

@@ -89,6 +89,8 @@ void vm_folder_remove(const struct keeper *k) {
 static void machine_over(struct vm *vm) {
 	vm->over = true;
 	loop_source_free_p(&vm->exit_source);
+	loop_source_free_p(&vm->oom_source);
+	loop_source_free_p(&vm->oom_later);
 	loop_source_free_p(&vm->patience);
 	fd_replace(&vm->pidfd, -1);
 	fd_replace(&vm->control, -1);
@@ -152,6 +154,8 @@ static int vm_new(struct keeper *k, struct fault *fault) {
 
 static int relay_watch(struct vm *vm, struct fault *fault) {
 	int r = loop_poll(vm->keeper->loop, vm->pidfd, POLLIN, relay_ended, vm, &vm->exit_source);
+	if (r == 0)
+		vm_ooms_watch(vm);
 	return r < 0 ? fault_errno(fault, r, "watch the virtual machine") : 0;
 }
 
@@ -182,6 +186,7 @@ int vm_start(struct keeper *k, struct fault *fault) {
 }
 
 int vm_adopt(struct keeper *k, int control, int mounts, int pidfd, struct fault *fault) {
+	const struct vm_packet ooms = { .kind = VM_OOM };
 	char path[CGROUP_PATH_MAX];
 	int r = vm_new(k, fault);
 	struct vm *vm = k->pod.vm;
@@ -197,6 +202,7 @@ int vm_adopt(struct keeper *k, int control, int mounts, int pidfd, struct fault 
 		return fault_set(fault, FAULT_DATA_LOSS,
 				 "the virtual machine of pod sandbox \"%s\" is gone, it can only be stopped", k->id);
 	}
+	(void)vm_send(control, &ooms, NULL, 0, NULL, 0); /* if it has ended, relay_watch sees it */
 	return relay_watch(vm, fault);
 }
 

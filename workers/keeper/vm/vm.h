@@ -9,6 +9,7 @@
  *   network.c    the pod's network devices, continued in the guest
  *   relay.c      the process that talks with the guest
  *   guest.c      one process of the guest, as the relay sees it
+ *   oom.c        what was killed in the guest for want of memory, in the relay and the keeper
  *   jail.c       what relay and stand-ins may do
  *
  *   keeper ──control── relay ──virtio-serial── agent          (in the guest)
@@ -50,6 +51,7 @@ enum vm_kind {
 	VM_FREEZE,     /* .container; value: 1 pause, 0 resume */
 	VM_UPDATE,     /* packed grpc.UpdateContainerRequest */
 	VM_STOP,       /* end the guest; no channel, but on the control socket itself */
+	VM_OOM,	       /* there, too: tell all; and from the relay: of .container, value: how often so far */
 	/* and of a stand-in's channel */
 	VM_START,
 	VM_SIGNAL, /* value: its number */
@@ -96,7 +98,7 @@ struct vm {
 	int pidfd, control;
 	int mounts; /* the mount namespace that virtiofsd shows to the guest */
 	struct cgroup group;
-	struct loop_source *exit_source, *patience;
+	struct loop_source *exit_source, *patience, *oom_source, *oom_later;
 	bool over, stopping;
 };
 
@@ -200,5 +202,8 @@ void vm_folder_remove(const struct keeper *k);
 /* What the guest's kernel counts, in the arena; only the time, where the guest
  * doesn't say it. NULL when out of memory. */
 Bulkhead__TaskStats *vm_stats(const struct container *c, struct arena *a);
+/* oom.c. Kills in the guest are told from now on; those that were said are taken now. */
+void vm_ooms_watch(struct vm *vm);
+void vm_ooms_take(struct keeper *k);
 int vm_freeze(struct container *c, bool frozen, struct fault *fault);
 int vm_update(struct container *c, const Grpc__LinuxResources *resources, struct fault *fault);
