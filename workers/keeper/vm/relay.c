@@ -235,7 +235,7 @@ static void step_done(void *ctx, const ProtobufCMessage *reply, const struct fau
 /* --- birth ------------------------------------------------------------------ */
 
 static int watch(struct relay *r, struct fault *fault) {
-	const struct ttrpc_client_options options = { .loop = r->loop, .ended = agent_ended, .ctx = r };
+	const struct ttrpc_client_options options = { .loop = r->loop, .line = true, .ended = agent_ended, .ctx = r };
 	int e = loop_poll(r->loop, r->machine.qemu, POLLIN, qemu_ended, r, &r->qemu_source);
 	if (e == 0)
 		e = loop_poll(r->loop, r->machine.files, POLLIN, files_ended, r, &r->files_source);
