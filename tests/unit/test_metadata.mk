@@ -11,3 +11,5 @@ OBJ_test_snapshot_mounts := $(METADATA_TEST_O)
 LIBS_test_snapshot_mounts := -ltdb
 OBJ_test_snapshot_objects := $(METADATA_TEST_O)
 LIBS_test_snapshot_objects := -ltdb
+OBJ_test_csandbox_oom := $(METADATA_TEST_O)
+LIBS_test_csandbox_oom := -ltdb

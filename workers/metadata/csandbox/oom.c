@@ -19,7 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define SETTLE_LIMIT (10 * NS_PER_SEC)
+#define SETTLE_LIMIT (5 * NS_PER_SEC)
 #define CONTAINERS_MAX 1024 /* where nobody ever asks */
 
 struct oom {
