@@ -1,5 +1,5 @@
 """Sandboxes of containerd's API: Store and Controller, by clients of today's form and of the first one, which share their
-paths. The first form's client is a process of its own (--seed), because the messages share their full names, too."""
+paths."""
 
 import json
 import os
@@ -12,93 +12,12 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh  # noqa: E402
+import sandbox_client as sc  # noqa: E402
+from sandbox_client import RUNTIME, Client, Seed, figures_of, memory_of  # noqa: E402
 
 tap = bh.Tap()
 # Loaded once the program is isolated.
-grpc = pb = pb_grpc = types = containers = containers_grpc = tasks = tasks_grpc = events_grpc = None
-RUNTIME = "io.containerd.runc.v2"
-
-
-# --- the first form's client ---
-
-def seed_main(path):
-    """One call for each line: method, fields. Answers with the reply's fields, or {"code", "details"}."""
-    import grpc
-    from google.protobuf import json_format, wrappers_pb2  # noqa: F401: what an Any may hold
-    pb, pb_grpc = bh.stubs_of("containerd_seed/sandbox.proto")
-    stub = pb_grpc.ControllerStub(grpc.insecure_channel("unix://" + path))
-    for line in sys.stdin:
-        method, fields = json.loads(line)
-        try:
-            reply = getattr(stub, method)(json_format.ParseDict(fields, getattr(pb, "Controller%sRequest" % method)()),
-                                          timeout=20, metadata=[("containerd-namespace", "default")])
-            answer = {f.name: str(v) if f.name == "exited_at" else v for f, v in reply.ListFields()}
-        except grpc.RpcError as e:
-            answer = {"code": e.code().name, "details": e.details()}
-        print(json.dumps(answer), flush=True)
-
-
-class Seed:
-    def __init__(self, d):
-        self.process = subprocess.Popen([sys.executable, os.path.abspath(__file__), "--seed", d.containerd],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __call__(self, method, **fields):
-        self.process.stdin.write(json.dumps([method, fields]) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
-# --- today's client ---
-
-class Client:
-    def __init__(self, d, namespace="default"):
-        self.channel = grpc.insecure_channel("unix://" + d.containerd, options=[
-            ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)])
-        self.meta = [("containerd-namespace", namespace)] if namespace else []
-        self.store = pb_grpc.StoreStub(self.channel)
-        self.controller = pb_grpc.ControllerStub(self.channel)
-        self.containers = containers_grpc.ContainersStub(self.channel)
-        self.tasks = tasks_grpc.TasksStub(self.channel)
-
-    def __call__(self, stub, method, request, timeout=20):
-        return getattr(stub, method)(request, timeout=timeout, metadata=self.meta)
-
-    def control(self, method, name, **fields):
-        if method == "Update":
-            fields.setdefault("sandbox", types.Sandbox(sandbox_id=name, runtime=types.Sandbox.Runtime(name=RUNTIME)))
-        return self(self.controller, method, getattr(pb, "Controller%sRequest" % method)(sandbox_id=name, **fields))
-
-    def make(self, name, **fields):
-        fields.setdefault("runtime", types.Sandbox.Runtime(name=RUNTIME))
-        return self(self.store, "Create", pb.StoreCreateRequest(sandbox=types.Sandbox(sandbox_id=name, **fields))).sandbox
-
-    def drop(self, name):
-        self(self.store, "Delete", pb.StoreDeleteRequest(sandbox_id=name))
-
-    def run(self, name, sandbox, root, *args):
-        """A container in the sandbox; its task's pid."""
-        from google.protobuf import any_pb2
-        value = {"ociVersion": "1.1.0", "process": {"args": list(args), "cwd": "/", "env": ["PATH=/bin"],
-                                                    "user": {"uid": 0, "gid": 0}},
-                 "root": {"path": root}, "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
-                 "linux": {"namespaces": [{"type": t} for t in ("pid", "ipc", "uts", "mount", "network")]}}
-        one = containers.Container(id=name, sandbox=sandbox, spec=any_pb2.Any(value=json.dumps(value).encode()),
-                                   runtime=containers.Container.Runtime(name=RUNTIME))
-        self(self.containers, "Create", containers.CreateContainerRequest(container=one))
-        self(self.tasks, "Create", tasks.CreateTaskRequest(container_id=name))
-        return self(self.tasks, "Start", tasks.StartRequest(container_id=name)).pid
-
-    def task(self, name):
-        return self(self.tasks, "Get", tasks.GetRequest(container_id=name)).process
-
-    def remove(self, name):
-        self(self.tasks, "Delete", tasks.DeleteTaskRequest(container_id=name))
-        self(self.containers, "Delete", containers.DeleteContainerRequest(id=name))
+grpc = pb = types = containers = tasks = events_grpc = None
 
 
 def fails(name, code, call, *args, text="", **kwargs):
@@ -161,6 +80,10 @@ def test_refusals(client, d):
         fails("%s of an id that is none" % method, grpc.StatusCode.INVALID_ARGUMENT, client.control, method, "a/b")
         fails("%s without a namespace" % method, grpc.StatusCode.INVALID_ARGUMENT, Client(d, None).control, method, "none",
               text="namespace")
+    client.make("machine", runtime=types.Sandbox.Runtime(name="vm"))
+    fails("a virtual machine, where none is configured", grpc.StatusCode.INVALID_ARGUMENT, client.control, "Create", "machine",
+          text='"vm"')
+    client.drop("machine")
     client.make("vm", runtime=types.Sandbox.Runtime(name="io.containerd.quantum.v1"))
     fails("a runtime that makes none", grpc.StatusCode.INVALID_ARGUMENT, client.control, "Create", "vm", text="quantum")
     fails("nor does a Start", grpc.StatusCode.INVALID_ARGUMENT, client.control, "Start", "vm", text="quantum")
@@ -283,16 +206,6 @@ def test_containers(client, keeper, root):
 
 
 # --- figures ---
-
-def figures_of(metric):
-    """As a client decodes them; and of which version they are."""
-    version = {"io.containerd.cgroups.v1.Metrics": "v1", "io.containerd.cgroups.v2.Metrics": "v2"}[metric.data.type_url]
-    return version, bh.stubs_of("containerd/cgroups_%s.proto" % version)[0].Metrics.FromString(metric.data.value)
-
-
-def memory_of(version, m):
-    return m.memory.usage.usage if version == "v1" else m.memory.usage
-
 
 def test_metrics(client):
     """c1 sleeps; what a second one uses comes on top, under the same names."""
@@ -647,14 +560,10 @@ def run_all(d, root):
 
 
 def main():
-    global grpc, pb, pb_grpc, types, containers, containers_grpc, tasks, tasks_grpc, events_grpc
-    if sys.argv[1:2] == ["--seed"]:
-        seed_main(sys.argv[2])
-        return
+    global grpc, pb, types, containers, tasks, events_grpc
     bh.isolate()
-    import grpc
-    pb, pb_grpc, types, _, containers, containers_grpc, tasks, tasks_grpc, _, events_grpc = bh.stubs_of(
-        *("containerd/%s.proto" % n for n in ("sandbox", "types", "containers", "tasks", "events")))
+    sc.load()
+    grpc, pb, types, containers, tasks, events_grpc = sc.grpc, sc.pb, sc.types, sc.containers, sc.tasks, sc.events_grpc
     with tempfile.TemporaryDirectory(prefix="bulkhead-test-") as folder:
         d = bh.Daemon(folder, cni=False)
         root = os.path.join(folder, "root")

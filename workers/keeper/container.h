@@ -144,6 +144,8 @@ void hold_end(struct container *c);
 /* --- container_end.c --- */
 
 void container_signal(struct container *c, int sig);
+/* To all of its processes. */
+void container_signal_all(struct container *c, int sig);
 /* Its first process is gone; code as the CRI counts (128 + signal). */
 void container_ended(struct container *c, uint32_t code);
 /* An open exec has ended or was given up. */

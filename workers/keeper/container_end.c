@@ -4,6 +4,7 @@
  */
 #include "workers/keeper/backend.h"
 #include "workers/keeper/container.h"
+#include "workers/keeper/exec.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -65,6 +66,26 @@ void container_signal(struct container *c, int sig) {
 		backend_of(c->keeper)->signal(c->pidfd, sig);
 }
 
+/* In a virtual machine the group has those that stand for the guest's: SIGKILL
+ * ends them, and the guest's with them, but what they pass on comes by their own
+ * signal. What a process of the guest has made has nobody here. */
+void container_signal_all(struct container *c, int sig) {
+	if (sig == SIGKILL) {
+		cgroup_kill(&c->cgroup);
+		return;
+	}
+	if (!c->keeper->pod.vm) {
+		cgroup_signal(&c->cgroup, sig);
+		return;
+	}
+	container_signal(c, sig);
+	list_for_each (n, &c->execs) {
+		const struct exec *e = list_entry(n, struct exec, node);
+		if (!e->over && e->pidfd >= 0)
+			vm_backend.signal(e->pidfd, sig);
+	}
+}
+
 void container_kill_now(struct container *c) {
 	container_signal(c, SIGKILL);
 	/* The first process of a pid namespace takes all others with it. */
@@ -97,10 +118,8 @@ void on_container_kill(struct keeper *k, struct msg_request *r, const Bulkhead__
 		return;
 	}
 	int sig = signal_meant(c, m);
-	if (m->all && sig == SIGKILL)
-		cgroup_kill(&c->cgroup);
-	else if (m->all)
-		cgroup_signal(&c->cgroup, sig);
+	if (m->all)
+		container_signal_all(c, sig);
 	else
 		container_signal(c, sig);
 	if (sig == SIGKILL)

@@ -58,7 +58,8 @@ static int setup_check(const struct keeper *k, const Bulkhead__PodSetupRequest *
 		if (paths[i][0] && !cgroup_path_valid(paths[i]))
 			return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" is not a path of a cgroup",
 					 paths[i]);
-	if (s->bare && (s->n_uid_mappings || s->runtime[0]))
+	bool machine = strcmp(s->runtime, BOOT_VM_HANDLER) == 0;
+	if (s->bare && (s->n_uid_mappings || (s->runtime[0] && !machine)))
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
 				 "a pod without CNI can have neither a user namespace nor an OCI runtime");
 	if (s->n_join && !s->bare)

@@ -54,13 +54,6 @@ static bool target_alive(struct keeper *k, struct msg_request *r, const Bulkhead
 	return !ret->over;
 }
 
-static void kill_all(struct container *c, int sig) {
-	if (sig == SIGKILL)
-		cgroup_kill(&c->cgroup);
-	else
-		cgroup_signal(&c->cgroup, sig);
-}
-
 void on_keeper_process_kill(struct keeper *k, struct msg_request *r, const Bulkhead__ProcessKillRequest *m) {
 	struct target t;
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
@@ -77,7 +70,7 @@ void on_keeper_process_kill(struct keeper *k, struct msg_request *r, const Bulkh
 	if (t.exec)
 		backend_of(k)->signal(t.exec->pidfd, (int)m->signal);
 	else if (m->all)
-		kill_all(t.container, (int)m->signal);
+		container_signal_all(t.container, (int)m->signal);
 	else
 		container_signal(t.container, (int)m->signal);
 	if (m->signal == SIGKILL)

@@ -171,6 +171,8 @@ void on_keeper_stats(struct keeper *k, struct msg_request *r, const Bulkhead__Ta
 	if (ok && m->pod && k->pod.up) {
 		cgroup_adopt(k->config.cgroups, k->pod.cgroup_path, &group);
 		reply.pod = stats_make(&a, &group, "", k->pod.init_pid, m);
+		if (reply.pod && k->pod.vm)
+			reply.pod->unified = true; /* as its containers' */
 		interfaces(k, &a, &reply);
 	}
 	if (ok)

@@ -251,8 +251,10 @@ static void sandbox_lost(struct metadata *m, const char *id) {
 void task_exited(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	const Bulkhead__TaskExit *e = (const Bulkhead__TaskExit *)request;
 	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
-	if (!e->container_id[0])
+	if (!e->container_id[0]) {
 		sandbox_lost(m, e->sandbox_id);
+		csandbox_lost(m, e->sandbox_id);
+	}
 	struct map_node *n =
 	    !e->container_id[0] || ctask_exited(m, e) ? NULL : map_find(&m->model.container_ids, e->container_id);
 	struct container *c = n ? container_of(n, struct container, by_id) : NULL;

@@ -3,7 +3,8 @@
  * in the pod's namespace there is a tap, and what arrives at one leaves by the
  * other (ingress queue, u32 filter that matches everything, mirred). The guest's
  * device has the same MAC, addresses, MTU and routes; those of the namespace's
- * own stay, but no packet gets to them any more.
+ * own stay, but no packet gets to them any more. A namespace that outlives the
+ * machine, because it is a client's, has its packets back when that has ended.
  */
 #include "workers/keeper/vm/vm.h"
 
@@ -80,10 +81,15 @@ static int redirect(struct netlink *nl, unsigned device, const char *tap, struct
 	struct nl_answer answer = { 0 };
 	struct nl_batch b;
 	int r = rtnl_link_get(nl, tap, &link);
+	/* First: a device whose packets somebody else leads has that already. */
+	if (r == 0) {
+		nl_reset(&b);
+		put_ingress(&b, device);
+		r = netlink_send(nl, &b, &answer);
+	}
 	if (r == 0) {
 		nl_reset(&b);
 		rtnl_put_link_up(&b, link.index);
-		put_ingress(&b, device);
 		put_ingress(&b, link.index);
 		put_redirect(&b, device, link.index);
 		put_redirect(&b, link.index, device);
@@ -92,6 +98,15 @@ static int redirect(struct netlink *nl, unsigned device, const char *tap, struct
 	return r < 0 ? fault_errno(fault, r, "lead the pod's packets to the tap \"%s\"%s%s", tap,
 				   answer.message[0] ? ": " : "", answer.message)
 		     : 0;
+}
+
+static void unlead(struct netlink *nl, unsigned index) {
+	struct tcmsg t = { .tcm_ifindex = (int)index, .tcm_handle = INGRESS, .tcm_parent = TC_H_INGRESS };
+	struct nl_answer ignored;
+	struct nl_batch b;
+	nl_reset(&b);
+	nl_begin(&b, RTM_DELQDISC, 0, &t, sizeof(t));
+	(void)netlink_send(nl, &b, &ignored);
 }
 
 /* --- what the guest's device has --- */
@@ -257,6 +272,19 @@ int vm_network_make(struct vm_network *ret_network, struct fault *fault) {
 		return fault_errno(fault, r, "read the pod's network");
 	for (size_t i = 0; r == 0 && i < list.n; i++)
 		r = link_continue(&nl, &list.links[i], ret_network, fault);
+	for (size_t i = 0; r < 0 && i < ret_network->n_links; i++)
+		unlead(&nl, list.links[i].index);
 	netlink_close(&nl);
 	return r;
+}
+
+void vm_network_unmake(void) {
+	struct netlink nl;
+	struct link_list list = { .n = 0 };
+	if (netlink_open(NETLINK_ROUTE, &nl) < 0)
+		return;
+	(void)rtnl_links(&nl, on_link, &list);
+	for (size_t i = 0; i < list.n; i++)
+		unlead(&nl, list.links[i].index);
+	netlink_close(&nl);
 }

@@ -153,16 +153,23 @@ static int terminal_make(struct stand_in *s, struct fault *fault) {
 	return 0;
 }
 
-static int process_copy(const struct stand_in *s, Grpc__Process *ret, Grpc__User *ret_user) {
+/* A command with a user of its own: its container's root is the guest's by now,
+ * so its agent looks that up. */
+static bool user_is_guests(const struct vm_birth *b) {
+	return !b->user && !b->spec;
+}
+
+static void process_copy(const struct stand_in *s, Grpc__Process *ret, Grpc__User *ret_user) {
 	*ret = *s->birth->process;
+	ret->apparmorprofile = ret->selinuxlabel = (char *)"";
+	if (user_is_guests(s->birth))
+		return;
 	*ret_user = (Grpc__User)GRPC__USER__INIT;
 	ret_user->uid = s->user.uid;
 	ret_user->gid = s->user.gid;
 	ret_user->additionalgids = (uint32_t *)(uintptr_t)s->user.groups;
 	ret_user->n_additionalgids = s->user.n_groups;
 	ret->user = ret_user;
-	ret->apparmorprofile = ret->selinuxlabel = (char *)"";
-	return 0;
 }
 
 static int request_send(const struct stand_in *s, enum vm_kind kind, const ProtobufCMessage *request,
@@ -236,7 +243,7 @@ static int prepare(struct stand_in *s, Grpc__Spec **ret_spec, struct fault *faul
 	int r = 0;
 	if (b->user)
 		s->user = *b->user;
-	else
+	else if (!user_is_guests(b))
 		r = user_resolve(b->root, b->process->user, b->strict_groups, &s->user, fault);
 	if (r == 0 && b->process->terminal)
 		r = terminal_make(s, fault);

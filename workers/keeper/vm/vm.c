@@ -20,54 +20,8 @@
 #include <sys/wait.h>
 
 #define BOOT_LIMIT_MS (120 * 1000)
-#define ANSWER_LIMIT_MS (5 * 1000)
 #define STOP_PATIENCE (8 * NS_PER_SEC)
 #define GROUP "vm"
-
-/* --- channels --------------------------------------------------------------- */
-
-static int channel_open(const struct vm *vm, int *ret_channel) {
-	const struct vm_packet p = { 0 };
-	int pair[2];
-	if (vm->over || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return vm->over ? -EPIPE : -errno;
-	int r = vm_send(vm->control, &p, NULL, 0, &pair[1], 1);
-	fd_close(pair[1]);
-	if (r < 0)
-		fd_close(pair[0]);
-	else
-		*ret_channel = pair[0];
-	return r;
-}
-
-static int packet_await(int fd, int limit_ms, struct vm_packet *ret_packet, struct fault *fault) {
-	static char payload[VM_PAYLOAD_MAX];
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	size_t size;
-	int n = poll(&p, 1, limit_ms);
-	if (n == 0)
-		return fault_set(fault, FAULT_DEADLINE_EXCEEDED, "the virtual machine doesn't answer");
-	int r = n < 0 ? -errno : vm_receive(fd, ret_packet, payload, &size, NULL, NULL);
-	if (r == 0)
-		return fault_set(fault, FAULT_UNAVAILABLE, "the virtual machine has ended");
-	if (r < 0)
-		return fault_errno(fault, r, "hear the virtual machine");
-	if (ret_packet->kind == VM_FAULT)
-		return fault_set(fault, (enum fault_code)ret_packet->value, "%.*s",
-				 (int)MIN(size, (size_t)FAULT_TEXT_MAX), payload);
-	return 0;
-}
-
-/* One question, one answer. */
-static int ask(const struct vm *vm, const struct vm_packet *question, const void *payload, size_t size,
-	       struct vm_packet *ret_answer, struct fault *fault) {
-	CLEANUP_FD int channel = -1;
-	int r = channel_open(vm, &channel);
-	if (r == 0)
-		r = vm_send(channel, question, payload, size, NULL, 0);
-	return r < 0 ? fault_errno(fault, r, "ask the virtual machine")
-		     : packet_await(channel, ANSWER_LIMIT_MS, ret_answer, fault);
-}
 
 /* --- the machine ------------------------------------------------------------ */
 
@@ -95,6 +49,9 @@ static void machine_over(struct vm *vm) {
 	fd_replace(&vm->pidfd, -1);
 	fd_replace(&vm->control, -1);
 	fd_replace(&vm->mounts, -1);
+	if (vm->led)
+		vm_network_unmake();
+	vm->led = false;
 	/* QEMU and virtiofsd die with their parent. */
 	keeper_bury(vm->keeper, &vm->group);
 }
@@ -159,25 +116,51 @@ static int relay_watch(struct vm *vm, struct fault *fault) {
 	return r < 0 ? fault_errno(fault, r, "watch the virtual machine") : 0;
 }
 
+static int refuse_hosts(Bulkhead__NamespaceMode network, Bulkhead__NamespaceMode pid, Bulkhead__NamespaceMode ipc,
+			struct fault *fault) {
+	const Bulkhead__NamespaceMode hosts = BULKHEAD__NAMESPACE_MODE__NODE;
+	if (network != hosts && pid != hosts && ipc != hosts)
+		return 0;
+	return fault_set(fault, FAULT_UNIMPLEMENTED,
+			 "a pod in a virtual machine can't use the host's network, processes or IPC");
+}
+
 int vm_choose(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct fault *fault) {
-	if (s->network == BULKHEAD__NAMESPACE_MODE__NODE || s->pid == BULKHEAD__NAMESPACE_MODE__NODE ||
-	    s->ipc == BULKHEAD__NAMESPACE_MODE__NODE)
-		return fault_set(fault, FAULT_UNIMPLEMENTED,
-				 "a pod in a virtual machine can't use the host's network, processes or IPC");
-	return vm_new(k, fault);
+	int r = refuse_hosts(s->network, s->pid, s->ipc, fault);
+	if (r == 0 && s->n_sysctls)
+		r = fault_set(fault, FAULT_UNIMPLEMENTED,
+			      "a pod in a virtual machine can't have sysctls: they would be its host's");
+	return r < 0 ? r : vm_new(k, fault);
+}
+
+/* A network namespace of a client's stays when the machine has gone. */
+static bool network_stays(const struct keeper *k) {
+	return k->pod.network == BULKHEAD__NAMESPACE_MODE__TARGET;
+}
+
+static int boot_await(struct vm *vm, struct fault *fault) {
+	struct vm_packet p;
+	int r = vm_answer_await(vm->control, BOOT_LIMIT_MS, &p, fault);
+	if (r == 0 && p.kind == VM_LED) {
+		vm->led = network_stays(vm->keeper);
+		r = vm_answer_await(vm->control, BOOT_LIMIT_MS, &p, fault);
+	}
+	return r;
 }
 
 int vm_start(struct keeper *k, struct fault *fault) {
 	struct vm *vm = k->pod.vm;
-	struct vm_packet p;
 	int pair[2];
+	/* Paths that were joined may have led to the host's. */
+	if (refuse_hosts(k->pod.network, k->pod.pid, k->pod.ipc, fault) < 0)
+		return -EINVAL;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return fault_errno(fault, errno, "make a virtual machine");
 	vm->control = pair[0];
 	int r = relay_spawn(vm, pair[1], fault);
 	fd_close(pair[1]);
 	if (r == 0)
-		r = packet_await(vm->control, BOOT_LIMIT_MS, &p, fault);
+		r = boot_await(vm, fault);
 	if (r == 0)
 		r = mounts_open(vm, fault);
 	if (r == 0)
@@ -195,6 +178,7 @@ int vm_adopt(struct keeper *k, int control, int mounts, int pidfd, struct fault 
 	vm->control = control;
 	vm->mounts = mounts;
 	vm->pidfd = pidfd;
+	vm->led = network_stays(k);
 	vm_group(k, path);
 	cgroup_adopt(k->config.cgroups, path, &vm->group);
 	if (control < 0 || mounts < 0 || pidfd < 0) {
@@ -246,7 +230,7 @@ static int stand_in_make(const struct vm *vm, struct vm_birth *b, const struct c
 	CLEANUP_FD int channel = -1;
 	CLEANUP_FD int theirs = -1;
 	struct spawn s = { .pid_namespace_of = -1, .cgroup = group, .body = vm_stand_in, .ctx = b };
-	int r = channel_open(vm, &channel);
+	int r = vm_channel_open(vm, &channel);
 	if (r < 0)
 		return fault_errno(fault, r, "reach the virtual machine");
 	r = process_status_pair(ret_status, &theirs);
@@ -351,53 +335,6 @@ static int vm_signal(int pidfd, int sig) {
 	siginfo_t info = { .si_signo = VM_SIGNAL_CARRIER, .si_code = SI_QUEUE };
 	info.si_value.sival_int = sig;
 	return (int)syscall(SYS_pidfd_send_signal, pidfd, VM_SIGNAL_CARRIER, &info, 0);
-}
-
-/* --- questions about a container -------------------------------------------- */
-
-Bulkhead__TaskStats *vm_stats(const struct container *c, struct arena *arena) {
-	struct vm_packet q = { .kind = VM_STATS }, a;
-	const struct vm_figures *f = &a.figures;
-	struct fault ignored;
-	Bulkhead__TaskStats *s = arena_alloc(arena, sizeof(*s));
-	if (!s)
-		return NULL;
-	*s = (Bulkhead__TaskStats)BULKHEAD__TASK_STATS__INIT;
-	s->container_id = c->id;
-	s->timestamp = clock_real();
-	snprintf(q.container, sizeof(q.container), "%s", c->id);
-	if (ask(c->keeper->pod.vm, &q, NULL, 0, &a, &ignored) < 0)
-		return s;
-	s->cpu_usage_ns = f->cpu_ns;
-	s->memory_usage_bytes = f->memory;
-	s->memory_working_set_bytes = f->memory - MIN(f->memory_inactive_file, f->memory);
-	s->memory_rss_bytes = f->memory_anon;
-	s->memory_page_faults = f->page_faults;
-	s->memory_major_page_faults = f->major_page_faults;
-	s->memory_limit_bytes = f->memory_limit;
-	s->memory_swap_bytes = f->swap;
-	s->pids = f->pids;
-	return s;
-}
-
-int vm_freeze(struct container *c, bool frozen, struct fault *fault) {
-	struct vm_packet q = { .kind = VM_FREEZE, .value = frozen }, a;
-	snprintf(q.container, sizeof(q.container), "%s", c->id);
-	return ask(c->keeper->pod.vm, &q, NULL, 0, &a, fault);
-}
-
-int vm_update(struct container *c, const Grpc__LinuxResources *resources, struct fault *fault) {
-	Grpc__UpdateContainerRequest m = GRPC__UPDATE_CONTAINER_REQUEST__INIT;
-	struct vm_packet q = { .kind = VM_UPDATE }, a;
-	m.container_id = c->id;
-	m.resources = (Grpc__LinuxResources *)(uintptr_t)resources;
-	size_t size = grpc__update_container_request__get_packed_size(&m);
-	CLEANUP_FREE uint8_t *packed = malloc(size + 1);
-	if (!packed)
-		return fault_errno(fault, ENOMEM, "update container \"%s\"", c->id);
-	grpc__update_container_request__pack(&m, packed);
-	snprintf(q.container, sizeof(q.container), "%s", c->id);
-	return ask(c->keeper->pod.vm, &q, packed, size, &a, fault);
 }
 
 const struct backend vm_backend = {

@@ -2,7 +2,8 @@
  * Pods in virtual machines: QEMU boots a kernel whose init is our agent, and
  * runs the pod's containers by the agent's API (proto/kata/agent.proto).
  *
- *   vm.c         the keeper's side: the machine's life, requests about containers
+ *   vm.c         the keeper's side: the machine's life, its containers
+ *   questions.c  what the keeper asks of the relay
  *   stand_in.c   a process of the host for each process of the guest
  *   share.c      what of the host a container sees, and its specification there
  *   machine.c    QEMU and virtiofsd
@@ -56,7 +57,9 @@ enum vm_kind {
 	VM_START,
 	VM_SIGNAL, /* value: its number */
 	VM_RESIZE, /* columns, rows */
-	/* from it; VM_DONE and VM_FAULT on the control socket tell how the boot went */
+	/* from it; on the control socket VM_LED says that vm_network_make is done, then
+	 * VM_DONE or VM_FAULT how the boot went */
+	VM_LED,
 	VM_DONE,
 	VM_FAULT, /* value: enum fault_code; the text follows */
 	VM_EXIT,  /* value: the status */
@@ -100,6 +103,7 @@ struct vm {
 	struct cgroup group;
 	struct loop_source *exit_source, *patience, *oom_source, *oom_later;
 	bool over, stopping;
+	bool led; /* the packets of a client's network namespace */
 };
 
 /* Where a container's files are: on the host's side in the relay's mount
@@ -156,7 +160,10 @@ struct vm_network {
 	size_t n_routes;
 };
 
+/* When it fails nothing of it stays but the taps, which go with the process. */
 int vm_network_make(struct vm_network *ret_network, struct fault *fault);
+/* In the pod's network namespace: its devices have their packets back. */
+void vm_network_unmake(void);
 
 struct vm_machine {
 	const struct boot_vm *config;
@@ -183,6 +190,19 @@ enum vm_jail { VM_JAIL_STAND_IN, VM_JAIL_RELAY };
 /* Another user, no capabilities, and the calls that the kind needs. */
 int vm_jail_enter(enum vm_jail kind, const struct boot_vm *config, struct fault *fault);
 
+/* --- questions.c --- */
+
+/* -EPIPE when the machine is gone. */
+int vm_channel_open(const struct vm *vm, int *ret_channel);
+/* The next packet on a channel, or on the control socket; a VM_FAULT is the
+ * fault that it carries. */
+int vm_answer_await(int fd, int limit_ms, struct vm_packet *ret_packet, struct fault *fault);
+/* What the guest's kernel counts, in the arena, its figures under the kernel's
+ * names; only the time, where the guest doesn't say it. NULL when out of memory. */
+Bulkhead__TaskStats *vm_stats(const struct container *c, struct arena *a);
+int vm_freeze(struct container *c, bool frozen, struct fault *fault);
+int vm_update(struct container *c, const Grpc__LinuxResources *resources, struct fault *fault);
+
 /* --- vm.c --- */
 
 /* The pod is of this backend: there is a k->pod.vm. */
@@ -199,11 +219,6 @@ bool vm_ended(struct keeper *k);
 void vm_group(const struct keeper *k, char ret_path[CGROUP_PATH_MAX]);
 /* The last of it; what the guest shared is in no mount namespace but its own. */
 void vm_folder_remove(const struct keeper *k);
-/* What the guest's kernel counts, in the arena; only the time, where the guest
- * doesn't say it. NULL when out of memory. */
-Bulkhead__TaskStats *vm_stats(const struct container *c, struct arena *a);
 /* oom.c. Kills in the guest are told from now on; those that were said are taken now. */
 void vm_ooms_watch(struct vm *vm);
 void vm_ooms_take(struct keeper *k);
-int vm_freeze(struct container *c, bool frozen, struct fault *fault);
-int vm_update(struct container *c, const Grpc__LinuxResources *resources, struct fault *fault);

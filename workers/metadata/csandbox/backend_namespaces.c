@@ -82,15 +82,14 @@ static void of_config(const Runtime__V1__PodSandboxConfig *c, Bulkhead__SandboxS
 static int refuse(const Bulkhead__CsandboxWish *w, struct fault *fault) {
 	if (w->n_rootfs)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "rootfs: a sandbox of namespaces runs no process of its own, so it has no root");
+				 "rootfs: no process of its own runs in a sandbox, so it has no root");
 	if (w->config && w->config->n_port_mappings)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "options: port_mappings: a sandbox of namespaces has no network but its client's");
+				 "options: port_mappings: a sandbox has no network but its client's");
 	if (w->options && !w->config)
-		return fault_set(
-		    fault, FAULT_INVALID_ARGUMENT,
-		    "options: a sandbox of namespaces understands runtime.v1.PodSandboxConfig, not \"%.120s\"",
-		    w->options->type_url);
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "options: a sandbox understands runtime.v1.PodSandboxConfig, not \"%.120s\"",
+				 w->options->type_url);
 	return 0;
 }
 

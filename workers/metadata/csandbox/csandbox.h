@@ -52,6 +52,7 @@ struct csandbox {
 
 #define CSANDBOX(state) BULKHEAD__CSANDBOX_STATE__CSANDBOX_##state
 #define CSANDBOX_TEXT_MAX 256
+#define CSANDBOX_UNKNOWN_EXIT 255 /* nobody has asked for its end */
 
 /* --- model.c --- */
 
@@ -76,18 +77,20 @@ int csandbox_of(struct metadata *m, const Bulkhead__CsandboxKey *key, struct csa
 
 /* The name in the object; empty: whoever is the default. */
 const char *csandbox_runtime(const Bulkhead__Object *o);
-/* Whether anything is run by a runtime of that name here. */
-bool csandbox_runtime_known(const char *runtime);
+/* Whether a runtime of that name runs containers here, in s or, when that is
+ * NULL, in no sandbox; INVALID_ARGUMENT. */
+int csandbox_runtime_check(const struct metadata *m, const char *runtime, const struct csandbox *s,
+			   struct fault *fault) NODISCARD;
 /* What the pod of an object is started with, in the arena; the id is missing.
  * INVALID_ARGUMENT: nobody here knows that runtime, or can grant that wish. */
-int csandbox_pod(struct arena *a, const Bulkhead__Object *o, const Bulkhead__CsandboxWish *w,
+int csandbox_pod(const struct metadata *m, struct arena *a, const Bulkhead__Object *o, const Bulkhead__CsandboxWish *w,
 		 Bulkhead__SandboxStartRequest *ret_pod, struct fault *fault) NODISCARD;
 
 /* A backend's: whatever is its own of the pod. Its sentence begins with the name
  * of the field that it can't do. */
 typedef int csandbox_fill_fn(struct arena *a, const Bulkhead__Object *o, const Bulkhead__CsandboxWish *w,
 			     Bulkhead__SandboxStartRequest *pod, struct fault *fault);
-csandbox_fill_fn namespaces_fill;
+csandbox_fill_fn namespaces_fill, vm_fill;
 
 /* --- list.c --- */
 
@@ -95,6 +98,9 @@ csandbox_fill_fn namespaces_fill;
 Bulkhead__Csandbox *csandbox_shown(struct arena *a, const struct csandbox *s);
 /* Nothing of it runs any more; nothing happens when that is known already. */
 void csandbox_ended(struct metadata *m, struct csandbox *s, uint32_t exit_status);
+/* The virtual machine of a pod has ended; nothing happens when the pod is no
+ * sandbox's, or is being started or stopped. */
+void csandbox_lost(struct metadata *m, const char *pod_id);
 /* Fails all that wait: it is gone. */
 void csandbox_waits_end(struct csandbox *s);
 void csandbox_tell(struct metadata *m, const char *topic, const struct csandbox *s);

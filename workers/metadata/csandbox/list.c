@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "workers/metadata/handlers.h"
 #include "workers/metadata/ctask/ctask.h"
+#include "workers/metadata/sweep.h"
 
 #include <string.h>
 
@@ -127,6 +128,14 @@ void csandbox_ended(struct metadata *m, struct csandbox *s, uint32_t exit_status
 		r->cancelled = NULL;
 		answer(r, s);
 	}
+}
+
+void csandbox_lost(struct metadata *m, const char *pod_id) {
+	struct csandbox *s = csandbox_find_pod(&m->csandboxes, pod_id);
+	if (!s || s->op || !csandbox_is_up(s))
+		return;
+	csandbox_ended(m, s, CSANDBOX_UNKNOWN_EXIT);
+	sweep_sandbox(m, pod_id);
 }
 
 /* --- updates ---------------------------------------------------------------- */

@@ -6,8 +6,6 @@
 #include "workers/metadata/reconcile.h"
 #include "workers/metadata/sweep.h"
 
-#define UNKNOWN_EXIT 255
-
 static void keeper_seen(struct metadata *m, struct csandbox *s, int32_t pid) {
 	if (!s->record->started || s->record->started->keeper_pid == pid)
 		return;
@@ -49,6 +47,6 @@ void csandbox_reconcile_absent(struct metadata *m, const Bulkhead__TaskListReply
 		struct csandbox *s = list_entry(n, struct csandbox, node);
 		if (!s->op && csandbox_is_up(s) && s->up_at < m->reconcile_asked &&
 		    !task_list_sandbox(l, s->record->pod->id))
-			csandbox_ended(m, s, UNKNOWN_EXIT);
+			csandbox_ended(m, s, CSANDBOX_UNKNOWN_EXIT);
 	}
 }

@@ -191,7 +191,7 @@ static int make(struct metadata *m, const Bulkhead__CsandboxKey *key, const Bulk
 		w = &nothing_more;
 	int r = object_of(m, key, w, &o, fault);
 	if (r == 0)
-		r = csandbox_pod(a, o, w, &pod, fault);
+		r = csandbox_pod(m, a, o, w, &pod, fault);
 	if (r < 0)
 		return r;
 	record.namespace_ = key->namespace_;

@@ -195,8 +195,11 @@ static void process_create(struct op *op) {
 	struct create_op *c = create_of(op);
 	Bulkhead__TaskCreateRequest q = BULKHEAD__TASK_CREATE_REQUEST__INIT;
 	Grpc__Spec *spec = c->container->parsed;
+	const struct csandbox *in =
+	    c->t->record->owns_pod ? NULL : csandbox_find_pod(&op->m->csandboxes, c->t->record->sandbox_id);
 	q.sandbox_id = c->t->record->sandbox_id;
 	q.container_id = c->t->record->container_id;
+	q.runtime = in ? in->record->pod->runtime : (char *)"";
 	q.spec = spec;
 	q.stdio = c->request->stdio;
 	q.pid_mode = pid_mode(c);
@@ -321,15 +324,15 @@ static int container_of_request(struct metadata *m, const Bulkhead__CtaskCreateR
 			 id->namespace_);
 }
 
-static int container_check(const Bulkhead__ObjectKey *id, const Bulkhead__ContainerBody *b, struct fault *fault) {
+static int container_check(struct metadata *m, const Bulkhead__ObjectKey *id, const Bulkhead__ContainerBody *b,
+			   struct fault *fault) {
+	const struct csandbox *in = *b->sandbox ? csandbox_find(&m->csandboxes, id->namespace_, b->sandbox) : NULL;
 	if (!b->parsed || !b->parsed->process)
 		return fault_set(fault, FAULT_FAILED_PRECONDITION, "container \"%s\" can't run: %s", id->key,
 				 b->parsed ? "its specification has no process" : b->spec_fault);
 	/* Who asks for another kind of isolation mustn't be given less in silence. */
-	if (b->runtime && !csandbox_runtime_known(b->runtime->name))
-		return fault_set(fault, FAULT_INVALID_ARGUMENT,
-				 "container \"%s\": nothing is run by the runtime \"%.100s\" here", id->key,
-				 b->runtime->name);
+	if (b->runtime && csandbox_runtime_check(m, b->runtime->name, in, fault) < 0)
+		return fault_prefix(fault, -EINVAL, "container \"%s\"", id->key);
 	const Grpc__LinuxNamespace *pid = namespace_of(b->parsed, "pid");
 	if (pid && *pid->path)
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
@@ -353,7 +356,7 @@ static int create_check(struct metadata *m, const Bulkhead__CtaskCreateRequest *
 	if (r == 0 && ctask_find(&m->ctasks, id.namespace_, id.key))
 		r = fault_set(fault, FAULT_ALREADY_EXISTS, "%s: already exists", ctask_text(q->key, text));
 	if (r == 0)
-		r = container_check(&id, *ret_container, fault);
+		r = container_check(m, &id, *ret_container, fault);
 	if (r == 0 && q->checkpoint && ctask_restore_check(m, q, *ret_container, fault) < 0)
 		r = fault_prefix(fault, -EINVAL, "task \"%.76s\"", id.key);
 	return r < 0 ? r : sandbox_check(m, &id, (*ret_container)->sandbox, fault);
