@@ -82,6 +82,7 @@ int link_call_send(struct msg_call *c, const int *fds, size_t n_fds) {
 		.size = (uint32_t)c->payload.size,
 		.number = c->row->number,
 		.kind = FRAME_REQUEST,
+		.flags = c->again ? FRAME_AGAIN : 0,
 		.id = c->id,
 		.deadline = c->context.deadline,
 		.trace = { c->context.trace[0], c->context.trace[1] },

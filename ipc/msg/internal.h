@@ -9,6 +9,7 @@ enum frame_kind { FRAME_REQUEST = 1, FRAME_REPLY, FRAME_ERROR, FRAME_CANCEL };
 enum frame_flag {
 	FRAME_MORE = 1,	 /* further replies follow */
 	FRAME_BY_FD = 2, /* the payload is in a memfd: the first descriptor */
+	FRAME_AGAIN = 4, /* a request that a peer had which is gone */
 };
 
 /* In front of every payload, in a ring record as in a packet. */
@@ -54,6 +55,8 @@ struct msg_call {
 	bool sent;
 	int64_t sent_at;     /* clock_mono, to the peer that is there now */
 	unsigned deaths;     /* of peers that had it: see resend.c */
+	unsigned all_deaths; /* without the patience that deaths has */
+	bool again;	     /* a peer had it that is gone */
 	struct fault *fault; /* it has failed and its callback is due */
 };
 

@@ -38,7 +38,7 @@ struct msg_row {
 	const ProtobufCMessageDescriptor *request, *reply; /* reply NULL: none is sent */
 	size_t limit;
 	uint8_t request_fds, reply_fds;
-	bool resend, stream, more_fds;
+	bool resend, stream, more_fds, waits;
 	enum link_access access; /* that a link needs to carry it */
 };
 
@@ -83,6 +83,8 @@ struct msg_request {
 	struct link *link;
 	const struct msg_row *row;
 	struct msg_context context;
+	/* An earlier process of ours may have done it, or a part: the caller never heard. */
+	bool again;
 	struct arena arena;
 	/* Called once when the caller has given up (cancelled, deadline passed,
 	 * link dead); the answer is still owed and goes nowhere. May be NULL. */

@@ -32,6 +32,7 @@ static struct msg_request *request_new(struct link *l, const struct msg_row *row
 	r->row = row;
 	r->id = f->id;
 	r->context = (struct msg_context){ f->deadline, { f->trace[0], f->trace[1] }, f->request };
+	r->again = f->flags & FRAME_AGAIN;
 	r->n_fds = n_fds;
 	for (size_t i = 0; i < n_fds; i++)
 		r->fds[i] = take_fd(&fds[i]);

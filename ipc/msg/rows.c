@@ -3,7 +3,7 @@
 
 #include "descriptors.h"
 
-enum { RESEND = 1, STREAM = 2, READ = 4, METRICS = 8, MORE_FDS = 16 };
+enum { RESEND = 1, STREAM = 2, READ = 4, METRICS = 8, MORE_FDS = 16, WAITS = 32 };
 
 #define LEAST_ACCESS(from, flags)              \
 	((from) != ROLE_API ? ACCESS_NONE      \
@@ -34,6 +34,7 @@ const struct msg_row msg_rows[] = {
 		.resend = ((flags)&RESEND) != 0,            \
 		.stream = ((flags)&STREAM) != 0,            \
 		.more_fds = ((flags)&MORE_FDS) != 0,        \
+		.waits = ((flags)&WAITS) != 0,              \
 		.access = LEAST_ACCESS(ROLE_##f, flags),    \
 	},
 #include "msg/messages.def"

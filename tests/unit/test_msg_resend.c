@@ -9,8 +9,9 @@
 
 struct side {
 	struct link *link;
-	struct msg_request *held[16];
+	struct msg_request *held[32];
 	size_t n_held;
+	size_t n_again; /* of those held */
 	int deadly;
 };
 
@@ -34,12 +35,27 @@ static void on_snapshot_usage(struct side *s, struct msg_request *r, const Bulkh
 	if (s->n_held == ARRAY_SIZE(s->held))
 		abort();
 	s->held[s->n_held++] = r;
+	s->n_again += r->again;
 	s->deadly += strcmp(m->id, "deadly") == 0;
 }
 
+static void on_exec_wait(struct side *s, struct msg_request *r, const Bulkhead__ExecWaitRequest *m) {
+	if (s->n_held == ARRAY_SIZE(s->held))
+		abort();
+	s->held[s->n_held++] = r;
+}
+
+static void on_runtime_info(struct side *s, struct msg_request *r, const Bulkhead__Empty *m) {
+	Bulkhead__RuntimeInfoReply reply = BULKHEAD__RUNTIME_INFO_REPLY__INIT;
+	runtime_info_reply(r, &reply, NULL, 0);
+}
+
 HANDLER_DEFINE(struct side, snapshot_usage)
+HANDLER_DEFINE(struct side, exec_wait)
+HANDLER_DEFINE(struct side, runtime_info)
 
 static const struct link_handler handlers[] = { HANDLER(snapshot_usage), { 0 } };
+static const struct link_handler task_handlers[] = { HANDLER(exec_wait), HANDLER(runtime_info), { 0 } };
 
 static void usage_done(void *ctx, const struct msg_answer *a) {
 	struct result *r = ctx;
@@ -64,14 +80,16 @@ static void connect_sides(struct side *a, struct side *b, bool by_ring) {
 		abort();
 }
 
-static void sides_new(struct loop *l, struct side *a, struct side *b) {
+static void sides_of(struct loop *l, struct side *a, struct side *b, enum role role, const struct link_handler *h) {
 	*a = *b = (struct side){ 0 };
-	const struct link_options oa = { .loop = l, .self = ROLE_METADATA, .peer = ROLE_SNAPSHOT, .worker = a };
-	const struct link_options ob = {
-		.loop = l, .self = ROLE_SNAPSHOT, .peer = ROLE_METADATA, .worker = b, .handlers = handlers
-	};
+	const struct link_options oa = { .loop = l, .self = ROLE_METADATA, .peer = role, .worker = a };
+	const struct link_options ob = { .loop = l, .self = role, .peer = ROLE_METADATA, .worker = b, .handlers = h };
 	if (link_new(&oa, &a->link) < 0 || link_new(&ob, &b->link) < 0)
 		abort();
+}
+
+static void sides_new(struct loop *l, struct side *a, struct side *b) {
+	sides_of(l, a, b, ROLE_SNAPSHOT, handlers);
 }
 
 static void sides_free(struct side *a, struct side *b) {
@@ -170,6 +188,68 @@ static void test_waiting(struct loop *l, bool by_ring) {
 	turns(l, 10);
 	tap_check(patient.calls == 0 && b.n_held == 7, "what waits outlives six peers that went on after it (%zu)",
 		  b.n_held);
+	tap_check(b.n_again == 6, "who gets it then is told that it comes again (%zu)", b.n_again);
+	for (size_t i = 0; i < b.n_held; i++)
+		msg_failf(b.held[i], FAULT_ABORTED, "held");
+	turns(l, 10);
+	tap_check(patient.calls == 1 && patient.code == FAULT_ABORTED, "and gets its answer: %s", patient.text);
+	sides_free(&a, &b);
+	turns(l, 2);
+}
+
+/* As test_waiting, so often; the deaths that a was lost by. */
+static size_t outlived(struct loop *l, struct side *a, struct side *b, bool by_ring, size_t deaths,
+		       const struct result *patient, void (*another)(struct side *from, struct result *r)) {
+	size_t death = 0;
+	for (; death < deaths && !patient->calls; death++) {
+		struct result other = { 0 };
+		int64_t end = clock_mono() + 10 * NS_PER_SEC;
+		while (b->n_held <= death && clock_mono() < end)
+			turns(l, 1);
+		another(a, &other);
+		while (!other.calls && clock_mono() < end)
+			turns(l, 1);
+		connect_sides(a, b, by_ring);
+		turns(l, 4);
+	}
+	return death;
+}
+
+static void ask_usage(struct side *from, struct result *r) {
+	ask(from, "now", r);
+}
+
+static void ask_info(struct side *from, struct result *r) {
+	Bulkhead__Empty empty = BULKHEAD__EMPTY__INIT;
+	runtime_info_send(from->link, NULL, &empty, NULL, 0, usage_done, r);
+}
+
+/* One that ends its peers late, when they have long gone on: it isn't sent for ever either. */
+static void test_late(struct loop *l, bool by_ring) {
+	struct side a, b;
+	sides_new(l, &a, &b);
+	connect_sides(&a, &b, by_ring);
+	struct result patient = { 0 };
+	ask(&a, "hold", &patient);
+	size_t deaths = outlived(l, &a, &b, by_ring, 20, &patient, ask_usage);
+	tap_check(deaths == 8 && patient.code == FAULT_INTERNAL && strstr(patient.text, "has ended 8 times"),
+		  "what ends its worker late is sent %zu times: %s", deaths, patient.text);
+	for (size_t i = 0; i < b.n_held; i++)
+		msg_failf(b.held[i], FAULT_ABORTED, "held");
+	sides_free(&a, &b);
+	turns(l, 2);
+}
+
+/* But what waits for something to happen may. */
+static void test_waits_row(struct loop *l, bool by_ring) {
+	struct side a, b;
+	Bulkhead__ExecWaitRequest q = BULKHEAD__EXEC_WAIT_REQUEST__INIT;
+	struct result patient = { 0 };
+	sides_of(l, &a, &b, ROLE_TASK, task_handlers);
+	connect_sides(&a, &b, by_ring);
+	exec_wait_send(a.link, NULL, &q, NULL, 0, usage_done, &patient);
+	size_t deaths = outlived(l, &a, &b, by_ring, 20, &patient, ask_info);
+	tap_check(deaths == 20 && patient.calls == 0, "what waits for an end outlives %zu peers", deaths);
 	for (size_t i = 0; i < b.n_held; i++)
 		msg_failf(b.held[i], FAULT_ABORTED, "held");
 	turns(l, 10);
@@ -186,6 +266,8 @@ int main(void) {
 		test_deadly(l, by_ring);
 		test_suspects(l, by_ring);
 		test_waiting(l, by_ring);
+		test_late(l, by_ring);
+		test_waits_row(l, by_ring);
 	}
 	loop_free(l);
 	return tap_done();
