@@ -55,6 +55,10 @@ def shows(name, result, text, status=0):
     tap.check(result[0] == status and text in result[1], name, "%d: %s" % result)
 
 
+def refused(name, result, text):
+    tap.check(result[0] != 0 and text in result[1], name, "%d: %s" % result)
+
+
 def mounts():
     with open("/proc/self/mountinfo") as f:
         return len(f.readlines())
@@ -103,7 +107,12 @@ def test_life(ctr, root):
     shows("tasks ps", ctr("tasks", "ps", "bh-life"), str(pid))
     shows("tasks pause", ctr("tasks", "pause", "bh-life"), "")
     tap.check(ctr.status("bh-life") == "PAUSED", "tasks ls says PAUSED")
+    refused("a second pause", ctr("tasks", "pause", "bh-life"), "cannot pause a paused container")
+    refused("tasks exec in what is paused", ctr("tasks", "exec", "--exec-id", "e0", "bh-life", "/bin/true"),
+            "cannot exec in a paused container")
+    refused("tasks rm of what is paused", ctr("tasks", "rm", "bh-life"), "must be stopped")
     shows("tasks resume", ctr("tasks", "resume", "bh-life"), "")
+    refused("a second resume", ctr("tasks", "resume", "bh-life"), "cannot resume a running container")
     code, text = ctr("tasks", "rm", "bh-life")
     tap.check(code != 0 and "must be stopped" in text, "a task that runs isn't removed", text)
     code, text = ctr("containers", "rm", "bh-life")
@@ -112,6 +121,8 @@ def test_life(ctr, root):
     tap.check(code != 0 and "already exists" in text, "there is one task of a container", text)
     shows("tasks kill", ctr("tasks", "kill", "-s", "SIGKILL", "bh-life"), "")
     tap.check(bh.wait_for(lambda: ctr.status("bh-life") == "STOPPED"), "tasks ls says STOPPED")
+    refused("pause of what has ended", ctr("tasks", "pause", "bh-life"), "cannot pause a stopped container")
+    refused("and resume", ctr("tasks", "resume", "bh-life"), "cannot resume a stopped container")
     code, text = ctr("tasks", "kill", "bh-life")
     tap.check(code != 0 and "not found" in text.lower() or "finished" in text, "a second kill finds nothing", text)
     code, text = ctr("tasks", "exec", "--exec-id", "e4", "bh-life", "/bin/true")

@@ -10,7 +10,6 @@
  *   sandbox.c    CreateSandbox, DestroySandbox
  *   container.c  what is about containers as a whole
  *   process.c    what is about one process
- *   freeze.c     PauseContainer, ResumeContainer
  *   stats.c      StatsContainer
  *   streams.c    stream_calls.c: their input and output
  *   oom.c        GetOOMEvent
@@ -43,8 +42,7 @@ void agent_unknown_container(struct fault *fault);
 
 extern const struct grpc_translator agent_create_sandbox, agent_destroy_sandbox;
 extern const struct grpc_translator agent_create_container, agent_start_container, agent_remove_container,
-    agent_update_container, agent_stats_container;
+    agent_update_container, agent_pause_container, agent_resume_container, agent_stats_container;
 extern const struct grpc_handler agent_get_oom_event;
-extern const struct grpc_handler agent_pause_container, agent_resume_container;
 extern const struct grpc_translator agent_exec_process, agent_signal_process, agent_wait_process, agent_resize;
 extern const struct grpc_handler agent_read_stdout, agent_read_stderr, agent_write_stdin, agent_close_stdin;

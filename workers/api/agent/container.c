@@ -155,6 +155,27 @@ static int update(struct grpc_translation *t, const ProtobufCMessage *request, P
 	return u->resources ? 0 : grpc_no_memory(fault);
 }
 
+static int freeze(struct grpc_translation *t, char *container_id, bool frozen, ProtobufCMessage **ret_internal,
+		  struct fault *fault) {
+	Bulkhead__CtaskFreezeRequest *f =
+	    ARENA_NEW(t->arena, Bulkhead__CtaskFreezeRequest, BULKHEAD__CTASK_FREEZE_REQUEST__INIT);
+	if (!f || !(f->key = agent_key(t, container_id, (char *)"")))
+		return grpc_no_memory(fault);
+	f->frozen = frozen;
+	*ret_internal = &f->base;
+	return 0;
+}
+
+static int pause_request(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+			 struct fault *fault) {
+	return freeze(t, ((const Grpc__PauseContainerRequest *)request)->container_id, true, ret_internal, fault);
+}
+
+static int resume_request(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+			  struct fault *fault) {
+	return freeze(t, ((const Grpc__ResumeContainerRequest *)request)->container_id, false, ret_internal, fault);
+}
+
 const struct grpc_translator agent_create_container = {
 	.request = create,
 	.failure = create_failure,
@@ -162,6 +183,16 @@ const struct grpc_translator agent_create_container = {
 
 const struct grpc_translator agent_start_container = { .request = start };
 const struct grpc_translator agent_remove_container = { .request = remove_request };
+
+const struct grpc_translator agent_pause_container = {
+	.request = pause_request,
+	.failure = agent_unknown_container,
+};
+
+const struct grpc_translator agent_resume_container = {
+	.request = resume_request,
+	.failure = agent_unknown_container,
+};
 
 const struct grpc_translator agent_update_container = {
 	.request = update,

@@ -225,8 +225,9 @@ static int check(struct metadata *m, const struct ctask *t, const Bulkhead__Ctas
 	char text[CTASK_TEXT_MAX];
 	if (ctask_own(t, fault) < 0)
 		return -EPERM;
-	if (t->record->status != CTASK(RUNNING) && t->record->status != CTASK(PAUSED))
-		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s isn't running", ctask_text(key, text));
+	int r = ctask_may(t, NULL, CTASK_MAY_CHECKPOINT, key, fault);
+	if (r < 0)
+		return r;
 	const struct object *o =
 	    object_find(&m->objects, BULKHEAD__OBJECT_KIND__OBJECT_CONTAINER, key->namespace_, key->container_id);
 	if (!o || !o->record->container->parsed || !o->record->container->spec)

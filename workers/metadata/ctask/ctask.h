@@ -72,6 +72,28 @@ int ctask_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **r
 int ctask_process_of(struct metadata *m, const Bulkhead__CtaskKey *key, struct ctask **ret_task,
 		     Bulkhead__CtaskExec **ret_exec, struct fault *fault) NODISCARD;
 
+/* --- state.c --- */
+
+enum ctask_action {
+	CTASK_MAY_START,
+	CTASK_MAY_PAUSE,
+	CTASK_MAY_RESUME,
+	CTASK_MAY_FREEZE,  /* either, of what may be so already */
+	CTASK_MAY_ADD,	   /* a process to it, which is started later */
+	CTASK_MAY_EXECUTE, /* a process in it, now */
+	CTASK_MAY_UPDATE,
+	CTASK_MAY_CHECKPOINT,
+	CTASK_MAY_SIGNAL,
+	CTASK_MAY_REACH, /* its terminal, its input, its pids */
+	CTASK_MAY_DELETE,
+	CTASK_ACTIONS
+};
+#define CTASK_STATUSES (CTASK(PAUSED) + 1)
+/* Of the task, or of the process exec that was added to it (NULL: the first). The
+ * sentence names key. */
+int ctask_may(const struct ctask *t, const Bulkhead__CtaskExec *exec, enum ctask_action action,
+	      const Bulkhead__CtaskKey *key, struct fault *fault) NODISCARD;
+
 /* --- exec.c --- */
 
 Bulkhead__CtaskExec *ctask_exec_find(const struct ctask *t, const char *exec_id);
@@ -115,7 +137,8 @@ void ctask_waited_free(struct ctask *t);
 /* --- process.c --- */
 
 /* Another process: whether it may be one of the task's. */
-int ctask_exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q, struct fault *fault) NODISCARD;
+int ctask_exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q, enum ctask_action action,
+		     struct fault *fault) NODISCARD;
 /* For an event about a task; the fields of the process's. */
 void ctask_tell(struct metadata *m, const char *topic, const struct ctask *t, const Bulkhead__CtaskExec *exec);
 

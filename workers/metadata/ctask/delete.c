@@ -128,17 +128,6 @@ static const struct op_class remove_class = {
 	.free = delete_free,
 };
 
-/* What was created and never started may go; what runs may not. */
-static int delete_check(const struct ctask *t, const Bulkhead__CtaskExec *exec, const Bulkhead__CtaskKey *key,
-			struct fault *fault) {
-	char text[CTASK_TEXT_MAX];
-	Bulkhead__CtaskStatus status = exec ? exec->status : t->record->status;
-	if (status == CTASK(RUNNING) || status == CTASK(PAUSED))
-		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s must be stopped before it is deleted: it is %s",
-				 ctask_text(key, text), status == CTASK(PAUSED) ? "paused" : "running");
-	return 0;
-}
-
 static int delete_begin(struct metadata *m, struct msg_request *r, const struct op_class *class, struct ctask *t,
 			Bulkhead__CtaskExec *exec, int64_t timeout, struct fault *fault) {
 	struct delete_op *d = calloc(1, sizeof(*d));
@@ -168,7 +157,7 @@ void ctask_delete(struct metadata *m, struct msg_request *r, const ProtobufCMess
 		return;
 	}
 	if (e == 0)
-		e = delete_check(t, exec, key, &fault);
+		e = ctask_may(t, exec, CTASK_MAY_DELETE, key, &fault);
 	if (e == 0)
 		e = delete_begin(m, r, &delete_class, t, exec, 0, &fault);
 	if (e < 0)

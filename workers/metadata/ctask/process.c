@@ -45,8 +45,8 @@ typedef void (*handler_fn)(struct metadata *m, struct msg_request *r, const Prot
 /* The process, when it may be asked something now; NULL: the request has been
  * failed, or is handled again when what is under way is over. */
 static struct ctask *asked(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
-			   handler_fn handle, const Bulkhead__CtaskKey *key, Bulkhead__ProcessKey *ret_process) {
-	char text[CTASK_TEXT_MAX];
+			   handler_fn handle, enum ctask_action action, const Bulkhead__CtaskKey *key,
+			   Bulkhead__ProcessKey *ret_process) {
 	Bulkhead__CtaskExec *exec;
 	struct ctask *t;
 	struct fault fault;
@@ -57,14 +57,12 @@ static struct ctask *asked(struct metadata *m, struct msg_request *r, const Prot
 	Bulkhead__CtaskStatus status = exec ? exec->status : t->record->status;
 	/* A signal to what runs waits for nothing that is done beside it. */
 	bool runs = status == CTASK(RUNNING) || status == CTASK(PAUSED);
-	if (t->op && !(handle == ctask_kill && runs)) {
+	if (t->op && !(action == CTASK_MAY_SIGNAL && runs)) {
 		op_requeue(t->op, r, request, handle);
 		return NULL;
 	}
-	if (status == CTASK(STOPPED) || (exec && status == CTASK(CREATED))) {
-		msg_failf(r, status == CTASK(STOPPED) ? FAULT_NOT_FOUND : FAULT_FAILED_PRECONDITION, "%s: %s",
-			  ctask_text(key, text),
-			  status == CTASK(STOPPED) ? "the process has already finished" : "it wasn't started yet");
+	if (ctask_may(t, exec, action, key, &fault) < 0) {
+		msg_fail(r, &fault);
 		return NULL;
 	}
 	*ret_process = (Bulkhead__ProcessKey)BULKHEAD__PROCESS_KEY__INIT;
@@ -72,17 +70,6 @@ static struct ctask *asked(struct metadata *m, struct msg_request *r, const Prot
 	ret_process->container_id = t->record->container_id;
 	ret_process->exec_id = exec ? exec->id : (char *)"";
 	return t;
-}
-
-/* As asked, of a task that isn't the CRI's. */
-static struct ctask *asked_own(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request,
-			       handler_fn handle, const Bulkhead__CtaskKey *key, Bulkhead__ProcessKey *ret_process) {
-	struct ctask *t = asked(m, r, request, handle, key, ret_process);
-	struct fault fault;
-	if (!t || ctask_own(t, &fault) == 0)
-		return t;
-	msg_fail(r, &fault);
-	return NULL;
 }
 
 static struct msg_context within(const struct msg_request *r) {
@@ -121,7 +108,7 @@ void ctask_kill(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 		ctask_kill_reply(r, &done, NULL, 0);
 		return;
 	}
-	if (!asked(m, r, request, ctask_kill, q->key, &process))
+	if (!asked(m, r, request, ctask_kill, CTASK_MAY_SIGNAL, q->key, &process))
 		return;
 	if (*process.exec_id) {
 		Bulkhead__ProcessKillRequest k = BULKHEAD__PROCESS_KILL_REQUEST__INIT;
@@ -144,7 +131,8 @@ void ctask_resize(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	Bulkhead__ProcessResizeRequest z = BULKHEAD__PROCESS_RESIZE_REQUEST__INIT;
 	Bulkhead__ProcessKey process;
 	struct msg_context context = within(r);
-	if (metadata_gate(m, r, request, ctask_resize) || !asked(m, r, request, ctask_resize, q->key, &process))
+	if (metadata_gate(m, r, request, ctask_resize) ||
+	    !asked(m, r, request, ctask_resize, CTASK_MAY_REACH, q->key, &process))
 		return;
 	z.process = &process;
 	z.width = q->width;
@@ -172,7 +160,7 @@ void ctask_close_stdin(struct metadata *m, struct msg_request *r, const Protobuf
 		return;
 	if (close_early(m, key))
 		ctask_close_stdin_reply(r, &done, NULL, 0);
-	else if (asked(m, r, request, ctask_close_stdin, key, &process))
+	else if (asked(m, r, request, ctask_close_stdin, CTASK_MAY_REACH, key, &process))
 		process_close_stdin_send(m->task, &context, &process, NULL, 0, relayed, r);
 }
 
@@ -212,8 +200,16 @@ void ctask_update(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	Bulkhead__TaskUpdateRequest u = BULKHEAD__TASK_UPDATE_REQUEST__INIT;
 	Bulkhead__ProcessKey process;
 	struct msg_context context = within(r);
-	if (metadata_gate(m, r, request, ctask_update) || !asked_own(m, r, request, ctask_update, q->key, &process))
+	struct fault fault;
+	if (metadata_gate(m, r, request, ctask_update))
 		return;
+	const struct ctask *t = asked(m, r, request, ctask_update, CTASK_MAY_UPDATE, q->key, &process);
+	if (!t)
+		return;
+	if (ctask_own(t, &fault) < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
 	if (!q->resources) {
 		msg_failf(r, FAULT_INVALID_ARGUMENT, "update task \"%s\": there are no resources",
 			  q->key->container_id);
@@ -256,16 +252,13 @@ void ctask_freeze(struct metadata *m, struct msg_request *r, const ProtobufCMess
 	Bulkhead__TaskFreezeRequest z = BULKHEAD__TASK_FREEZE_REQUEST__INIT;
 	Bulkhead__ProcessKey process;
 	struct msg_context context = within(r);
-	char text[CTASK_TEXT_MAX];
-	if (metadata_gate(m, r, request, ctask_freeze))
+	/* One that comes again may find that it is done. */
+	enum ctask_action action = r->again ? CTASK_MAY_FREEZE : q->frozen ? CTASK_MAY_PAUSE : CTASK_MAY_RESUME;
+	if (metadata_gate(m, r, request, ctask_freeze) || !asked(m, r, request, ctask_freeze, action, q->key, &process))
 		return;
-	const struct ctask *t = asked(m, r, request, ctask_freeze, q->key, &process);
-	struct freezing *f = t ? arena_zalloc(&r->arena, sizeof(*f)) : NULL;
-	if (!t)
-		return;
-	if (!f || t->record->status == CTASK(CREATED)) {
-		msg_failf(r, f ? FAULT_FAILED_PRECONDITION : FAULT_RESOURCE_EXHAUSTED, "%s: %s",
-			  ctask_text(q->key, text), f ? "it wasn't started yet" : "out of memory");
+	struct freezing *f = arena_zalloc(&r->arena, sizeof(*f));
+	if (!f) {
+		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "task \"%s\": out of memory", process.container_id);
 		return;
 	}
 	*f = (struct freezing){ .m = m, .r = r, .frozen = q->frozen, .key = q->key };
@@ -290,7 +283,7 @@ void ctask_pids(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 	Bulkhead__TaskKey k = BULKHEAD__TASK_KEY__INIT;
 	struct msg_context context = within(r);
 	if (metadata_gate_read(m, r, request, ctask_pids) ||
-	    !asked(m, r, request, ctask_pids, (const Bulkhead__CtaskKey *)request, &process))
+	    !asked(m, r, request, ctask_pids, CTASK_MAY_REACH, (const Bulkhead__CtaskKey *)request, &process))
 		return;
 	k.sandbox_id = process.sandbox_id;
 	k.container_id = process.container_id;
@@ -299,16 +292,17 @@ void ctask_pids(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 
 /* --- another process -------------------------------------------------------- */
 
-int ctask_exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q, struct fault *fault) {
+int ctask_exec_check(const struct ctask *t, const Bulkhead__CtaskExecRequest *q, enum ctask_action action,
+		     struct fault *fault) {
 	char text[CTASK_TEXT_MAX];
 	if (!id_valid(q->key->exec_id))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "task \"%s\": the exec id \"%.100s\" is no identifier",
 				 q->key->container_id, q->key->exec_id);
 	if (ctask_exec_find(t, q->key->exec_id))
 		return fault_set(fault, FAULT_ALREADY_EXISTS, "%s: already exists", ctask_text(q->key, text));
-	if (t->record->status == CTASK(STOPPED))
-		return fault_set(fault, FAULT_FAILED_PRECONDITION, "task \"%s\" isn't running: nothing can be executed",
-				 q->key->container_id);
+	int r = ctask_may(t, NULL, action, q->key, fault);
+	if (r < 0)
+		return r;
 	if (!q->stdio || !q->process || q->process->n_args == 0)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: the command is empty", ctask_text(q->key, text));
 	return 0;
@@ -336,7 +330,7 @@ void ctask_exec(struct metadata *m, struct msg_request *r, const ProtobufCMessag
 	}
 	int e = ctask_of(m, &first, &t, &fault);
 	if (e == 0)
-		e = ctask_exec_check(t, q, &fault);
+		e = ctask_exec_check(t, q, CTASK_MAY_ADD, &fault);
 	if (e == 0)
 		e = exec_add_saved(m, t, q, &fault);
 	if (e < 0) {

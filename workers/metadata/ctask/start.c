@@ -150,13 +150,8 @@ static const struct op_class spawn_class = {
 
 static int start_check(const struct ctask *t, const Bulkhead__CtaskExec *exec, const Bulkhead__CtaskKey *key,
 		       struct fault *fault) {
-	char text[CTASK_TEXT_MAX];
-	Bulkhead__CtaskStatus status = exec ? exec->status : t->record->status;
-	if (status != CTASK(CREATED))
-		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s: it was started before", ctask_text(key, text));
-	if (exec && t->record->status != CTASK(RUNNING))
-		return fault_set(fault, FAULT_FAILED_PRECONDITION, "%s: the task isn't running", ctask_text(key, text));
-	return 0;
+	int r = ctask_may(t, exec, CTASK_MAY_START, key, fault);
+	return r == 0 && exec ? ctask_may(t, NULL, CTASK_MAY_EXECUTE, key, fault) : r;
 }
 
 static void start_begin(struct metadata *m, struct msg_request *r, const struct op_class *class, struct ctask *t,
@@ -209,10 +204,7 @@ static int spawn_add(struct ctask *t, const Bulkhead__CtaskExecRequest *q, struc
 	if (unnamed)
 		key.exec_id = id;
 	named.key = &key;
-	int e = ctask_exec_check(t, &named, fault);
-	if (e == 0 && t->record->status != CTASK(RUNNING))
-		e = fault_set(fault, FAULT_FAILED_PRECONDITION, "task \"%s\" isn't running: nothing can be executed",
-			      key.container_id);
+	int e = ctask_exec_check(t, &named, CTASK_MAY_EXECUTE, fault);
 	if (e == 0 && (e = ctask_exec_add(t, &named, unnamed)) < 0)
 		fault_errno(fault, e, "add a process to task \"%s\"", key.container_id);
 	return e;
