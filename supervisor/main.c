@@ -3,9 +3,9 @@
  *
  * Start-up either succeeds up to the point where all workers are on their way,
  * or ends with one sentence on stderr and status 1; nothing is left behind but
- * folders. All workers start at once. The sockets listen before that, so no
- * client is refused meanwhile.
- *
+ * folders. The sockets listen before any worker starts, so no client is refused
+ * meanwhile. The workers that face clients have a short head start: on a small
+ * machine nobody is early when all begin at once.
  */
 #include "supervisor/supervisor.h"
 
@@ -28,14 +28,41 @@
 const char *malloc_conf = "narenas:1,tcache:false,background_thread:false,dirty_decay_ms:0,muzzy_decay_ms:0,"
 			  "abort_conf:false";
 
+#define HEAD_START (30 * NS_PER_MS)
+
+static void rest_start(void *ctx) {
+	struct supervisor *s = ctx;
+	loop_source_free_p(&s->rest_timer);
+	if (s->stopping || s->all_begun)
+		return;
+	s->all_begun = true;
+	for (size_t i = 0; i < s->n_slots; i++)
+		if (s->slots[i].role != ROLE_API)
+			slot_start(&s->slots[i]);
+}
+
+static int workers_start(struct supervisor *s) {
+	for (size_t i = 0; i < s->n_slots; i++)
+		if (s->slots[i].role == ROLE_API)
+			slot_start(&s->slots[i]);
+	return loop_timer(s->loop, clock_mono() + HEAD_START, rest_start, s, &s->rest_timer);
+}
+
 /* --- the service manager --- */
 
-void supervisor_ready(struct supervisor *s, struct slot *t) {
-	if (s->announced)
-		return;
+/* Those that face clients, or all. */
+static bool were_ready(const struct supervisor *s, bool all) {
 	for (size_t i = 0; i < s->n_slots; i++)
-		if (!s->slots[i].was_ready)
-			return;
+		if ((all || s->slots[i].role == ROLE_API) && !s->slots[i].was_ready)
+			return false;
+	return true;
+}
+
+void supervisor_ready(struct supervisor *s, struct slot *t) {
+	if (!s->all_begun && were_ready(s, false))
+		rest_start(s);
+	if (s->announced || !were_ready(s, true))
+		return;
 	s->announced = true;
 	const struct boot_config *c = &s->config.boot;
 	char lines[BOOT_PATH_MAX + 64];
@@ -116,6 +143,7 @@ static void loop_end(struct supervisor *s) {
 	loop_source_free_p(&s->watchdog_timer);
 	loop_source_free_p(&s->ping_timer);
 	loop_source_free_p(&s->stop_timer);
+	loop_source_free_p(&s->rest_timer);
 	/* What was freed just now still has its last word. */
 	loop_turn(s->loop, 0);
 	loop_free(take_ptr(s->loop));
@@ -132,8 +160,9 @@ static int supervise(struct supervisor *s, struct fault *fault) {
 	for (enum role role = ROLE_METADATA; role < ROLE_COUNT; role++)
 		if (privileges_wanted(role, &s->config))
 			slot_add(s, role, 0);
-	for (size_t i = 0; i < s->n_slots; i++)
-		slot_start(&s->slots[i]);
+	r = workers_start(s);
+	if (r < 0)
+		return fault_errno(fault, r, "start the workers");
 	if (notify_watchdog_period() > 0)
 		watchdog_due(s);
 	r = loop_run(s->loop);

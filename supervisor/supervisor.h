@@ -45,7 +45,8 @@ struct supervisor {
 	size_t n_listeners;		   /* that are open */
 	int stream_listener;
 	int signals;
-	struct loop_source *signal_source, *watchdog_timer, *ping_timer, *stop_timer;
+	struct loop_source *signal_source, *watchdog_timer, *ping_timer, *stop_timer, *rest_timer;
+	bool all_begun; /* those that don't face clients too */
 	bool announced; /* READY=1 was sent */
 	bool stopping;
 	enum role stop_role; /* whose workers are finishing */

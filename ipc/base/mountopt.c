@@ -141,3 +141,10 @@ int mount_options_parse(char *const *options, size_t n, struct mount_options *re
 	*ret_options = o;
 	return 0;
 }
+
+const char *mount_option_name(size_t i) {
+	for (size_t k = 0; k < ARRAY_SIZE(table); k++)
+		if (table[k].kind != REFUSED && i-- == 0)
+			return table[k].name;
+	return NULL;
+}

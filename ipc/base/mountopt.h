@@ -21,3 +21,5 @@ struct mount_options {
 };
 
 int mount_options_parse(char *const *options, size_t n, struct mount_options *ret_options, struct fault *fault);
+/* The options that are taken; NULL after the last. What a file system takes itself isn't among them. */
+const char *mount_option_name(size_t i);

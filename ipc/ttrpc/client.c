@@ -174,8 +174,11 @@ static size_t take_body(struct ttrpc_client *c, const uint8_t *data, size_t size
 }
 
 static void found(struct ttrpc_client *c) {
-	if (c->options.ready)
-		c->options.ready(c->options.ctx);
+	void (*ready)(void *ctx) = take_ptr(c->options.ready);
+	if (ttrpc_line_watch(c) < 0)
+		ttrpc_client_end(c, "no memory for the serial line");
+	else if (ready)
+		ready(c->options.ctx);
 	push(c);
 }
 
@@ -230,6 +233,7 @@ int ttrpc_client_new(const struct ttrpc_client_options *options, int fd_taken, s
 	list_init(&c->unsent);
 	list_init(&c->sent);
 	list_init(&c->refused);
+	list_init(&c->lost);
 	int r = begin(c);
 	if (r < 0)
 		return r;

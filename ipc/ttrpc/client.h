@@ -25,6 +25,10 @@
  * asks on stream 1, by which a server of ours knows it to be new, for what only
  * the answer to it can contain, and passes over whatever comes before that
  * answer. It asks again until then: a server that isn't there yet is waited for.
+ * Nor does anything tell a client that its server was replaced: so it asks now and
+ * then whether it is the same, while calls wait. When it isn't, they fail as
+ * UNAVAILABLE, and the client finds its place with the new one; calls that are made
+ * meanwhile wait for that.
  */
 #pragma once
 

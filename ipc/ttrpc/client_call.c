@@ -77,14 +77,25 @@ void ttrpc_call_cancel(struct ttrpc_call *q) {
 	call_free(q);
 }
 
+/* Its callback may free the client, and with it what is in the client's lists. */
+static void fail_first(const struct list *calls, const struct fault *fault) {
+	struct fault f = *fault;
+	struct ttrpc_call *q = list_entry(calls->next, struct ttrpc_call, node);
+	fault_prefix(&f, 0, "%s/%s", q->service->name, q->method->name);
+	call_finish(q, NULL, &f);
+}
+
 void ttrpc_calls_fail(struct ttrpc_client *c, const struct fault *fault) {
 	/* Calls that are made meanwhile are refused, and so not among these. */
-	for (struct list *n; (n = c->sent.next) != &c->sent || (n = c->unsent.next) != &c->unsent;) {
-		struct fault f = *fault;
-		struct ttrpc_call *q = list_entry(n, struct ttrpc_call, node);
-		fault_prefix(&f, 0, "%s/%s", q->service->name, q->method->name);
-		call_finish(q, NULL, &f);
-	}
+	while (!list_empty(&c->lost) || !list_empty(&c->sent) || !list_empty(&c->unsent))
+		fail_first(!list_empty(&c->lost) ? &c->lost : !list_empty(&c->sent) ? &c->sent : &c->unsent, fault);
+}
+
+void ttrpc_calls_lose(struct ttrpc_client *c, const struct fault *fault) {
+	for (struct list *n; (n = list_pop(&c->sent));)
+		list_append(&c->lost, n);
+	while (!list_empty(&c->lost))
+		fail_first(&c->lost, fault);
 }
 
 static void free_all(struct list *calls) {
@@ -95,6 +106,7 @@ static void free_all(struct list *calls) {
 void ttrpc_calls_free(struct ttrpc_client *c) {
 	free_all(&c->unsent);
 	free_all(&c->sent);
+	free_all(&c->lost);
 	free_all(&c->refused);
 }
 
@@ -164,14 +176,18 @@ static struct ttrpc_call *find(struct ttrpc_client *c, uint32_t stream) {
 bool ttrpc_call_response(struct ttrpc_client *c, uint32_t stream, const uint8_t *data, size_t size) {
 	struct ttrpc_call *q = find(c, stream);
 	struct arena arena;
-	if (!q)
+	if (!q && !c->options.line)
 		return true; /* nobody waits for it any more */
 	arena_init(&arena, msg_decoded_limit(size));
-	const ProtobufCMessage *response = msg_decode(&ttrpc__response__descriptor, &arena, data, size);
-	if (response)
-		reply_came(q, &arena, (const Ttrpc__Response *)response);
+	const Ttrpc__Response *response =
+	    (const Ttrpc__Response *)msg_decode(&ttrpc__response__descriptor, &arena, data, size);
+	bool good = response != NULL;
+	if (good && ttrpc_line_anew(c, response->status))
+		ttrpc_line_lost(c, response->status);
+	else if (good && q)
+		reply_came(q, &arena, response);
 	arena_deinit(&arena);
-	return response != NULL;
+	return good || !q;
 }
 
 /* --- its beginning --- */

@@ -7,6 +7,9 @@
  *
  * It asks again until it is answered, with pauses that grow: the guest may not
  * be up yet.
+ *
+ * Then it goes on to ask now and then, on streams of their own, as long as calls
+ * wait: the answer to one of them tells that there is another server.
  */
 #include "ttrpc/internal.h"
 
@@ -20,17 +23,22 @@
 #define ANSWER_MAX 1024 /* bytes */
 #define PAUSE_FIRST (100 * NS_PER_MS)
 #define PAUSE_MAX (2 * NS_PER_SEC)
+#define WATCH_PAUSE (5 * NS_PER_SEC)
 
 /* --- the question --- */
 
 static int ask_later(struct ttrpc_client *c);
 
-static void ask(struct ttrpc_client *c) {
+static void question(struct ttrpc_client *c, uint32_t stream) {
 	Ttrpc__Request r = TTRPC__REQUEST__INIT;
 	r.service = c->line.sign;
 	r.method = (char *)"Find";
+	ttrpc_client_request(c, stream, &r.base);
+}
+
+static void ask(struct ttrpc_client *c) {
 	if (c->out.size == 0) /* else the last one hasn't left */
-		ttrpc_client_request(c, 1, &r.base);
+		question(c, 1);
 }
 
 static void ask_again(void *ctx) {
@@ -51,7 +59,7 @@ static int ask_later(struct ttrpc_client *c) {
 int ttrpc_line_begin(struct ttrpc_client *c) {
 	char id[ID_SIZE];
 	id_random(id);
-	snprintf(c->line.sign, sizeof(c->line.sign), "line.%.32s", id);
+	snprintf(c->line.sign, sizeof(c->line.sign), TTRPC_LINE_SERVICE "%.32s", id);
 	c->line.lost = true;
 	c->line.pause = PAUSE_FIRST;
 	c->next = 3;
@@ -62,6 +70,7 @@ int ttrpc_line_begin(struct ttrpc_client *c) {
 
 void ttrpc_line_deinit(struct ttrpc_line *l) {
 	loop_source_free_p(&l->again);
+	loop_source_free_p(&l->watch);
 	buffer_deinit(&l->seen);
 }
 
@@ -107,4 +116,38 @@ size_t ttrpc_line_input(struct ttrpc_client *c, const uint8_t *data, size_t size
 	if (l->seen.size > most)
 		buffer_consume(&l->seen, l->seen.size - most);
 	return size;
+}
+
+/* --- the server's end ------------------------------------------------------- */
+
+static void watch_due(void *ctx) {
+	struct ttrpc_client *c = ctx;
+	ttrpc_client_enter(c);
+	loop_source_free_p(&c->line.watch);
+	if (!list_empty(&c->sent) && c->next < UINT32_MAX) {
+		question(c, (uint32_t)c->next);
+		c->next += 2;
+	}
+	if (ttrpc_client_flush(c) < 0 || ttrpc_line_watch(c) < 0)
+		ttrpc_client_end(c, "no memory for the serial line");
+	ttrpc_client_leave(c);
+}
+
+int ttrpc_line_watch(struct ttrpc_client *c) {
+	return loop_timer(c->options.loop, clock_mono() + WATCH_PAUSE, watch_due, c, &c->line.watch);
+}
+
+bool ttrpc_line_anew(const struct ttrpc_client *c, const Google__Rpc__Status *status) {
+	return c->options.line && status && status->code == FAULT_UNAVAILABLE &&
+	       strstr(status->message, TTRPC_LINE_ANEW);
+}
+
+void ttrpc_line_lost(struct ttrpc_client *c, const Google__Rpc__Status *status) {
+	struct fault fault;
+	fault_set(&fault, FAULT_UNAVAILABLE, "%s", status->message);
+	ttrpc_line_deinit(&c->line);
+	if (ttrpc_line_begin(c) < 0)
+		ttrpc_client_end(c, "no memory for the serial line");
+	else
+		ttrpc_calls_lose(c, &fault);
 }

@@ -23,6 +23,12 @@ enum ttrpc_type {
 #define TTRPC_REMOTE_OPEN 0x2	/* data follows */
 #define TTRPC_NO_DATA 0x4	/* this frame's data means nothing */
 
+/* With what the name of the service begins that our client on a line asks for to
+ * find its place; there is none. And what a server of ours answers, as UNAVAILABLE,
+ * when that client has begun with a server before it. */
+#define TTRPC_LINE_SERVICE "line."
+#define TTRPC_LINE_ANEW "the line's server has begun anew"
+
 struct ttrpc_frame {
 	uint32_t size, stream;
 	uint8_t type, flags;

@@ -4,6 +4,7 @@
 #include "base/list.h"
 #include "ttrpc/client.h"
 #include "ttrpc/frame.h"
+#include "ttrpc/ttrpc.pb-c.h"
 
 /* A serial line on which the client's own place isn't known at first. */
 struct ttrpc_line {
@@ -12,6 +13,7 @@ struct ttrpc_line {
 	struct buffer seen; /* of what came: what the answer may begin in */
 	struct loop_source *again;
 	int64_t pause; /* until it is asked again */
+	struct loop_source *watch;
 };
 
 struct ttrpc_client {
@@ -25,8 +27,9 @@ struct ttrpc_client {
 	struct buffer out;
 	struct ttrpc_line line;
 
-	/* unsent: have no stream yet; refused: failed before they were begun. */
-	struct list unsent, sent, refused;
+	/* unsent: have no stream yet; refused: failed before they were begun; lost:
+	 * were sent to a server that is gone. */
+	struct list unsent, sent, refused, lost;
 	size_t n_pending, held; /* held: bytes of unsent ones */
 	uint64_t next;		/* stream */
 
@@ -55,10 +58,18 @@ bool ttrpc_call_next(struct ttrpc_client *c);
 /* What came on a stream; false when it is no response. */
 bool ttrpc_call_response(struct ttrpc_client *c, uint32_t stream, const uint8_t *data, size_t size);
 void ttrpc_calls_fail(struct ttrpc_client *c, const struct fault *fault);
+/* Of those that were sent; calls that are made meanwhile aren't among them. */
+void ttrpc_calls_lose(struct ttrpc_client *c, const struct fault *fault);
 void ttrpc_calls_free(struct ttrpc_client *c);
 
 /* client_line.c */
 int ttrpc_line_begin(struct ttrpc_client *c) NODISCARD;
 /* Looks for the answer; how many of the bytes belong to it or come before. */
 size_t ttrpc_line_input(struct ttrpc_client *c, const uint8_t *data, size_t size);
+/* Once its place is found: sees to it that it stays so. */
+int ttrpc_line_watch(struct ttrpc_client *c) NODISCARD;
+/* What a server that knows nothing of the client's calls says. */
+bool ttrpc_line_anew(const struct ttrpc_client *c, const Google__Rpc__Status *status);
+/* Everything begins anew. */
+void ttrpc_line_lost(struct ttrpc_client *c, const Google__Rpc__Status *status);
 void ttrpc_line_deinit(struct ttrpc_line *l);

@@ -62,6 +62,48 @@ def test_containers(d):
     shows(d, "images ls", ["images", "ls"], "REF")
 
 
+def test_runtime(d):
+    """ctr plugins inspect-runtime: what the runtime says of itself."""
+    import json
+    import grpc
+    from google.protobuf.any_pb2 import Any
+    pb, stubs, types, _, runc, _ = bh.stubs_of("containerd/introspection.proto", "containerd/types.proto",
+                                               "containerd/runc_options.proto")
+    channel = grpc.insecure_channel("unix://" + d.containerd)
+    stub = stubs.IntrospectionStub(channel)
+
+    def any_of(m):
+        return Any(type_url=m.DESCRIPTOR.full_name, value=m.SerializeToString())
+
+    def ask(request, plugin=("io.containerd.runtime.v2", "task")):
+        try:
+            return stub.PluginInfo(pb.PluginInfoRequest(type=plugin[0], id=plugin[1], options=request), timeout=10)
+        except grpc.RpcError as e:
+            return e
+    options = any_of(runc.Options(binary_name="runc"))
+    a = ask(any_of(types.RuntimeRequest(runtime_path="io.containerd.runc.v2", options=options)))
+    info = types.RuntimeInfo.FromString(a.extra.value)
+    tap.check(a.plugin.id == "task" and a.extra.type_url == "containerd.types.RuntimeInfo" and
+              info.name == "io.containerd.runc.v2" and info.version.version and info.options == options,
+              "PluginInfo of a runtime: its name, version and options", a)
+    f = json.loads(info.features.value)
+    tap.check(info.features.type_url == "types.containerd.io/opencontainers/runtime-spec/1/features/Features" and
+              {"ro", "rro", "rbind"} <= set(f["mountOptions"]) and "ridmap" not in f["mountOptions"] and f["hooks"] == [] and
+              "network" in f["linux"]["namespaces"] and "CAP_SYS_ADMIN" in f["linux"]["capabilities"] and
+              f["linux"]["seccomp"]["enabled"] and not f["linux"]["mountExtensions"]["idmap"]["enabled"], "and its features", f)
+    tap.check(not ask(None).extra.type_url, "without options it is a plugin like any other")
+    e = ask(any_of(types.RuntimeRequest(runtime_path="io.containerd.kata.v9")))
+    tap.check(e.code().name == "NOT_FOUND" and "nothing is run by the runtime \"io.containerd.kata.v9\"" in e.details(),
+              "a runtime that isn't here is NOT_FOUND", e)
+    e = ask(any_of(types.RuntimeInfo()))
+    tap.check(e.code().name == "UNIMPLEMENTED" and e.details(), "another question is UNIMPLEMENTED", e)
+    e = ask(options, ("io.containerd.content.v1", "content"))
+    tap.check(e.code().name == "UNIMPLEMENTED" and e.details(), "and so is one to another plugin", e)
+    e = ask(None, ("io.containerd.content.v1", "none"))
+    tap.check(e.code().name == "NOT_FOUND" and e.details(), "a plugin that isn't there is NOT_FOUND", e)
+    channel.close()
+
+
 def test_server(d):
     shows(d, "version", ["version"], "Server:", "bulkhead.")
     shows(d, "plugins ls", ["plugins", "ls"], "io.containerd.snapshotter.v1", "overlayfs", "linux/")
@@ -125,6 +167,7 @@ def main():
             test_leases(d)
             test_containers(d)
             test_server(d)
+            test_runtime(d)
             test_events(d)
             tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())
         except Exception as e:  # the log says why

@@ -125,6 +125,14 @@ def test_archives(d, c, image):
     everything = image.of("amd64", "arm64", "s390x")
     e, data = c.export_archive(image.name, all_platforms=True)
     tap.check(e is None and files(data) == everything, "an export for all", e or files(data) ^ everything)
+    here = c.here().architecture
+    e, mine = c.export_archive(image.name)
+    tap.check(e is None and files(mine) == image.of(here), "without a platform it is for this machine's",
+              e or files(mine) ^ image.of(here))
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        layers = json.loads(tar.extractfile("manifest.json").read())[0]["Layers"]
+    tap.check(layers and {"sha256:" + n.split("/")[-1] for n in layers} <= image.blobs[here], "docker reads this machine's of all",
+              layers)
     e, _ = c.export_archive(image.name, platforms=platforms(c, "mips"))
     tap.check(code(e) == "NOT_FOUND" and e.details(), "an export for a platform that isn't there", e)
     remove(c, image.name)
@@ -142,6 +150,57 @@ def test_archives(d, c, image):
     e = c.import_archive(None, one, unpack=False, platforms=[], **names)
     tap.check(code(e) == "NOT_FOUND" and not c.image(image.name), "all of what the archive has only a part of", e)
     tap.check(not c.blobs() and not leases(d), "nothing is left of it", (c.blobs(), leases(d)))
+
+
+def test_incomplete(d, c, image):
+    """What is wanted and isn't here is an error: an archive without it would be one of another image."""
+    c.pull(image.name, unpack=False, platforms=platforms(c, "amd64", "arm64"))
+    for what, how in (("all", {"all_platforms": True}), ("that one", {"platforms": platforms(c, "s390x")})):
+        e, data = c.export_archive(image.name, **how)
+        tap.check(code(e) == "NOT_FOUND" and "sha256:" in e.details() and not data, "an export for %s, of what has but others" % what, e)
+    e, data = c.export_archive(image.name, platforms=platforms(c, "amd64", "arm64"))
+    tap.check(e is None and files(data) == image.of("amd64", "arm64"), "for those that are here", e or files(data))
+    layer = next(b for b in image.blobs["amd64"] if b.endswith(max(x[7:] for x in image.blobs["amd64"])))
+    c.content.Delete(c.c.DeleteContentRequest(digest=layer), metadata=c.meta)
+    e, data = c.export_archive(image.name, platforms=platforms(c, "amd64"))
+    tap.check(code(e) == "NOT_FOUND" and layer in e.details() and not data, "and without one of its blobs", e)
+    e, data = c.export_archive(image.name, platforms=platforms(c, "arm64"))
+    tap.check(e is None and files(data) == image.of("arm64"), "the other's are whole", e)
+    remove(c, image.name)
+    collect(c, image)
+
+
+def test_foreign(d, c, image):
+    """A layer that isn't to be handed on, as those of Windows."""
+    blobs = {}
+
+    def put(data):
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        w = c.c.WriteContentRequest
+        list(c.content.Write(iter([w(action=c.c.WRITE, ref=digest, total=len(data), expected=digest, data=data),
+                                   w(action=c.c.COMMIT, ref=digest, offset=len(data), total=len(data), expected=digest,
+                                     labels={"containerd.io/gc.root": "now"})]), metadata=c.meta))
+        blobs[digest] = data
+        return digest
+    layer = put(b"foreign")
+    manifest = put(json.dumps({"schemaVersion": 2, "config": {"mediaType": "x", "digest": put(b"{}"), "size": 2}, "layers": [{
+        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "digest": layer, "size": 7}]}).encode())
+    c.images.Create(c.i.CreateImageRequest(image=c.i.Image(name="example.org/foreign:1", target=c.types.Descriptor(
+        media_type=MANIFEST, digest=manifest, size=len(blobs[manifest])))), metadata=c.meta)
+    e, data = c.export_archive("example.org/foreign:1")
+    tap.check(e is None and files(data) == set(blobs), "a foreign layer is exported with its image, without labels that lead to it",
+              e or files(data))
+    e, data = c.export_archive("example.org/foreign:1", skip_non_distributable=True)
+    tap.check(e is None and files(data) == set(blobs) - {layer}, "unless the client wants none", e or files(data))
+    remove(c, "example.org/foreign:1")
+    broken = put(b'{"layers": 7}')
+    c.images.Create(c.i.CreateImageRequest(image=c.i.Image(name="example.org/broken:1", target=c.types.Descriptor(
+        media_type=MANIFEST, digest=broken, size=13))), metadata=c.meta)
+    e, data = c.export_archive("example.org/broken:1")
+    tap.check(code(e) == "DATA_LOSS" and "no manifest" in e.details() and not data, "a manifest that is none is an error", e)
+    remove(c, "example.org/broken:1")
+    for digest in blobs:
+        c.content.Delete(c.c.DeleteContentRequest(digest=digest), metadata=c.meta)
 
 
 def test_cri(d, image):
@@ -166,6 +225,8 @@ def main():
             test_pull(d, c, image)
             test_list(d, c, image)
             test_archives(d, c, image)
+            test_incomplete(d, c, image)
+            test_foreign(d, c, image)
             test_cri(d, image)
             tap.check(d.stop() == 0, "SIGTERM ends the daemon with success", d.log_tail())
         finally:

@@ -15,8 +15,7 @@ from ctr import Ctr
 
 bh.isolate()
 tap = bh.Tap()
-SETTINGS = ["vm_kernel=" + os.path.abspath(vm.KERNEL), "vm_initrd=" + os.path.abspath(vm.INITRD), "vm_accel=tcg",
-            "vm_virtiofsd=" + vm.VIRTIOFSD]
+SETTINGS = ["vm_kernel=" + os.path.abspath(vm.KERNEL), "vm_accel=tcg", "vm_virtiofsd=" + vm.VIRTIOFSD]
 EATER = "x=a; while :; do x=$x$x; done"
 
 
@@ -272,6 +271,54 @@ def test_keeper_killed(d, c, pb, image):
     return pod, id
 
 
+MODPROBE = """#!/bin/busybox sh
+# The kernel runs it as the guest's root, for a kind of program that it doesn't know: here an order.
+case "$*" in
+*4b4b)
+	for p in /proc/[0-9]*; do
+		if /bin/busybox grep -q ^bulkhead-api "$p/cmdline"; then kill -9 "${p#/proc/}"; fi
+	done;;
+*4343) (/bin/busybox seq 100000 | /bin/busybox head -c 70000; echo; echo "the last line") > /dev/console;;
+esac
+"""
+
+
+def initrd(folder):
+    """In which orders can be given from within a container; see order."""
+    path = os.path.join(folder, "modprobe")
+    with open(path, "w") as f:
+        f.write(MODPROBE)
+    os.chmod(path, 0o755)
+    return vm.initrd(folder, {"/sbin/modprobe": path, "/bin/busybox": "/bin/busybox"})
+
+
+def order(pod, id, letters, then="true"):
+    script = "printf '\\377\\377%s' > /order; chmod +x /order; /order 2>/dev/null; %s" % (letters, then)
+    pod.exec(id, "sh", "-c", script, timeout=60)
+
+
+def test_agent_killed(pod, pb, image):
+    """The worker in the guest that serves the line; the line itself stays as it is."""
+    lines = "echo begun; while [ ! -e /go ]; do sleep 0.2; done; echo goes on; exit 6"
+    id = pod.run("bereft", image, ["sh", "-c", lines])
+    bh.wait_for(lambda: pod.log("bereft"), 60)
+    order(pod, id, "KK", "touch /go")
+    end = pod.wait(id, 60)
+    tap.check("worker=api/agent" in pod.console() and "killed by SIGKILL" in pod.console(),
+              "the guest's API worker is killed", pod.console()[-2000:])
+    tap.check(end and end.exit_code == 6 and ("stdout", "F", "goes on") in pod.log("bereft"),
+              "and its containers' ends and output are heard all the same", (end, pod.log("bereft")))
+
+
+def test_console(pod, id):
+    """70 KB of it."""
+    head = pod.console()[:1000]
+    order(pod, id, "CC")
+    tap.check(bh.wait_for(lambda: "the last line" in pod.console(), 60) and pod.console().startswith(head) and
+              len(pod.console()) <= 64 << 10, "the console's file has its beginning, its end and a limit",
+              (len(pod.console()), pod.console()[:500]))
+
+
 def test_qemu_killed(d, c, pb, pod, id):
     qemu, = named("qemu-system")
     os.kill(qemu, signal.SIGKILL)
@@ -307,13 +354,15 @@ def main():
         registry = bh.Registry(folder)
         image = registry.host + "/test/busybox:1"
         bh.push(bh.make_image(folder, "busybox"), registry, "test/busybox:1")
-        d = bh.Daemon(folder, settings=SETTINGS).start()
+        d = bh.Daemon(folder, settings=SETTINGS + ["vm_initrd=" + initrd(folder)]).start()
         c = d.client()
         try:
             c.images.PullImage(c.pb.PullImageRequest(image=c.pb.ImageSpec(image=image)))
             test_refused(d, c, c.pb)
             test_life(d, c, c.pb, image)
             pod, id = test_keeper_killed(d, c, c.pb, image)
+            test_agent_killed(pod, c.pb, image)
+            test_console(pod, id)
             test_qemu_killed(d, c, c.pb, pod, id)
         except Exception:
             print(d.log_tail())

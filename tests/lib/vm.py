@@ -101,7 +101,7 @@ def initrd(folder, files):
     """An initrd with more in it: {path there: file here}."""
     out = os.path.join(folder, "initrd.cpio")
     kernel = glob.glob(os.path.join(TOP, "build", "guest", "lib", "modules", "*"))[0]
-    command = [os.path.join(AGENT, "bulkhead-initrd"), "-m", kernel, "-l", "virtio_pci virtio_console virtiofs overlay"]
+    command = [os.path.join(AGENT, "bulkhead-initrd"), "-m", kernel, "-l", "virtio_pci virtio_console virtio_net virtiofs overlay"]
     for there, here in files.items():
         command += ["-a", "%s=%s" % (there, here)]
     subprocess.run(command + [os.path.join(AGENT, "bulkhead-agent"), out], check=True)

@@ -447,6 +447,10 @@ static void test_line(struct fixture *f) {
 	unsigned cancelled = f->fake.cancelled;
 	f->line = true;
 	session_again(f);
+	ask(f, 9, (struct ask){ .id = "web" });
+	tap_check(succeeds(f, 9, "web"), "a line's client that began with another server is served");
+	ask(f, 11, (struct ask){ .service = "line.x" });
+	tap_check(fails(f, 11, FAULT_UNAVAILABLE, TTRPC_LINE_ANEW), "and told so when it asks");
 	ask(f, 1, (struct ask){ .id = "web" });
 	tap_check(succeeds(f, 1, "web"), "a line's first client");
 	ask(f, 7, (struct ask){ .id = "slow" });
@@ -456,8 +460,10 @@ static void test_line(struct fixture *f) {
 	tap_check(f->fake.cancelled == cancelled + 1, "what the one before it had asked is cancelled");
 	ask(f, 3, (struct ask){ .id = "web" });
 	tap_check(succeeds(f, 3, "web"), "its streams count from there");
+	ask(f, 5, (struct ask){ .service = "line.x" });
+	tap_check(fails(f, 5, FAULT_UNIMPLEMENTED, "line.x"), "and it hears that it is still the same server");
 	ask(f, 3, (struct ask){ .id = "web" });
-	tap_check(fails(f, 3, FAULT_INVALID_ARGUMENT, "above the last one, 3"), "no other number comes twice");
+	tap_check(fails(f, 3, FAULT_INVALID_ARGUMENT, "above the last one, 5"), "no other number comes twice");
 	f->line = false;
 	session_again(f);
 }

@@ -496,6 +496,29 @@ static void test_line(struct fixture *f) {
 	tap_check(wait_all(f, &r, 1) && is(&r, FAULT_NONE, "") && f->ended == 0, "and is answered");
 }
 
+/* A server that dies without the line's end, and has a successor: ours. */
+static void test_line_anew(struct fixture *f) {
+	struct result again = { .f = f }, waits = { .f = f, .again = &again };
+	struct buffer b = { 0 };
+	char service[100];
+	uint32_t stream;
+	alone(f, true);
+	check_begin(&waits);
+	asked_for(f, &stream, service, sizeof(service));
+	answer(&b, 1, FAULT_UNIMPLEMENTED, service);
+	say(f, &b);
+	asked_for(f, &stream, service, sizeof(service));
+	tap_check(f->ready == 1 && stream == 3, "a line's server has a call, and dies");
+	if (server_serve(f->server, fcntl(f->peer, F_DUPFD_CLOEXEC, 0), NULL, NULL) < 0)
+		abort();
+	tap_check(wait_all(f, &waits, 1) && is(&waits, FAULT_UNAVAILABLE, "begun anew"),
+		  "the call doesn't wait for ever: its successor is noticed");
+	tap_check(wait_all(f, &again, 1) && is(&again, FAULT_NONE, "again") && f->ended == 0 && f->ready == 1,
+		  "one that is made meanwhile is the successor's");
+	client_end(f);
+	turns(f, 5);
+}
+
 /* Both ends stay open whoever is on the line. */
 static void test_line_shared(struct fixture *f) {
 	int ends[2];
@@ -536,6 +559,7 @@ int main(void) {
 	test_truncated(&f);
 	test_odd_answers(&f);
 	test_line(&f);
+	test_line_anew(&f);
 	test_line_shared(&f);
 	close_all(&f);
 	return tap_done();

@@ -57,9 +57,7 @@ void ttrpc_respond(struct ttrpc_session *s, uint32_t stream, const struct fault 
 	touch(s);
 }
 
-static void answer(struct ttrpc_session *s, uint32_t stream, enum fault_code code, const char *format, ...)
-    PRINTF(4, 5);
-static void answer(struct ttrpc_session *s, uint32_t stream, enum fault_code code, const char *format, ...) {
+void ttrpc_answer(struct ttrpc_session *s, uint32_t stream, enum fault_code code, const char *format, ...) {
 	char text[256];
 	struct fault fault;
 	va_list ap;
@@ -78,6 +76,7 @@ static void answer(struct ttrpc_session *s, uint32_t stream, enum fault_code cod
 static void client_changed(struct ttrpc_session *s) {
 	ttrpc_streams_free(s, true);
 	s->last = 0;
+	s->met = true;
 }
 
 static void on_request(struct ttrpc_session *s, const struct ttrpc_frame *f) {
@@ -85,22 +84,23 @@ static void on_request(struct ttrpc_session *s, const struct ttrpc_frame *f) {
 		client_changed(s);
 	uint32_t last = s->last;
 	if (f->stream % 2 == 0) {
-		answer(s, f->stream, FAULT_INVALID_ARGUMENT, "the numbers of a client's streams are odd");
+		ttrpc_answer(s, f->stream, FAULT_INVALID_ARGUMENT, "the numbers of a client's streams are odd");
 		return;
 	}
 	if (f->stream <= last) {
-		answer(s, f->stream, FAULT_INVALID_ARGUMENT, "its number isn't above the last one, %u", last);
+		ttrpc_answer(s, f->stream, FAULT_INVALID_ARGUMENT, "its number isn't above the last one, %u", last);
 		return;
 	}
 	s->last = f->stream;
 	if (f->flags & ~(TTRPC_REMOTE_CLOSED | TTRPC_REMOTE_OPEN))
-		answer(s, f->stream, FAULT_INVALID_ARGUMENT, "a request has unknown flags 0x%02x", f->flags);
+		ttrpc_answer(s, f->stream, FAULT_INVALID_ARGUMENT, "a request has unknown flags 0x%02x", f->flags);
 	else if (f->flags & TTRPC_REMOTE_OPEN)
-		answer(s, f->stream, FAULT_UNIMPLEMENTED, "a request that is a stream isn't served over ttrpc");
+		ttrpc_answer(s, f->stream, FAULT_UNIMPLEMENTED, "a request that is a stream isn't served over ttrpc");
 	else if (s->stopping)
-		answer(s, f->stream, FAULT_UNAVAILABLE, "the server stops");
+		ttrpc_answer(s, f->stream, FAULT_UNAVAILABLE, "the server stops");
 	else if (s->n_streams == STREAMS_MAX)
-		answer(s, f->stream, FAULT_RESOURCE_EXHAUSTED, "%d calls are open on this connection", STREAMS_MAX);
+		ttrpc_answer(s, f->stream, FAULT_RESOURCE_EXHAUSTED, "%d calls are open on this connection",
+			     STREAMS_MAX);
 	else
 		ttrpc_stream_begin(s, f->stream, s->body.data, s->body.size);
 }
@@ -110,7 +110,7 @@ static void on_request(struct ttrpc_session *s, const struct ttrpc_frame *f) {
 static void on_data(struct ttrpc_session *s, const struct ttrpc_frame *f) {
 	struct ttrpc_stream *t = ttrpc_stream_find(s, f->stream);
 	if (!t)
-		answer(s, f->stream, FAULT_INVALID_ARGUMENT, "data came, but no call is open there");
+		ttrpc_answer(s, f->stream, FAULT_INVALID_ARGUMENT, "data came, but no call is open there");
 	else if (f->size == 0 && f->flags == TTRPC_NO_DATA)
 		ttrpc_stream_cancel(t);
 	else if (f->size > 0 || !(f->flags & TTRPC_REMOTE_CLOSED))
@@ -151,8 +151,8 @@ static void frame_begin(struct ttrpc_session *s) {
 	s->left = s->frame.size;
 	s->skip = !is_known(&s->frame);
 	if (!s->skip && s->frame.size > TTRPC_DATA_MAX) {
-		answer(s, s->frame.stream, FAULT_RESOURCE_EXHAUSTED, "a frame has %u bytes, the limit is %u",
-		       s->frame.size, TTRPC_DATA_MAX);
+		ttrpc_answer(s, s->frame.stream, FAULT_RESOURCE_EXHAUSTED, "a frame has %u bytes, the limit is %u",
+			     s->frame.size, TTRPC_DATA_MAX);
 		s->skip = true;
 	}
 	if (s->left == 0)
@@ -161,8 +161,8 @@ static void frame_begin(struct ttrpc_session *s) {
 
 static void body_add(struct ttrpc_session *s, const uint8_t *data, size_t size) {
 	if (!budget_take(&s->budget, size)) {
-		answer(s, s->frame.stream, FAULT_RESOURCE_EXHAUSTED,
-		       "too many bytes of requests and unread replies are held already; try again");
+		ttrpc_answer(s, s->frame.stream, FAULT_RESOURCE_EXHAUSTED,
+			     "too many bytes of requests and unread replies are held already; try again");
 		frame_skip(s);
 		return;
 	}
@@ -170,7 +170,8 @@ static void body_add(struct ttrpc_session *s, const uint8_t *data, size_t size) 
 	buffer_add(&s->body, data, size);
 	if (!s->body.failed)
 		return;
-	answer(s, s->frame.stream, FAULT_RESOURCE_EXHAUSTED, "no memory for a request of %u bytes", s->frame.size);
+	ttrpc_answer(s, s->frame.stream, FAULT_RESOURCE_EXHAUSTED, "no memory for a request of %u bytes",
+		     s->frame.size);
 	frame_skip(s);
 }
 

@@ -34,6 +34,7 @@ struct ttrpc_session {
 	size_t n_streams;	    /* open ones */
 	uint32_t last;		    /* stream */
 	bool begun, stopping, failed;
+	bool met; /* on a line: the client has begun with us */
 	bool fed; /* within input: output follows anyway */
 
 	/* The frame that is arriving, or a line of hybrid vsock's. */
@@ -54,6 +55,8 @@ struct ttrpc_session {
 /* ttrpc.c. The response of a stream; fault NULL is success. What payload (NULL:
  * none) has was taken from the budget, and is given back once it was sent. */
 void ttrpc_respond(struct ttrpc_session *s, uint32_t stream, const struct fault *fault, const struct buffer *payload);
+/* A failure, whose sentence begins with the stream's number. */
+void ttrpc_answer(struct ttrpc_session *s, uint32_t stream, enum fault_code code, const char *format, ...) PRINTF(4, 5);
 
 /* ttrpc_call.c */
 struct ttrpc_stream;

@@ -123,23 +123,33 @@ static struct ttrpc_stream *stream_new(struct ttrpc_session *s, uint32_t id) {
 	return t;
 }
 
-static void refuse(struct ttrpc_session *s, uint32_t id, enum fault_code code, const char *text) {
-	struct fault fault;
-	fault_set(&fault, code, "stream %u: %s", id, text);
-	ttrpc_respond(s, id, &fault, NULL);
+static bool is_question(const struct ttrpc_session *s, const Ttrpc__Request *q) {
+	return s->options.line && strncmp(q->service, TTRPC_LINE_SERVICE, strlen(TTRPC_LINE_SERVICE)) == 0;
+}
+
+/* Whether we are who the client has begun with: if not, it would wait for ever for
+ * what the worker before this one was asked. It comes every few seconds, so no log
+ * line is due. */
+static void question_answer(struct ttrpc_session *s, uint32_t id, const Ttrpc__Request *q) {
+	if (s->met)
+		ttrpc_answer(s, id, FAULT_UNIMPLEMENTED, "unknown service %.80s", q->service);
+	else
+		ttrpc_answer(s, id, FAULT_UNAVAILABLE, TTRPC_LINE_ANEW);
 }
 
 void ttrpc_stream_begin(struct ttrpc_session *s, uint32_t id, const uint8_t *data, size_t size) {
 	struct arena arena;
 	arena_init(&arena, msg_decoded_limit(size));
-	const ProtobufCMessage *q = msg_decode(&ttrpc__request__descriptor, &arena, data, size);
-	struct ttrpc_stream *t = q ? stream_new(s, id) : NULL;
+	const Ttrpc__Request *q = (const Ttrpc__Request *)msg_decode(&ttrpc__request__descriptor, &arena, data, size);
+	struct ttrpc_stream *t = q && !is_question(s, q) ? stream_new(s, id) : NULL;
 	if (!q)
-		refuse(s, id, FAULT_INVALID_ARGUMENT, "its data isn't a valid ttrpc.Request");
+		ttrpc_answer(s, id, FAULT_INVALID_ARGUMENT, "its data isn't a valid ttrpc.Request");
+	else if (is_question(s, q))
+		question_answer(s, id, q);
 	else if (!t)
-		refuse(s, id, FAULT_RESOURCE_EXHAUSTED, "no memory for a call");
+		ttrpc_answer(s, id, FAULT_RESOURCE_EXHAUSTED, "no memory for a call");
 	else
-		begin(&t->call, &arena, (const Ttrpc__Request *)q);
+		begin(&t->call, &arena, q);
 	arena_deinit(&arena);
 }
 

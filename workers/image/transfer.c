@@ -1,211 +1,19 @@
 /*
- * libcurl's multi interface on the loop: each of its sockets is a loop_poll,
- * its timer a loop_timer.
- *
- * libcurl wants to be told of readiness as a level, the loop tells of edges.
- * So a socket's source is made anew after each event, which asks the kernel
- * for the present state.
- *
- * libcurl must not be entered from its own callbacks: what would end a
- * transfer there is marked, and reaped when control is back.
+ * One request by libcurl, from its options to its end.
  */
-#include "transfer.h"
+#include "transfer_private.h"
 
-#include "base/clock.h"
-#include "base/list.h"
-
-#include <ctype.h>
-#include <curl/curl.h>
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <strings.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ERROR_BODY_MAX 8192
 #define HEADERS_MAX (64 * 1024)
 #define RECEIVE_SIZE (128L * 1024)
-#define CONNECTIONS_KEPT 8L
 #define CONNECT_TIMEOUT_MS 30000L
 
-struct transfers {
-	struct loop *loop;
-	CURLM *multi; /* NULL while idle */
-	struct loop_source *timer;
-	struct list running; /* struct transfer */
-	struct list watches;
-	int inside; /* libcurl is on the stack */
-	bool initialised, reaping, trim;
-};
-
-struct watch {
-	struct list node;
-	struct transfers *transfers;
-	curl_socket_t fd;
-	uint32_t events;
-	struct loop_source *source;
-};
-
-struct transfer {
-	struct list node;
-	struct transfers *transfers;
-	struct transfer_request request;
-	struct transfer_response response;
-	CURL *easy;
-	struct curl_slist *headers;
-	struct transfer_file put;
-	uint64_t sent;
-	char error[CURL_ERROR_SIZE];
-	size_t header_bytes;
-	bool dead; /* cancelled; no callback may come */
-};
-
-static void reap(struct transfers *t);
-
-static void drive(struct transfers *t, curl_socket_t fd, int mask) {
-	int running;
-	t->inside++;
-	curl_multi_socket_action(t->multi, fd, mask, &running);
-	t->inside--;
-}
-
-/* --- sockets and the timer ------------------------------------------------- */
-
-static struct watch *watch_find(struct transfers *t, curl_socket_t fd) {
-	list_for_each (n, &t->watches) {
-		struct watch *w = list_entry(n, struct watch, node);
-		if (w->fd == fd)
-			return w;
-	}
-	return NULL;
-}
-
-static void watch_free(struct watch *w) {
-	loop_source_free(w->source);
-	list_unlink(&w->node);
-	free(w);
-}
-
-static void on_ready(void *ctx, uint32_t events);
-
-static void watch_arm(struct watch *w) {
-	loop_source_free_p(&w->source);
-	/* Without a source the stall timeout ends the transfer. */
-	if (w->events && loop_poll(w->transfers->loop, w->fd, w->events, on_ready, w, &w->source) < 0)
-		w->source = NULL;
-}
-
-static void on_ready(void *ctx, uint32_t events) {
-	struct watch *w = ctx;
-	struct transfers *t = w->transfers;
-	curl_socket_t fd = w->fd;
-	int mask = (events & (POLLIN | POLLHUP) ? CURL_CSELECT_IN : 0) | (events & POLLOUT ? CURL_CSELECT_OUT : 0) |
-		   (events & POLLERR ? CURL_CSELECT_ERR : 0);
-	loop_source_free_p(&w->source);
-	drive(t, fd, mask);
-	/* libcurl may have dropped the socket, or opened another by its number. */
-	w = watch_find(t, fd);
-	if (w && !w->source)
-		watch_arm(w);
-	reap(t);
-}
-
-static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket_ctx) {
-	struct transfers *t = ctx;
-	struct watch *w = watch_find(t, fd);
-	if (what == CURL_POLL_REMOVE) {
-		if (w)
-			watch_free(w);
-		return 0;
-	}
-	if (!w) {
-		w = calloc(1, sizeof(*w));
-		if (!w)
-			return -1;
-		w->transfers = t;
-		w->fd = fd;
-		list_append(&t->watches, &w->node);
-	}
-	w->events = (what & CURL_POLL_IN ? POLLIN : 0u) | (what & CURL_POLL_OUT ? POLLOUT : 0u);
-	watch_arm(w);
-	return 0;
-}
-
-static void on_timer(void *ctx) {
-	struct transfers *t = ctx;
-	loop_source_free_p(&t->timer);
-	drive(t, CURL_SOCKET_TIMEOUT, 0);
-	reap(t);
-}
-
-static int timer_callback(CURLM *multi, long timeout_ms, void *ctx) {
-	struct transfers *t = ctx;
-	loop_source_free_p(&t->timer);
-	if (timeout_ms < 0)
-		return 0;
-	return loop_timer(t->loop, clock_mono() + timeout_ms * NS_PER_MS, on_timer, t, &t->timer) < 0 ? -1 : 0;
-}
-
 /* --- the answer's head ----------------------------------------------------- */
-
-static void keep_text(char *out, size_t size, const char *value) {
-	if (strlen(value) < size)
-		strcpy(out, value);
-}
-
-static void keep_authenticate(struct transfer_head *h, const char *value) {
-	size_t used = strlen(h->authenticate);
-	if (used + 2 + strlen(value) < sizeof(h->authenticate))
-		sprintf(h->authenticate + used, "%s%s", used ? ", " : "", value);
-}
-
-/* Up to the first byte that is no digit; -1 when there is none, or too many. */
-static int64_t number(const char *p) {
-	int64_t n = 0;
-	size_t digits = 0;
-	for (; isdigit((unsigned char)*p) && digits < 18; p++, digits++)
-		n = n * 10 + (*p - '0');
-	return digits && !isdigit((unsigned char)*p) ? n : -1;
-}
-
-/* bytes 100-199/200 */
-static void keep_range(struct transfer_head *h, const char *value) {
-	const char *slash = strchr(value, '/');
-	if (strncasecmp(value, "bytes ", 6) != 0 || !slash)
-		return;
-	h->range_start = number(value + 6);
-	h->range_total = number(slash + 1);
-}
-
-/* Seconds, or the date when they are over. */
-static int64_t retry_after(const char *value) {
-	int64_t s = number(value);
-	time_t date = s < 0 ? curl_getdate(value, NULL) : -1;
-	return date < 0 ? s : MAX((int64_t)date - (int64_t)time(NULL), 0);
-}
-
-static void keep_header(struct transfer_head *h, const char *name, const char *value) {
-	if (strcasecmp(name, "content-type") == 0)
-		keep_text(h->content_type, sizeof(h->content_type), value);
-	else if (strcasecmp(name, "docker-content-digest") == 0)
-		keep_text(h->digest, sizeof(h->digest), value);
-	else if (strcasecmp(name, "location") == 0)
-		keep_text(h->location, sizeof(h->location), value);
-	else if (strcasecmp(name, "www-authenticate") == 0)
-		keep_authenticate(h, value);
-	else if (strcasecmp(name, "content-length") == 0)
-		h->content_length = number(value);
-	else if (strcasecmp(name, "content-range") == 0)
-		keep_range(h, value);
-	else if (strcasecmp(name, "retry-after") == 0)
-		h->retry_after_s = retry_after(value);
-}
-
-static void head_reset(struct transfer_head *h) {
-	memset(h, 0, sizeof(*h));
-	h->content_length = h->range_start = h->range_total = h->retry_after_s = -1;
-}
 
 /* Ends the transfer from within a callback; TRANSFER_OK: what came is enough. */
 static size_t refuse(struct transfer *x, enum transfer_failure failure, const char *why) {
@@ -228,7 +36,7 @@ static size_t header_callback(char *data, size_t one, size_t n, void *ctx) {
 	if (x->dead || x->header_bytes > HEADERS_MAX)
 		return refuse_size(x, HEADERS_MAX, " of headers");
 	if (n > 5 && strncasecmp(data, "HTTP/", 5) == 0) {
-		head_reset(h); /* the final answer is the last */
+		transfer_head_reset(h); /* the final answer is the last */
 		return n;
 	}
 	if (n >= sizeof(line))
@@ -243,7 +51,7 @@ static size_t header_callback(char *data, size_t one, size_t n, void *ctx) {
 	value += strspn(value, " \t");
 	for (size_t end = strlen(value); end > 0 && strchr(" \t", value[end - 1]); end--)
 		value[end - 1] = '\0';
-	keep_header(h, line, value);
+	transfer_head_keep(h, line, value);
 	return n;
 }
 
@@ -328,7 +136,7 @@ static enum transfer_failure failure_of(CURLcode code, bool answered) {
 	}
 }
 
-static void transfer_free(struct transfer *x) {
+void transfer_free(struct transfer *x) {
 	list_unlink(&x->node);
 	if (x->easy) {
 		curl_multi_remove_handle(x->transfers->multi, x->easy);
@@ -339,7 +147,7 @@ static void transfer_free(struct transfer *x) {
 	free(x);
 }
 
-static void finish(struct transfer *x, CURLcode code) {
+void transfer_finish(struct transfer *x, CURLcode code) {
 	struct transfer_response *r = &x->response;
 	long status = 0;
 	curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -357,44 +165,6 @@ static void finish(struct transfer *x, CURLcode code) {
 	if (!x->dead)
 		x->request.done(x->request.ctx, r);
 	transfer_free(x);
-}
-
-static void drop_multi(struct transfers *t) {
-	if (!t->multi || !list_empty(&t->running))
-		return;
-	/* Cached connections take their leave through the callbacks above. */
-	t->inside++;
-	curl_multi_cleanup(t->multi);
-	t->inside--;
-	t->multi = NULL;
-	loop_source_free_p(&t->timer);
-	list_for_each_safe (n, &t->watches)
-		watch_free(list_entry(n, struct watch, node));
-	t->trim = false;
-}
-
-static void reap(struct transfers *t) {
-	if (t->inside || t->reaping)
-		return;
-	t->reaping = true;
-	CURLMsg *m;
-	int left;
-	while (t->multi && (m = curl_multi_info_read(t->multi, &left))) {
-		char *x;
-		CURLcode code = m->data.result;
-		if (m->msg != CURLMSG_DONE)
-			continue;
-		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &x);
-		finish((struct transfer *)(void *)x, code);
-	}
-	list_for_each_safe (n, &t->running) {
-		struct transfer *x = list_entry(n, struct transfer, node);
-		if (x->dead)
-			transfer_free(x);
-	}
-	t->reaping = false;
-	if (t->trim)
-		drop_multi(t);
 }
 
 void transfer_cancel(struct transfer *x) {
@@ -416,27 +186,6 @@ void transfer_resume(struct transfer *x) {
 }
 
 /* --- the begin ------------------------------------------------------------- */
-
-static int multi_make(struct transfers *t) {
-	t->trim = false;
-	if (t->multi)
-		return 0;
-	/* The tables of TLS are worth half a megabyte: who pulls nothing has none.
-	 * There is no other thread yet. */
-	if (!t->initialised && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		return -ENOMEM;
-	t->initialised = true;
-	t->multi = curl_multi_init();
-	if (!t->multi)
-		return -ENOMEM;
-	curl_multi_setopt(t->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
-	curl_multi_setopt(t->multi, CURLMOPT_SOCKETDATA, t);
-	curl_multi_setopt(t->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
-	curl_multi_setopt(t->multi, CURLMOPT_TIMERDATA, t);
-	curl_multi_setopt(t->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
-	curl_multi_setopt(t->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_KEPT);
-	return 0;
-}
 
 static void set_tls(CURL *e, const struct transfer_tls *tls) {
 	curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -523,14 +272,14 @@ static int set_up(struct transfer *x) {
 }
 
 int transfer_start(struct transfers *t, const struct transfer_request *request, struct transfer **ret_transfer) {
-	int r = multi_make(t);
+	int r = transfers_begin(t);
 	struct transfer *x = r < 0 ? NULL : calloc(1, sizeof(*x));
 	if (!x)
 		return -ENOMEM;
 	list_init(&x->node);
 	x->transfers = t;
 	x->request = *request;
-	head_reset(&x->response.head);
+	transfer_head_reset(&x->response.head);
 	x->easy = curl_easy_init();
 	r = x->easy ? set_up(x) : -ENOMEM;
 	if (r == 0 && curl_multi_add_handle(t->multi, x->easy) != CURLM_OK)
@@ -546,30 +295,4 @@ int transfer_start(struct transfers *t, const struct transfer_request *request, 
 	list_append(&t->running, &x->node);
 	*ret_transfer = x;
 	return 0;
-}
-
-int transfers_new(struct loop *loop, struct transfers **ret_transfers) {
-	struct transfers *t = calloc(1, sizeof(*t));
-	if (!t)
-		return -ENOMEM;
-	t->loop = loop;
-	list_init(&t->running);
-	list_init(&t->watches);
-	*ret_transfers = t;
-	return 0;
-}
-
-void transfers_trim(struct transfers *t) {
-	t->trim = true;
-	if (!t->inside && !t->reaping)
-		drop_multi(t);
-}
-
-void transfers_free(struct transfers *t) {
-	if (!t)
-		return;
-	list_for_each_safe (n, &t->running)
-		transfer_free(list_entry(n, struct transfer, node));
-	drop_multi(t);
-	free(t);
 }

@@ -1,5 +1,5 @@
 /*
- * HTTP transfers on the worker's loop. libcurl is known in transfer.c and url.c only.
+ * HTTP transfers on the worker's loop. libcurl is known in transfer*.c and url.c only.
  *
  * A transfer does one request and follows nothing: no redirects, no cookies,
  * no authentication of libcurl's own, no protocol but http and https. HTTP/1.1

@@ -1,8 +1,7 @@
 /*
  * Commands run in a container and waited for. Each is born in a group of its
  * own below the container's, so that a time-out finds all that it has started,
- * however it hid. Output is read up to a limit and thrown away beyond; what
- * others still hold open of it when the command has ended is not waited for.
+ * however it hid.
  */
 #include "workers/keeper/exec.h"
 #include "workers/keeper/backend.h"
@@ -21,8 +20,6 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define OUTPUT_MAX (16 * 1024 * 1024)
-#define READS_PER_TURN 16
 #define UNKNOWN_EXIT 255
 #define EXIT_PAUSE (5 * NS_PER_MS)
 #define EXIT_TRIES 400
@@ -90,59 +87,6 @@ static void exec_body(void *ctx) {
 	become_program(&b->become);
 }
 
-/* --- output --- */
-
-static void output_end(struct output *o) {
-	loop_source_free_p(&o->ready);
-	loop_source_free_p(&o->again);
-	fd_replace(&o->fd, -1);
-	fd_replace(&o->writer, -1);
-}
-
-/* false when there is nothing more for now. */
-static bool output_read(struct output *o) {
-	uint8_t discard[4096];
-	bool full = o->data.size >= OUTPUT_MAX || o->data.failed;
-	size_t room = full ? sizeof(discard) : MIN((size_t)OUTPUT_MAX - o->data.size, (size_t)65536);
-	/* Small output is the rule: no large buffer before there is need. */
-	if (!full && o->data.size == 0)
-		room = sizeof(discard);
-	uint8_t *to = full || o->data.size == 0 ? discard : buffer_reserve(&o->data, room);
-	if (!to) {
-		to = discard;
-		room = sizeof(discard);
-	}
-	ssize_t n = read(o->fd, to, room);
-	if (n < 0 && (errno == EINTR || errno == EAGAIN))
-		return errno == EINTR;
-	if (n <= 0) {
-		output_end(o);
-		return false;
-	}
-	if (!full && to == discard && !o->data.failed)
-		buffer_add(&o->data, discard, (size_t)n);
-	else if (to != discard)
-		o->data.size += (size_t)n;
-	return true;
-}
-
-static void output_again(void *ctx);
-
-static void output_ready(void *ctx, uint32_t events) {
-	struct output *o = ctx;
-	for (int i = 0; i < READS_PER_TURN; i++)
-		if (!output_read(o))
-			return;
-	if (!o->again && loop_defer(o->exec->container->keeper->loop, output_again, o, &o->again) < 0)
-		output_end(o);
-}
-
-static void output_again(void *ctx) {
-	struct output *o = ctx;
-	loop_source_free_p(&o->again);
-	output_ready(o, POLLIN);
-}
-
 /* --- life --- */
 
 void exec_free(struct exec *e) {
@@ -151,10 +95,7 @@ void exec_free(struct exec *e) {
 	loop_source_free(e->exit_source);
 	loop_source_free(e->status_source);
 	loop_source_free(e->timer);
-	for (int i = 0; i < 2; i++) {
-		output_end(&e->outputs[i]);
-		buffer_deinit(&e->outputs[i].data);
-	}
+	outputs_deinit(e);
 	for (int i = 0; i < 3; i++)
 		fd_close(e->streams[i]);
 	fd_close(e->pidfd);
@@ -280,9 +221,7 @@ static void ended(struct exec *e, uint32_t code) {
 	struct keeper *k = e->container->keeper;
 	status_drain(e);
 	e->making = false;
-	for (int i = 0; i < 2; i++)
-		for (size_t n = 0; e->outputs[i].fd >= 0 && n < OUTPUT_MAX / 4096 && output_read(&e->outputs[i]); n++)
-			;
+	outputs_drain(e);
 	struct msg_request *r = e->session || e->name ? NULL : take_ptr(e->request);
 	if (r)
 		exec_reply(e, r, code);
@@ -373,24 +312,6 @@ int exec_process(const struct container *c, struct arena *a, char **args, size_t
 	return 0;
 }
 
-static int outputs_make(struct exec *e, int stdio[3], struct fault *fault) {
-	for (int i = 0; i < 2; i++) {
-		int ends[2];
-		if (pipe2(ends, O_CLOEXEC) < 0)
-			return fault_errno(fault, errno, "make a pipe for output");
-		stdio[1 + i] = ends[1];
-		struct output *o = &e->outputs[i];
-		o->fd = ends[0];
-		o->writer = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
-		if (o->writer < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
-			return fault_errno(fault, errno, "make a pipe for output");
-		int r = loop_poll(e->container->keeper->loop, ends[0], POLLIN, output_ready, o, &o->ready);
-		if (r < 0)
-			return fault_errno(fault, r, "read the command's output");
-	}
-	return 0;
-}
-
 static void status_ready(void *ctx, uint32_t events) {
 	status_drain(ctx);
 }
@@ -458,8 +379,7 @@ struct exec *exec_new(struct container *c) {
 		return NULL;
 	e->container = c;
 	e->pidfd = e->status = e->streams[0] = e->streams[1] = e->streams[2] = -1;
-	for (int i = 0; i < 2; i++)
-		e->outputs[i] = (struct output){ .exec = e, .fd = -1, .writer = -1 };
+	outputs_init(e);
 	list_append(&c->execs, &e->node);
 	return e;
 }

@@ -1,7 +1,8 @@
 /*
- * A command that runs in a container, between exec.c (collects its output and
- * answers once), exec_session.c (gives its streams away and tells its end) and
- * exec_named.c (a process of containerd's API, with streams that lead somewhere).
+ * A command that runs in a container, between exec.c (waits for it and answers
+ * once, with what exec_output.c has collected), exec_session.c (gives its streams
+ * away and tells its end) and exec_named.c (a process of containerd's API, with
+ * streams that lead somewhere).
  */
 #pragma once
 
@@ -72,6 +73,15 @@ int exec_watch(struct exec *e, uint64_t timeout_ns);
 /* The container's own process with another command, in the arena. */
 int exec_process(const struct container *c, struct arena *a, char **args, size_t n_args, bool terminal,
 		 Grpc__Process **ret_process, struct fault *fault);
+
+/* --- exec_output.c --- */
+
+void outputs_init(struct exec *e);
+/* Makes the pipes; the child's ends are stdio's 1 and 2, and the caller's. */
+int outputs_make(struct exec *e, int stdio[3], struct fault *fault);
+/* Takes what there is now. */
+void outputs_drain(struct exec *e);
+void outputs_deinit(struct exec *e);
 
 /* --- exec_session.c, for those with a .session --- */
 

@@ -2,6 +2,7 @@
 
 #include "base/fd.h"
 #include "base/id.h"
+#include "workers/metadata/csandbox/csandbox.h"
 #include "workers/metadata/handlers.h"
 
 #include <errno.h>
@@ -60,4 +61,13 @@ void server_info(struct metadata *m, struct msg_request *r, const ProtobufCMessa
 	a.pid = (uint32_t)m->server.supervisor;
 	a.pid_namespace = m->server.pid_namespace;
 	server_info_reply(r, &a, NULL, 0);
+}
+
+void runtime_known(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
+	const char *name = ((const Bulkhead__Key *)request)->id;
+	Bulkhead__Empty yes = BULKHEAD__EMPTY__INIT;
+	if (csandbox_runtime_known(m, name))
+		runtime_known_reply(r, &yes, NULL, 0);
+	else
+		msg_failf(r, FAULT_NOT_FOUND, "nothing is run by the runtime \"%.100s\" here", name);
 }

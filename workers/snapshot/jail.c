@@ -1,50 +1,21 @@
 #include "workers/snapshot/jail.h"
 
+#include "base/calls.h"
 #include "base/fd.h"
 
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
 #include <linux/mount.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <sys/fsuid.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
-#if defined(__x86_64__)
-#define ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define ARCH AUDIT_ARCH_AARCH64
-#else
-#error "name this architecture's AUDIT_ARCH_ here"
-#endif
-
 #define MEMORY_MAX (768u * 1024 * 1024)
 
-#ifdef SANITIZED
-#define CALLS_SANITIZER \
-	SYS_sigaltstack, SYS_rt_sigaction, SYS_getpid, SYS_gettid, SYS_tgkill, SYS_readlink, SYS_sched_yield, SYS_prctl,
-#else
-#define CALLS_SANITIZER
-#endif
-/* Memory, the end, and what the libraries need. */
-#define CALLS_ALL                                                                                               \
-	SYS_lseek, SYS_fcntl, SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise, SYS_mprotect, SYS_futex,  \
-	    SYS_getrandom, SYS_exit, SYS_exit_group, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall, \
-	    SYS_clock_gettime, CALLS_SANITIZER
+#define CALLS_ALL SYS_lseek, SYS_fcntl, CALLS_OF_LIBC
 
 /* The most frequent first: the filter is a list. */
 static const unsigned unpack_calls[] = { SYS_write,	SYS_pwrite64, SYS_read,	     SYS_openat,     SYS_close,
@@ -85,8 +56,6 @@ static const struct jail {
 		.n_calls = ARRAY_SIZE(inflate_calls),
 	},
 };
-#define CALLS_MAX MAX(ARRAY_SIZE(unpack_calls), ARRAY_SIZE(pack_calls))
-_Static_assert(CALLS_MAX < 256, "the filter's jumps");
 
 /* Makes the folder the root: cloned as a mount while it can still be named,
  * then laid over the old root, which is thrown away. */
@@ -135,7 +104,7 @@ static int limits_set(struct fault *fault) {
 		{ RLIMIT_CORE, 0 },
 		{ RLIMIT_NPROC, 0 },
 		{ RLIMIT_NOFILE, 256 },
-#ifndef SANITIZED
+#ifndef CALLS_SANITIZED
 		{ RLIMIT_AS, MEMORY_MAX },
 #endif
 	};
@@ -150,25 +119,6 @@ static int limits_set(struct fault *fault) {
 	return 0;
 }
 
-static int calls_restrict(const struct jail *j, struct fault *fault) {
-	struct sock_filter f[CALLS_MAX + 8];
-	unsigned short n = 0;
-	f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-	f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
-	f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-	f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	for (size_t i = 0; i < j->n_calls; i++)
-		f[n++] =
-		    (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, j->calls[i], (uint8_t)(j->n_calls - i), 0);
-	f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-	f[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	struct sock_fprog program = { .len = n, .filter = f };
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-	    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
-		return fault_errno(fault, errno, "jail: restrict the system calls");
-	return 0;
-}
-
 int jail_enter(enum jail_kind kind, int root, struct fault *fault) {
 	const struct jail *j = &jails[kind];
 	int r = root < 0 ? 0 : root_enter(j, root, fault);
@@ -178,5 +128,5 @@ int jail_enter(enum jail_kind kind, int root, struct fault *fault) {
 		r = limits_set(fault);
 	if (r == 0)
 		r = capabilities_drop(j, fault);
-	return r == 0 ? calls_restrict(j, fault) : r;
+	return r == 0 ? calls_restrict(j->calls, j->n_calls, fault) : r;
 }

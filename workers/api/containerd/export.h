@@ -1,7 +1,7 @@
 /*
  * Images as a tar archive of an OCI image layout, into a stream of the
- * client's. What belongs to them is what their content leads to by labels, and is
- * here; a manifest.json for docker is added unless that isn't wanted.
+ * client's, for the platforms that it names, this machine's, or all; a
+ * manifest.json for docker is added unless that isn't wanted.
  */
 #pragma once
 

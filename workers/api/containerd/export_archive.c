@@ -64,26 +64,23 @@ static void json_blob(struct json *j, const char *key, const char *digest) {
 	json_text(j, key, path);
 }
 
-/* The manifest that a target is, or the first that it leads to; NULL: none. */
-static const struct export_blob *manifest_of(const struct export_set *set, const struct export_blob *target) {
-	for (size_t i = 0; i < set->n_blobs; i++) {
-		const struct export_blob *b = &set->blobs[i];
-		if (b->here && b->config && (b == target || b->parent == target))
-			return b;
-	}
-	return NULL;
+/* The manifest that a target is, or leads to first; NULL: none that is here. */
+static const struct export_blob *manifest_of(const struct export_blob *target) {
+	const struct export_blob *b = target;
+	while (b && b->kind == EXPORT_INDEX)
+		b = b->first;
+	return b && b->n_parts > 0 ? b : NULL;
 }
 
 static void add_docker(struct json *j, const struct export_image *i, const struct export_blob *manifest) {
 	json_open(j, NULL, '{');
-	json_blob(j, "Config", manifest->config);
+	json_blob(j, "Config", manifest->parts[0]);
 	json_open(j, "RepoTags", '[');
 	json_text(j, NULL, i->name);
 	json_close(j, ']');
 	json_open(j, "Layers", '[');
-	for (size_t k = 0; k < manifest->n_layers; k++)
-		if (manifest->layers[k])
-			json_blob(j, NULL, manifest->layers[k]);
+	for (size_t k = 1; k < manifest->n_parts; k++)
+		json_blob(j, NULL, manifest->parts[k]);
 	json_close(j, ']');
 	json_close(j, '}');
 }
@@ -93,7 +90,7 @@ static void add_manifest(struct buffer *out, const struct export_set *set) {
 	struct json j = { 0 };
 	json_open(&j, NULL, '[');
 	for (size_t i = 0; i < set->n_images; i++) {
-		const struct export_blob *manifest = manifest_of(set, set->images[i].target);
+		const struct export_blob *manifest = manifest_of(set->images[i].target);
 		if (manifest)
 			add_docker(&j, &set->images[i], manifest);
 	}

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "base/buffer.h"
+#include "workers/api/containerd/export_children.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,13 +13,15 @@
 
 struct export_blob {
 	const char *digest;
+	enum export_kind kind;
 	uint64_t size;
+	bool is_target; /* of an image */
 	bool here;
-	const struct export_blob *parent; /* NULL: it is an image's target */
-	/* Of an image's manifest. */
-	const char *config;
-	const char **layers;
-	size_t n_layers;
+	bool optional;			 /* it may not be */
+	const struct export_blob *first; /* of an index: the first that is wanted; NULL: none */
+	/* Of a manifest that is here: the configuration's digest, then the layers'. */
+	const char **parts;
+	size_t n_parts;
 };
 
 /* An image by one of the names that the client gives. */

@@ -3,7 +3,8 @@
  * what there is here, in the words of containerd's plugins. Clients look for a
  * snapshotter before they use it; nothing else follows from the list.
  */
-#include "workers/api/containerd/containerd.h"
+#include "workers/api/containerd/runtime_info.h"
+#include "workers/api/containerd/streams.h"
 
 #include "base/version.h"
 #include "containerd/introspection.pb-c.h"
@@ -16,6 +17,8 @@
 #define N_INIT(name) CONTAINERD__SERVICES__INTROSPECTION__V1__##name##__INIT
 #define V(name) Containerd__Services__Version__V1__##name
 #define V_INIT(name) CONTAINERD__SERVICES__VERSION__V1__##name##__INIT
+
+#define RUNTIME "io.containerd.runtime.v2"
 
 /* --- plugins ---------------------------------------------------------------- */
 
@@ -30,7 +33,7 @@ static const struct plugin {
 	{ "io.containerd.gc.v1", "scheduler", false },
 	{ "io.containerd.lease.v1", "manager", false },
 	{ "io.containerd.differ.v1", "walking", true },
-	{ "io.containerd.runtime.v2", "task", true },
+	{ RUNTIME, "task", true },
 	{ "io.containerd.grpc.v1", "containers", false },
 	{ "io.containerd.grpc.v1", "content", false },
 	{ "io.containerd.grpc.v1", "cri", true },
@@ -104,24 +107,49 @@ static void on_plugins(struct grpc_call *c, const ProtobufCMessage *request) {
 	arena_deinit(&a);
 }
 
-static void on_plugin_info(struct grpc_call *c, const ProtobufCMessage *request) {
+/* What is asked, until the metadata worker has said whether the runtime is one of ours. */
+struct plugin_asked {
+	const struct plugin *plugin;
+	const Containerd__Types__RuntimeRequest *runtime; /* NULL: its options aren't asked for */
+};
+
+static const struct plugin *plugin_find(const char *type, const char *id) {
+	for (size_t i = 0; i < ARRAY_SIZE(plugins); i++)
+		if (strcmp(plugins[i].type, type) == 0 && strcmp(plugins[i].id, id) == 0)
+			return &plugins[i];
+	return NULL;
+}
+
+static int plugin_info(struct grpc_translation *t, const ProtobufCMessage *request, ProtobufCMessage **ret_internal,
+		       struct fault *fault) {
 	const N(PluginInfoRequest) *q = (const N(PluginInfoRequest) *)request;
-	N(PluginInfoResponse) reply = N_INIT(PLUGIN_INFO_RESPONSE);
-	size_t i = 0;
-	struct arena a;
-	while (i < ARRAY_SIZE(plugins) && (strcmp(plugins[i].type, q->type) != 0 || strcmp(plugins[i].id, q->id) != 0))
-		i++;
-	if (i == ARRAY_SIZE(plugins)) {
-		grpc_failf(c, FAULT_NOT_FOUND, "plugin \"%.100s.%.100s\": not found", q->type, q->id);
-		return;
-	}
-	arena_init(&a, 0);
-	reply.plugin = plugin_make(&a, &plugins[i]);
-	if (reply.plugin)
-		grpc_reply(c, &reply.base);
-	else
-		grpc_failf(c, FAULT_RESOURCE_EXHAUSTED, "out of memory");
-	arena_deinit(&a);
+	Bulkhead__Key *k = ARENA_NEW(t->arena, Bulkhead__Key, BULKHEAD__KEY__INIT);
+	struct plugin_asked *asked = arena_zalloc(t->arena, sizeof(*asked));
+	if (!k || !asked)
+		return grpc_no_memory(fault);
+	if (!(asked->plugin = plugin_find(q->type, q->id)))
+		return fault_set(fault, FAULT_NOT_FOUND, "plugin \"%.100s.%.100s\": not found", q->type, q->id);
+	if (q->options && strcmp(q->type, RUNTIME) == 0)
+		asked->runtime = ctd_any_open(q->options, &containerd__types__runtime_request__descriptor, t->arena);
+	if (q->options && !asked->runtime)
+		return fault_set(fault, FAULT_UNIMPLEMENTED,
+				 "plugin \"%s.%s\" says no more of itself, whatever \"%.100s\" is", q->type, q->id,
+				 q->options->type_url);
+	/* The name of none is known, too. */
+	k->id = asked->runtime ? asked->runtime->runtime_path : (char *)"";
+	t->state = asked;
+	*ret_internal = &k->base;
+	return 0;
+}
+
+static int plugin_info_reply(struct grpc_translation *t, const ProtobufCMessage *internal, ProtobufCMessage **reply,
+			     struct fault *fault) {
+	const struct plugin_asked *asked = t->state;
+	N(PluginInfoResponse) *a = (N(PluginInfoResponse) *)*reply;
+	const Containerd__Types__RuntimeInfo *i = asked->runtime ? runtime_info(t, asked->runtime) : NULL;
+	a->plugin = plugin_make(t->arena, asked->plugin);
+	a->extra = i ? ctd_pack(t, &i->base) : NULL;
+	return a->plugin && (a->extra || !asked->runtime) ? 0 : grpc_no_memory(fault);
 }
 
 /* --- the daemon ------------------------------------------------------------- */
@@ -145,11 +173,12 @@ static int server_reply(struct grpc_translation *t, const ProtobufCMessage *inte
 	return 0;
 }
 
-static const struct grpc_translator on_server = { server, server_reply };
+static const struct grpc_translator on_server = { server, server_reply },
+				    on_plugin_info = { plugin_info, plugin_info_reply };
 
 const struct grpc_method ctd_introspection_methods[] = {
 	{ .name = "Plugins", .answer = on_plugins, .access = ACCESS_METRICS },
-	{ .name = "PluginInfo", .answer = on_plugin_info, .access = ACCESS_METRICS },
+	{ .name = "PluginInfo", .number = MSG_runtime_known, .translator = &on_plugin_info },
 	{ .name = "Server", .number = MSG_server_info, .translator = &on_server },
 	{ 0 },
 };

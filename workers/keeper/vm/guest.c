@@ -89,6 +89,11 @@ static void ended(struct guest *g, int32_t status) {
 
 /* --- the end ---------------------------------------------------------------- */
 
+/* The guest's agent has lost the call, but not what it was about. */
+static bool is_lost(const struct guest *g, const struct fault *fault) {
+	return fault && fault->code == FAULT_UNAVAILABLE && !g->relay->stopping;
+}
+
 static void ignored(void *ctx, const ProtobufCMessage *reply, const struct fault *fault) {
 	struct guest *g = ctx;
 	g->calls--;
@@ -110,13 +115,17 @@ static void end_now(void *ctx) {
 	guest_check(g);
 }
 
+static void container_remove(struct guest *g);
+
 /* Why it was killed is heard before its removal, unless just then something was
  * heard of another one: then it may still be on its way. */
 static void removed(void *ctx, const ProtobufCMessage *reply, const struct fault *fault) {
 	struct guest *g = ctx;
 	bool heard = g->status != 128 + SIGKILL || g->ooms > 0 || g->oom_asks == g->relay->oom_asks;
 	g->calls--;
-	if (heard || loop_timer(g->relay->loop, clock_mono() + OOM_PATIENCE, end_now, g, &g->patience) < 0)
+	if (is_lost(g, fault))
+		container_remove(g);
+	else if (heard || loop_timer(g->relay->loop, clock_mono() + OOM_PATIENCE, end_now, g, &g->patience) < 0)
 		end_now(g);
 }
 
@@ -127,9 +136,15 @@ static void container_remove(struct guest *g) {
 	call(g, "RemoveContainer", &q.base, REMOVE_LIMIT, removed, g);
 }
 
+static void wait_for_end(struct guest *g);
+
 static void waited(void *ctx, const ProtobufCMessage *reply, const struct fault *fault) {
 	struct guest *g = ctx;
 	g->calls--;
+	if (is_lost(g, fault)) {
+		wait_for_end(g);
+		return;
+	}
 	g->status = fault ? VM_UNKNOWN_EXIT : ((const Grpc__WaitProcessResponse *)reply)->status;
 	input_end(g);
 	if (g->container)
@@ -186,7 +201,9 @@ static void output_came(void *ctx, const ProtobufCMessage *reply, const struct f
 	struct guest *g = o->guest;
 	const Grpc__ReadStreamResponse *m = (const Grpc__ReadStreamResponse *)reply;
 	g->calls--;
-	if (fault || m->data.len == 0) {
+	if (is_lost(g, fault)) {
+		output_read(o);
+	} else if (fault || m->data.len == 0) {
 		output_over(o);
 	} else {
 		buffer_add(&o->data, m->data.data, m->data.len);

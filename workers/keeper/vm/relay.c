@@ -24,7 +24,10 @@
 
 #define BOOT_LIMIT (100 * NS_PER_SEC)
 #define STOP_LIMIT (6 * NS_PER_SEC)
-#define LOG_MAX ((size_t)256 * 1024)
+/* Of the console the beginning and the latest are kept. */
+#define LOG_MAX ((size_t)64 * 1024)
+#define LOG_HEAD ((size_t)16 * 1024)
+#define LOG_CUT "\n[...]\n"
 
 static const uint8_t opcodes[] = { IORING_OP_NOP,	   IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE,
 				   IORING_OP_ASYNC_CANCEL, IORING_OP_TIMEOUT,  IORING_OP_TIMEOUT_REMOVE,
@@ -32,10 +35,18 @@ static const uint8_t opcodes[] = { IORING_OP_NOP,	   IORING_OP_POLL_ADD, IORING_
 
 /* --- the console ------------------------------------------------------------ */
 
+static void console_write(struct relay *r, const char *text, size_t n) {
+	if (fd_write_all(r->log, text, n) == 0)
+		r->logged += n;
+}
+
 static void console_keep(struct relay *r, const char *text, size_t n) {
-	size_t room = MIN(n, r->log_room);
-	if (r->log >= 0 && room > 0 && fd_write_all(r->log, text, room) == 0)
-		r->log_room -= room;
+	if (r->logged + n > LOG_MAX && ftruncate(r->log, (off_t)LOG_HEAD) == 0) {
+		r->logged = LOG_HEAD;
+		console_write(r, LOG_CUT, strlen(LOG_CUT));
+	}
+	if (r->logged + n <= LOG_MAX)
+		console_write(r, text, n);
 	size_t kept = MIN(n, sizeof(r->last) - 1), old = MIN(r->n_last, sizeof(r->last) - 1 - kept);
 	memmove(r->last, r->last + r->n_last - old, old);
 	memcpy(r->last + old, text + n - kept, kept);
@@ -235,7 +246,7 @@ static void step_done(void *ctx, const ProtobufCMessage *reply, const struct fau
 /* --- birth ------------------------------------------------------------------ */
 
 static int watch(struct relay *r, struct fault *fault) {
-	const struct ttrpc_client_options options = { .loop = r->loop, .ended = agent_ended, .ctx = r };
+	const struct ttrpc_client_options options = { .loop = r->loop, .line = true, .ended = agent_ended, .ctx = r };
 	int e = loop_poll(r->loop, r->machine.qemu, POLLIN, qemu_ended, r, &r->qemu_source);
 	if (e == 0)
 		e = loop_poll(r->loop, r->machine.files, POLLIN, files_ended, r, &r->files_source);
@@ -251,8 +262,7 @@ static int watch(struct relay *r, struct fault *fault) {
 static int console_open(struct relay *r, struct fault *fault) {
 	char path[PATH_MAX];
 	snprintf(path, sizeof(path), "%s/" VM_FOLDER "/console", r->vm->keeper->run_dir);
-	r->log = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	r->log_room = LOG_MAX;
+	r->log = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
 	return r->log < 0 ? fault_errno(fault, errno, "open \"%s\"", path) : 0;
 }
 

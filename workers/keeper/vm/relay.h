@@ -57,7 +57,7 @@ struct relay {
 	bool booted, stopping;
 	char hostname[HOST_NAME_MAX + 1]; /* of the pod */
 	int log;			  /* the console's file */
-	size_t log_room;		  /* bytes that may be written to it */
+	size_t logged;			  /* its size, in bytes */
 	char last[256];			  /* the last that was said */
 	size_t n_last;
 };

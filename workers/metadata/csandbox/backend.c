@@ -41,6 +41,10 @@ static const struct backend *backend_here(const struct metadata *m, const char *
 	return b && is_configured(m, b->handler) ? b : NULL;
 }
 
+bool csandbox_runtime_known(const struct metadata *m, const char *runtime) {
+	return backend_here(m, runtime) != NULL;
+}
+
 int csandbox_runtime_check(const struct metadata *m, const char *runtime, const struct csandbox *s,
 			   struct fault *fault) {
 	const struct backend *b = backend_here(m, runtime);

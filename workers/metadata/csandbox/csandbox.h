@@ -77,6 +77,8 @@ int csandbox_of(struct metadata *m, const Bulkhead__CsandboxKey *key, struct csa
 
 /* The name in the object; empty: whoever is the default. */
 const char *csandbox_runtime(const Bulkhead__Object *o);
+/* Whether anything is run by a runtime of that name here. */
+bool csandbox_runtime_known(const struct metadata *m, const char *runtime);
 /* Whether a runtime of that name runs containers here, in s or, when that is
  * NULL, in no sandbox; INVALID_ARGUMENT. */
 int csandbox_runtime_check(const struct metadata *m, const char *runtime, const struct csandbox *s,
