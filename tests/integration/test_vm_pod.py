@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -334,6 +335,30 @@ def test_qemu_killed(d, c, pb, pod, id):
     tap.check(not [s for s in listed if s.id == pod.id], "it can be removed", listed)
 
 
+def test_killed_in_boot(d, c, pb):
+    """The task worker: its keeper isn't held up by the boot, so nothing waits for that."""
+    def truth():
+        t = bh.kernel_truth(d)
+        return {**t, "netns": len(t["netns"])}  # a worker that was replaced has another
+    before, result = truth(), []
+    config = bh.sandbox_config(c, "halfway", log_directory=d.logs)
+    request = pb.RunPodSandboxRequest(config=config, runtime_handler="vm")
+    t = threading.Thread(target=lambda: result.append(bh.error_of(c.runtime.RunPodSandbox, request, timeout=150)))
+    t.start()
+    bh.wait_for(lambda: named("qemu-system"))
+    start = time.monotonic()
+    os.kill(d.processes()["task"][0], signal.SIGKILL)
+    t.join()
+    seconds = time.monotonic() - start
+    print("# RunPodSandbox ended after %.1f s: %s" % (seconds, result[0] and result[0].details()))
+    for item in c.runtime.ListPodSandbox(pb.ListPodSandboxRequest()).items:
+        c.runtime.RemovePodSandbox(pb.RemovePodSandboxRequest(pod_sandbox_id=item.id), timeout=60)
+    tap.check(not result[0] and seconds < 60, "a task worker is killed during a boot: the pod starts all the same",
+              (result[0], seconds))
+    tap.check(bh.wait_for(lambda: truth() == before, 30), "and nothing of the first boot is left",
+              bh.differences(before, truth()))
+
+
 def test_refused(d, c, pb):
     e = bh.error_of(VmPod, d, c, "hostly", network="host")
     tap.check(e is not None and "UNIMPLEMENTED" in str(e.code()) and "host's network" in e.details(),
@@ -359,6 +384,7 @@ def main():
         try:
             c.images.PullImage(c.pb.PullImageRequest(image=c.pb.ImageSpec(image=image)))
             test_refused(d, c, c.pb)
+            test_killed_in_boot(d, c, c.pb)
             test_life(d, c, c.pb, image)
             pod, id = test_keeper_killed(d, c, c.pb, image)
             test_agent_killed(pod, c.pb, image)

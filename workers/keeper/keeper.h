@@ -9,7 +9,7 @@
  * pidfd.
  *
  *   keeper.c     the process: birth from the zygote, link, listening, end
- *   pod.c        namespaces and files of the pod; its end
+ *   pod.c        namespaces and files of the pod; pod_teardown.c: its end
  *   container.c  the containers and how each is made, started, stopped
  *   exec.c       commands run in a container; exec_named.c: containerd's
  *   stdio.c      fifos and files that a process's streams lead to
@@ -62,8 +62,9 @@ struct pod {
 	struct msg_request *teardown;	    /* waits for the containers' ends */
 	bool ending;
 	unsigned teardown_tries;
-	char *runtime; /* the OCI runtime's program; NULL: the native backend, unless: */
-	struct vm *vm; /* the virtual machine that the pod is in; NULL: none */
+	char *runtime;	       /* the OCI runtime's program; NULL: the native backend, unless: */
+	struct vm *vm;	       /* the virtual machine that the pod is in; NULL: none */
+	struct pod_boot *boot; /* while it boots */
 	bool runtime_swept;
 	struct loop_source *teardown_timer;
 };
@@ -110,15 +111,19 @@ void keeper_bury(struct keeper *k, struct cgroup *c);
 int keeper_grave_clear(struct keeper *k, const char *path);
 bool keeper_graves_empty(const struct keeper *k);
 
-/* --- on_<row>: pod.c, container.c, container_start.c, container_end.c, exec.c,
+/* --- on_<row>: pod.c, pod_teardown.c, container.c, container_start.c, container_end.c, exec.c,
  *     exec_named.c, process_calls.c, update.c, stats.c, read.c, checkpoint.c,
  *     vault.c, adopt.c --- */
 
 #define TO_KEEPER(name) HANDLER_DECLARE(struct keeper, name)
 #include "msg/receivers.def"
 
-/* --- pod.c --- */
+/* --- pod.c, pod_teardown.c --- */
 
+/* A set-up that waits for a virtual machine fails. */
+void pod_boot_abort(struct keeper *k);
+/* in_pod: this process is in the pod's network namespace, which isn't the host's. */
+void pod_network_down(struct keeper *k, bool in_pod, struct fault *fault);
 /* Called at each end of a container or exec while the pod is ending. */
 void pod_teardown_continue(struct keeper *k);
 int pod_shm_make(struct pod *p, struct fault *fault);

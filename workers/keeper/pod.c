@@ -1,13 +1,11 @@
 /*
- * pod_setup and pod_teardown. The set-up leaves the keeper inside the pod's
- * namespaces for good, so a keeper whose set-up failed is good for a teardown
- * only. The teardown needs nothing but the run folder: a fresh keeper can do it
- * for one that was killed.
+ * pod_setup. It leaves the keeper inside the pod's namespaces for good, so a keeper
+ * whose set-up failed is good for a teardown only. Only the boot of a pod's virtual
+ * machine is waited for in the loop.
  */
 #include "workers/keeper/backend.h"
 #include "workers/keeper/container.h"
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -20,8 +18,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-
-#define TEARDOWN_RETRY (20 * NS_PER_MS)
 
 /* --- set-up --- */
 
@@ -228,8 +224,8 @@ static int runtime_choose(struct keeper *k, const Bulkhead__SandboxStartRequest 
 	return fault_set(fault, FAULT_INVALID_ARGUMENT, "no runtime handler \"%.64s\" is configured", handler);
 }
 
-static int setup(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fault *fault) {
-	struct network_attached attached = { 0 };
+static int setup(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct network_attached *attached,
+		 struct fault *fault) {
 	const char *ips[NETWORK_IPS_MAX];
 	group_choose(k, m->sandbox);
 	int r = runtime_choose(k, m->sandbox, fault);
@@ -239,42 +235,30 @@ static int setup(struct keeper *k, const Bulkhead__PodSetupRequest *m, struct fa
 	if (r == 0)
 		state_save(k);
 	if (r == 0)
-		r = network_up(k, m, &attached, fault);
+		r = network_up(k, m, attached, fault);
 	if (r == 0)
 		r = sysctls_set(&k->pod, m->sandbox, fault);
 	if (r == 0)
 		r = pod_shm_make(&k->pod, fault);
-	for (size_t i = 0; i < attached.n_ips; i++)
-		ips[i] = attached.ips[i];
+	for (size_t i = 0; i < attached->n_ips; i++)
+		ips[i] = attached->ips[i];
 	if (r == 0 && !k->pod.bare)
-		r = pod_files_write(k, m->sandbox, ips, attached.n_ips, fault);
-	if (r == 0)
-		r = group_make(k, m->sandbox, fault);
-	if (r == 0 && k->pod.vm)
-		r = vm_start(k, fault);
-	return r < 0 ? r : started_make(k, &attached, fault);
+		r = pod_files_write(k, m->sandbox, ips, attached->n_ips, fault);
+	return r < 0 ? r : group_make(k, m->sandbox, fault);
 }
 
-static void network_down(struct keeper *k, bool in_pod, struct fault *fault);
-
-void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSetupRequest *m) {
-	struct fault fault = { 0 }, ignored = { 0 };
-	if (id_take(k, m->sandbox, &fault) < 0 || setup_check(k, m, &fault) < 0) {
-		msg_fail(r, &fault);
-		return;
-	}
-	k->pod.used = true;
-	int e = m->run_dir[0] ? keeper_run_dir(k, m->run_dir, &fault) : 0;
-	if (e == 0)
-		e = keeper_listen(k, &fault);
-	if (e == 0)
-		e = setup(k, m, &fault);
-	if (e < 0) {
+/* fault NULL: all is there. */
+static void setup_end(struct keeper *k, struct msg_request *r, const struct network_attached *a,
+		      const struct fault *fault) {
+	struct fault own = { 0 }, ignored = { 0 };
+	if (!fault && started_make(k, a, &own) < 0)
+		fault = &own;
+	if (fault) {
 		vm_abort(k);
 		vm_folder_remove(k);
-		network_down(k, k->pod.inside && k->pod.network != BULKHEAD__NAMESPACE_MODE__NODE, &ignored);
+		pod_network_down(k, k->pod.inside && k->pod.network != BULKHEAD__NAMESPACE_MODE__NODE, &ignored);
 		cgroup_remove_path(k->config.cgroups, k->pod.cgroup_owned ? k->pod.cgroup_path : "");
-		msg_fail(r, &fault);
+		msg_fail(r, fault);
 		return;
 	}
 	k->pod.up = true;
@@ -285,151 +269,71 @@ void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSe
 	pod_setup_reply(r, &reply, NULL, 0);
 }
 
+/* The set-up that waits for the pod's virtual machine. */
+struct pod_boot {
+	struct msg_request *request;
+	struct network_attached attached;
+};
+
+static void boot_end(struct keeper *k, const struct fault *fault) {
+	struct pod_boot *b CLEANUP_FREE = take_ptr(k->pod.boot);
+	b->request->cancelled = NULL;
+	setup_end(k, b->request, &b->attached, fault);
+}
+
+static void boot_cancelled(struct msg_request *r, void *ctx) {
+	struct fault fault;
+	fault_set(&fault, FAULT_CANCELLED, "the caller gave up");
+	boot_end(ctx, &fault);
+}
+
+void pod_boot_abort(struct keeper *k) {
+	struct fault fault;
+	if (!k->pod.boot)
+		return;
+	fault_set(&fault, FAULT_ABORTED, "pod sandbox \"%.80s\" is being stopped", k->id);
+	boot_end(k, &fault);
+}
+
+static int boot_begin(struct keeper *k, struct msg_request *r, const struct network_attached *a, struct fault *fault) {
+	struct pod_boot *b = malloc(sizeof(*b));
+	if (!b)
+		return fault_errno(fault, ENOMEM, "start the virtual machine");
+	*b = (struct pod_boot){ .request = r, .attached = *a };
+	int e = vm_start(k, boot_end, fault);
+	if (e < 0) {
+		free(b);
+		return e;
+	}
+	k->pod.boot = b;
+	r->cancelled = boot_cancelled;
+	r->cancelled_ctx = k;
+	return 0;
+}
+
+void on_pod_setup(struct keeper *k, struct msg_request *r, const Bulkhead__PodSetupRequest *m) {
+	struct network_attached attached = { 0 };
+	struct fault fault = { 0 };
+	if (id_take(k, m->sandbox, &fault) < 0 || setup_check(k, m, &fault) < 0) {
+		msg_fail(r, &fault);
+		return;
+	}
+	k->pod.used = true;
+	int e = m->run_dir[0] ? keeper_run_dir(k, m->run_dir, &fault) : 0;
+	if (e == 0)
+		e = keeper_listen(k, &fault);
+	if (e == 0)
+		e = setup(k, m, &attached, &fault);
+	if (e == 0 && k->pod.vm)
+		e = boot_begin(k, r, &attached, &fault);
+	if (e < 0 || !k->pod.vm)
+		setup_end(k, r, &attached, e < 0 ? &fault : NULL);
+}
+
 void on_keeper_userns(struct keeper *k, struct msg_request *r, const Bulkhead__Empty *m) {
 	Bulkhead__Empty reply = BULKHEAD__EMPTY__INIT;
 	if (k->pod.userns.fd < 0)
 		msg_failf(r, FAULT_FAILED_PRECONDITION, "pod sandbox \"%.80s\" has no user namespace", k->id);
 	else
 		keeper_userns_reply(r, &reply, &k->pod.userns.fd, 1);
-}
-
-/* --- teardown --- */
-
-static void network_down(struct keeper *k, bool in_pod, struct fault *fault) {
-	struct network_pod pod = { .id = k->id, .run_dir = k->run_dir };
-	fault->code = FAULT_NONE;
-	if (k->pod.host.netns < 0 && network_host_open(&k->pod.host, fault) < 0)
-		return;
-	if (network_detach(&pod, &k->pod.host, in_pod, fault) == 0)
-		k->pod.network_ready = false;
-}
-
-/* What a killed keeper left: its containers' groups, by their usual places and
- * by its state. */
-static void leftovers_bury(struct keeper *k, struct msg_request *r, const Bulkhead__SandboxStopRequest *m) {
-	Bulkhead__KeeperSaved *saved = NULL;
-	struct cgroup c;
-	char path[CGROUP_PATH_MAX];
-	if (state_load(k->run_dir, &r->arena, &saved, &k->state_sequence) < 0)
-		return;
-	snprintf(k->pod.cgroup_path, sizeof(k->pod.cgroup_path), "%s", saved->cgroup_path);
-	k->pod.cgroup_owned = saved->cgroup_owned;
-	snprintf(k->pod.cgroup_scope, sizeof(k->pod.cgroup_scope), "%s", saved->cgroup_scope);
-	struct fault ignored;
-	vm_group(k, path);
-	cgroup_adopt(k->config.cgroups, path, &c);
-	if (strcmp(saved->runtime, BOOT_VM_HANDLER) == 0 && cgroup_path_valid(path))
-		keeper_bury(k, &c);
-	else if (saved->runtime[0])
-		(void)oci_attach(k, saved->runtime, &ignored);
-	for (size_t i = 0; i < saved->n_containers; i++) {
-		cgroup_adopt(k->config.cgroups, saved->containers[i]->cgroup_path, &c);
-		if (cgroup_path_valid(c.path))
-			keeper_bury(k, &c);
-	}
-	for (size_t i = 0; i < m->n_container_ids; i++) {
-		snprintf(path, sizeof(path), "%.*s/%s", CGROUP_PATH_MAX - 80, k->pod.cgroup_path, m->container_ids[i]);
-		cgroup_adopt(k->config.cgroups, path, &c);
-		if (cgroup_path_valid(c.path))
-			keeper_bury(k, &c);
-	}
-	pod_init_group(k, path);
-	cgroup_adopt(k->config.cgroups, path, &c);
-	if (cgroup_path_valid(path))
-		keeper_bury(k, &c);
-	if (k->pod.cgroup_owned && cgroup_path_valid(k->pod.cgroup_path)) {
-		cgroup_adopt(k->config.cgroups, k->pod.cgroup_path, &c);
-		keeper_bury(k, &c);
-	}
-}
-
-static bool all_ended(const struct keeper *k) {
-	list_for_each (n, &k->containers) {
-		struct container *c = list_entry(n, struct container, node);
-		if (c->state != CONTAINER_EXITED || exec_any(c))
-			return false;
-	}
-	return true;
-}
-
-static void teardown_timer(void *ctx) {
-	struct keeper *k = ctx;
-	loop_source_free_p(&k->pod.teardown_timer);
-	pod_teardown_continue(k);
-}
-
-static void teardown_later(struct keeper *k) {
-	if (!k->pod.teardown_timer &&
-	    loop_timer(k->loop, clock_mono() + TEARDOWN_RETRY, teardown_timer, k, &k->pod.teardown_timer) < 0)
-		k->pod.teardown_timer = NULL;
-}
-
-static void teardown_finish(struct keeper *k) {
-	struct pod *p = &k->pod;
-	struct fault fault = { 0 };
-	struct msg_request *r = take_ptr(p->teardown);
-	network_down(k, p->inside && p->network != BULKHEAD__NAMESPACE_MODE__NODE, &fault);
-	if (fault.code != FAULT_NONE) {
-		/* Everything else waits with it: the record is in the run folder. */
-		p->ending = false;
-		if (r)
-			msg_fail(r, &fault);
-		return;
-	}
-	if (p->cgroup_owned && cgroup_path_valid(p->cgroup_path))
-		cgroup_remove_path(k->config.cgroups, p->cgroup_path);
-	p->up = false;
-	keeper_unlisten(k);
-	pod_files_remove(k);
-	vm_folder_remove(k);
-	state_forget(k);
-	Bulkhead__Empty done = BULKHEAD__EMPTY__INIT;
-	if (r)
-		pod_teardown_reply(r, &done, NULL, 0);
-	keeper_quit(k);
-}
-
-void pod_teardown_continue(struct keeper *k) {
-	struct pod *p = &k->pod;
-	if (!p->ending || k->quitting || !all_ended(k) || stdio_any_ending(k))
-		return;
-	if (!pod_init_end(k)) {
-		teardown_later(k);
-		return;
-	}
-	/* Those of containers first: the pod's own takes away what they need. */
-	if (list_empty(&k->errands))
-		backend_of(k)->pod_ended(k);
-	if (!list_empty(&k->errands) || !vm_ended(k))
-		return;
-	if (!keeper_graves_empty(k)) {
-		teardown_later(k);
-		return;
-	}
-	teardown_finish(k);
-}
-
-static void teardown_cancelled(struct msg_request *r, void *ctx) {
-	struct keeper *k = ctx;
-	k->pod.teardown = NULL;
-	msg_failf(r, FAULT_CANCELLED, "the caller gave up");
-}
-
-void on_pod_teardown(struct keeper *k, struct msg_request *r, const Bulkhead__SandboxStopRequest *m) {
-	struct pod *p = &k->pod;
-	if (p->teardown) {
-		msg_failf(r, FAULT_ABORTED, "pod sandbox \"%.80s\" is being stopped", k->id);
-		return;
-	}
-	p->teardown = r;
-	r->cancelled = teardown_cancelled;
-	r->cancelled_ctx = k;
-	p->ending = true;
-	if (!p->used)
-		leftovers_bury(k, r, m);
-	list_for_each_safe (n, &k->containers) {
-		struct container *c = list_entry(n, struct container, node);
-		container_kill_now(c);
-	}
-	pod_teardown_continue(k);
 }

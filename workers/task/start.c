@@ -72,7 +72,8 @@ static int start_check(struct task_worker *w, const Bulkhead__SandboxStartReques
 	if (!id_valid(m->id))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.80s\" is no id of a pod sandbox", m->id);
 	struct sandbox *s = sandbox_find(w, m->id);
-	if (!s || s->state == SANDBOX_RUNNING)
+	/* One whose set-up was left halfway can only be stopped. */
+	if (!s || (s->state == SANDBOX_RUNNING && s->started))
 		return 0;
 	return fault_set(fault, FAULT_ABORTED, "pod sandbox \"%s\" is being %s", m->id,
 			 s->state == SANDBOX_STARTING ? "started" : "stopped or recovered");

@@ -1,7 +1,7 @@
 /*
- * The keeper's side of pods in virtual machines. Its one wait is the boot, which
- * is part of the pod's set-up; what it asks the relay later is answered by the
- * guest within a moment, or not at all.
+ * The keeper's side of pods in virtual machines. While one boots the keeper goes
+ * on; what it asks the relay later is answered by the guest within a moment, or
+ * not at all.
  */
 #include "workers/keeper/vm/vm.h"
 
@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#define BOOT_LIMIT_MS (120 * 1000)
+#define BOOT_LIMIT (120 * NS_PER_SEC)
 #define STOP_PATIENCE (8 * NS_PER_SEC)
 #define GROUP "vm"
 
@@ -42,6 +42,8 @@ void vm_folder_remove(const struct keeper *k) {
 
 static void machine_over(struct vm *vm) {
 	vm->over = true;
+	loop_source_free_p(&vm->boot_source);
+	loop_source_free_p(&vm->boot_timer);
 	loop_source_free_p(&vm->exit_source);
 	loop_source_free_p(&vm->oom_source);
 	loop_source_free_p(&vm->oom_later);
@@ -138,17 +140,47 @@ static bool network_stays(const struct keeper *k) {
 	return k->pod.network == BULKHEAD__NAMESPACE_MODE__TARGET;
 }
 
-static int boot_await(struct vm *vm, struct fault *fault) {
-	struct vm_packet p;
-	int r = vm_answer_await(vm->control, BOOT_LIMIT_MS, &p, fault);
-	if (r == 0 && p.kind == VM_LED) {
-		vm->led = network_stays(vm->keeper);
-		r = vm_answer_await(vm->control, BOOT_LIMIT_MS, &p, fault);
-	}
-	return r;
+static void boot_over(struct vm *vm, struct fault *fault) {
+	loop_source_free_p(&vm->boot_source);
+	loop_source_free_p(&vm->boot_timer);
+	if (fault)
+		fault_prefix(fault, 0, "start the virtual machine");
+	vm->booted(vm->keeper, fault);
 }
 
-int vm_start(struct keeper *k, struct fault *fault) {
+/* False: nothing yet, or only that the network leads there. */
+static bool boot_hear(struct vm *vm, int *ret_result, struct fault *fault) {
+	struct pollfd said = { .fd = vm->control, .events = POLLIN };
+	struct vm_packet p;
+	while (poll(&said, 1, 0) > 0) {
+		*ret_result = vm_answer_await(vm->control, 0, &p, fault);
+		if (*ret_result < 0 || p.kind != VM_LED)
+			return true;
+		vm->led = network_stays(vm->keeper);
+	}
+	return false;
+}
+
+static void boot_said(void *ctx, uint32_t events) {
+	struct vm *vm = ctx;
+	struct fault fault;
+	int r;
+	if (!boot_hear(vm, &r, &fault))
+		return;
+	if (r == 0)
+		r = mounts_open(vm, &fault);
+	if (r == 0)
+		r = relay_watch(vm, &fault);
+	boot_over(vm, r < 0 ? &fault : NULL);
+}
+
+static void boot_late(void *ctx) {
+	struct fault fault;
+	fault_set(&fault, FAULT_DEADLINE_EXCEEDED, "the virtual machine doesn't answer");
+	boot_over(ctx, &fault);
+}
+
+int vm_start(struct keeper *k, vm_booted_fn booted, struct fault *fault) {
 	struct vm *vm = k->pod.vm;
 	int pair[2];
 	/* Paths that were joined may have led to the host's. */
@@ -157,15 +189,15 @@ int vm_start(struct keeper *k, struct fault *fault) {
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return fault_errno(fault, errno, "make a virtual machine");
 	vm->control = pair[0];
+	vm->booted = booted;
 	int r = relay_spawn(vm, pair[1], fault);
 	fd_close(pair[1]);
+	if (r < 0)
+		return fault_prefix(fault, r, "start the virtual machine");
+	r = loop_poll(k->loop, vm->control, POLLIN, boot_said, vm, &vm->boot_source);
 	if (r == 0)
-		r = boot_await(vm, fault);
-	if (r == 0)
-		r = mounts_open(vm, fault);
-	if (r == 0)
-		r = relay_watch(vm, fault);
-	return r < 0 ? fault_prefix(fault, r, "start the virtual machine") : 0;
+		r = loop_timer(k->loop, clock_mono() + BOOT_LIMIT, boot_late, vm, &vm->boot_timer);
+	return r < 0 ? fault_errno(fault, r, "watch the virtual machine") : 0;
 }
 
 int vm_adopt(struct keeper *k, int control, int mounts, int pidfd, struct fault *fault) {
@@ -200,12 +232,16 @@ static void kill_now(void *ctx) {
 void vm_abort(struct keeper *k) {
 	struct vm *vm = k->pod.vm;
 	siginfo_t info;
+	struct fault fault;
+	int ignored;
 	if (!vm || vm->over)
 		return;
 	vm->stopping = true;
 	kill_now(vm);
 	if (vm->pidfd >= 0)
 		waitid(P_PIDFD, (id_t)vm->pidfd, &info, WEXITED);
+	if (vm->boot_source)
+		boot_hear(vm, &ignored, &fault);
 	machine_over(vm);
 }
 

@@ -95,12 +95,16 @@ int vm_send_fault(int socket, const struct fault *fault);
 
 /* --- what there is of a pod's machine --- */
 
+typedef void (*vm_booted_fn)(struct keeper *k, const struct fault *fault);
+
 struct vm {
 	struct keeper *keeper;
 	pid_t pid; /* the relay */
 	int pidfd, control;
 	int mounts; /* the mount namespace that virtiofsd shows to the guest */
 	struct cgroup group;
+	vm_booted_fn booted;
+	struct loop_source *boot_source, *boot_timer;
 	struct loop_source *exit_source, *patience, *oom_source, *oom_later;
 	bool over, stopping;
 	bool led; /* the packets of a client's network namespace */
@@ -207,8 +211,9 @@ int vm_update(struct container *c, const Grpc__LinuxResources *resources, struct
 
 /* The pod is of this backend: there is a k->pod.vm. */
 int vm_choose(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct fault *fault);
-/* Boots, and waits until the agent answers. */
-int vm_start(struct keeper *k, struct fault *fault);
+/* Boots. booted is called once the agent answers, or with the reason why it
+ * doesn't; never from within. */
+int vm_start(struct keeper *k, vm_booted_fn booted, struct fault *fault);
 /* For a successor. Takes the descriptors; DATA_LOSS when the machine is gone. */
 int vm_adopt(struct keeper *k, int control, int mounts, int pidfd, struct fault *fault);
 /* Of a pod that never came up. */
