@@ -9,6 +9,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
 import kata_agent
+import oom
 import ttrpc_client as ttrpc
 
 bh.isolate()
@@ -85,8 +86,8 @@ def test_missing_binary(agent):
 
 def test_oom_is_told(agent):
     """kata-containers runtime 2150: a kill for want of memory wasn't told, so nobody knew why a container ended."""
-    spec = agent.spec("hungry", agent.process("/bin/sh", "-c", "x=a; while :; do x=$x$x; done"))
-    spec.Linux.Resources.Memory.Limit = 24 << 20
+    spec = agent.spec("hungry", agent.process("/bin/sh", "-c", oom.EATER))
+    spec.Linux.Resources.Memory.Limit = oom.LIMIT
     call, begin = agent.start_GetOOMEvent(), time.monotonic()
     agent.CreateContainer(container_id="hungry", exec_id="hungry", OCI=spec)
     agent.StartContainer(container_id="hungry")

@@ -4,25 +4,23 @@ whoever comes, goes or dies in between; and containerd's /tasks/oom is told of t
 import os
 import signal
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
 import kata_agent
+import oom
 import ttrpc_client as ttrpc
 
 bh.isolate()
 tap = bh.Tap()
-LIMIT = 24 << 20
-EATER = "x=a; while :; do x=$x$x; done"
 # Each line of its input costs it a child.
-PARENT = "while read line; do (%s); done" % EATER
+PARENT = "while read line; do (%s); done" % oom.EATER
 
 
 def run(agent, name, script):
     spec = agent.spec(name, agent.process("/bin/sh", "-c", script))
-    spec.Linux.Resources.Memory.Limit = LIMIT
+    spec.Linux.Resources.Memory.Limit = oom.LIMIT
     agent.CreateContainer(container_id=name, exec_id=name, OCI=spec)
     agent.StartContainer(container_id=name)
 
@@ -75,39 +73,18 @@ def test_first(agent):
 
 def test_end(agent):
     call = agent.start_GetOOMEvent()
-    run(agent, "ends", EATER)
+    run(agent, "ends", oom.EATER)
     tap.check(told(call) == "ends" and agent.wait("ends") == 137, "GetOOMEvent: a container that ended of it")
     agent.remove("ends")
-    run(agent, "quick", EATER)
+    run(agent, "quick", oom.EATER)
     agent.wait("quick")
     agent.remove("quick")
     tap.check(told(agent.start_GetOOMEvent()) == "quick", "GetOOMEvent: one that was removed before anybody asked")
     tap.check(silent(agent), "GetOOMEvent: then it waits, until its time is over")
 
 
-def follow(d):
-    """What containerd's clients are told of it, in the namespace of the agent's tasks; once it listens."""
-    import grpc
-    pb, rpc, types, _ = bh.stubs_of("containerd/events.proto", "containerd/event_types.proto")
-    channel = grpc.insecure_channel("unix://" + d.containerd)
-    heard = []
-
-    def listen():
-        try:
-            for e in rpc.EventsStub(channel).Subscribe(pb.SubscribeRequest(filters=['topic=="/tasks/oom"', 'topic=="/here"'])):
-                heard.append(types.TaskOOM.FromString(e.event.value).container_id if e.topic == "/tasks/oom" else None)
-        except grpc.RpcError:
-            pass
-    threading.Thread(target=listen, daemon=True).start()
-    from google.protobuf.any_pb2 import Any
-    here = pb.PublishRequest(topic="/here", event=Any(type_url="x", value=b"y"))
-    while not bh.wait_for(lambda: heard, 0.2):
-        rpc.EventsStub(channel).Publish(here, metadata=[("containerd-namespace", "kata")])
-    return heard
-
-
 def test_children(d, agent):
-    heard = follow(d)
+    heard = oom.follow(d, "kata")
     for _ in range(3):
         kill_child(agent, "one")
     kill_child(agent, "two")
@@ -116,7 +93,6 @@ def test_children(d, agent):
     tap.check(sorted(said) == ["one"] * 3 + ["two"] and "two" in said[:2],
               "GetOOMEvent: children of containers that live on, each once; containers take turns", said)
     tap.check(silent(agent), "GetOOMEvent: nothing is told twice")
-    heard = [h for h in heard if h]
     tap.check(heard == ["one"] * 3 + ["two"], "/tasks/oom: containerd's clients are told of the same", heard)
 
 

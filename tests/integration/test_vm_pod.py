@@ -10,6 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import bulkhead as bh
+import oom
 import streaming as st
 import vm
 from ctr import Ctr
@@ -17,7 +18,6 @@ from ctr import Ctr
 bh.isolate()
 tap = bh.Tap()
 SETTINGS = ["vm_kernel=" + os.path.abspath(vm.KERNEL), "vm_accel=tcg", "vm_virtiofsd=" + vm.VIRTIOFSD]
-EATER = "x=a; while :; do x=$x$x; done"
 
 
 class VmPod(bh.Pod):
@@ -84,13 +84,14 @@ def test_two(d, c, pod, pb, image):
 
 
 def oom_run(pod, pb, image, name, script):
-    limit = pb.LinuxContainerConfig(resources=pb.LinuxContainerResources(memory_limit_in_bytes=24 << 20))
+    limit = pb.LinuxContainerConfig(resources=pb.LinuxContainerResources(memory_limit_in_bytes=oom.LIMIT))
     return pod.run(name, image, ["sh", "-c", script], linux=limit)
 
 
-def test_oom(pod, pb, image):
+def test_oom(d, pod, pb, image):
     """The guest's kernel kills; its agent tells the host."""
-    ids = [oom_run(pod, pb, image, "hungry%d" % i, EATER) for i in range(3)]
+    heard = oom.follow(d, "k8s.io")
+    ids = [oom_run(pod, pb, image, "hungry%d" % i, oom.EATER) for i in range(3)]
     ends = [pod.wait(id, 60) for id in ids]
     tap.check(all(e and (e.reason, e.exit_code) == ("OOMKilled", 137) for e in ends),
               "containers that are killed in the guest for want of memory say so", ends)
@@ -98,8 +99,13 @@ def test_oom(pod, pb, image):
     pod.client.runtime.StopContainer(pb.StopContainerRequest(container_id=id, timeout=0))
     end = pod.wait(id, 60)
     tap.check(end and (end.reason, end.exit_code) == ("Error", 137), "one that is killed otherwise doesn't", end)
-    end = pod.wait(oom_run(pod, pb, image, "child", "(%s); exit 3" % EATER), 60)
-    tap.check(end and (end.reason, end.exit_code) == ("OOMKilled", 3), "one that lost a child so does", end)
+    script = "(%s); while [ ! -e /go ]; do sleep 0.2; done; exit 3" % oom.EATER
+    child = oom_run(pod, pb, image, "child", script)
+    tap.check(bh.wait_for(lambda: child in heard, 60), "one that lives on is told of as well: /tasks/oom", heard)
+    pod.exec(child, "touch", "/go", timeout=60)
+    end = pod.wait(child, 60)
+    tap.check(end and (end.reason, end.exit_code) == ("OOMKilled", 3), "and says so in the end", end)
+    tap.check(sorted(heard) == sorted(ids + [child]), "each is told of once", heard)
 
 
 def test_figures(c, pod, pb, id):
@@ -225,7 +231,7 @@ def test_life(d, c, pb, image):
     tap.check(status.runtime_handler == "vm" and status.state == pb.SANDBOX_READY, "the pod's status names the handler",
               status)
     test_output(pod, pb, image)
-    test_oom(pod, pb, image)
+    test_oom(d, pod, pb, image)
     two, three = test_two(d, c, pod, pb, image)
     test_figures(c, pod, pb, three)
     test_network(c, pod, pb, three)
@@ -257,7 +263,7 @@ def test_keeper_of_paused(d, pod, id):
 def test_keeper_killed(d, c, pb, image):
     pod = boot(d, c, "crash")
     id = pod.run("stays", image, ["sh", "-c", "while :; do date +%s; sleep 0.2; done"])
-    hungry = oom_run(pod, pb, image, "hungry", "while [ ! -e /go ]; do sleep 0.2; done; " + EATER)
+    hungry = oom_run(pod, pb, image, "hungry", "while [ ! -e /go ]; do sleep 0.2; done; " + oom.EATER)
     found = keeper_replaced(d)
     n = len(pod.log("stays"))
     tap.check(found and bh.wait_for(lambda: len(pod.log("stays")) > n + 3, 60),
