@@ -1,7 +1,7 @@
 #include "workers/metadata/guest.h"
 
 #include "base/log.h"
-#include "workers/metadata/relay.h"
+#include "msg/relay.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,10 +15,10 @@ void guest_relay(struct metadata *m, struct msg_request *r, const ProtobufCMessa
 		msg_failf(r, FAULT_UNIMPLEMENTED, NO_AGENT);
 		return;
 	}
-	struct relay *x = relay_new(r, 0);
+	struct msg_relay *x = msg_relay_new(r, 0);
 	if (x)
 		x->call =
-		    msg_send(m->guest, r->row->number + GUEST_RELAY, &r->context, request, NULL, 0, relay_done, x);
+		    msg_send(m->guest, r->row->number + GUEST_RELAY, &r->context, request, NULL, 0, msg_relay_done, x);
 }
 
 /* --- steps of operations ------------------------------------------------------ */

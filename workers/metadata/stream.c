@@ -4,7 +4,8 @@
  * asks then is checked again: between the two the container may have ended.
  */
 #include "workers/metadata/handlers.h"
-#include "workers/metadata/relay.h"
+
+#include "msg/relay.h"
 
 /* --- checks --- */
 
@@ -169,20 +170,20 @@ static const Bulkhead__ContainerRecord *record_of(struct metadata *m, struct msg
 void session_exec(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	Bulkhead__ExecOpenRequest q = *(const Bulkhead__ExecOpenRequest *)request;
 	const Bulkhead__ContainerRecord *c = record_of(m, r, q.container_id);
-	struct relay *x = c ? relay_new(r, 3) : NULL;
+	struct msg_relay *x = c ? msg_relay_new(r, 3) : NULL;
 	if (!x)
 		return;
 	q.sandbox_id = c->sandbox_id;
 	q.container_id = c->id;
-	x->call = exec_open_send(m->task, &r->context, &q, NULL, 0, relay_done, x);
+	x->call = exec_open_send(m->task, &r->context, &q, NULL, 0, msg_relay_done, x);
 }
 
 /* Without a look at the container: the command may outlive it by a moment. */
 void session_exec_wait(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
-	struct relay *x = relay_new(r, 0);
+	struct msg_relay *x = msg_relay_new(r, 0);
 	if (x)
 		x->call = exec_wait_send(m->task, &r->context, (const Bulkhead__ExecWaitRequest *)request, NULL, 0,
-					 relay_done, x);
+					 msg_relay_done, x);
 }
 
 /* The same from the API worker, which knows the container only. */
@@ -202,12 +203,12 @@ void call_exec_wait(struct metadata *m, struct msg_request *r, const ProtobufCMe
 void session_attach(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
 	Bulkhead__AttachOpenRequest q = *(const Bulkhead__AttachOpenRequest *)request;
 	const Bulkhead__ContainerRecord *c = record_of(m, r, q.container_id);
-	struct relay *x = c ? relay_new(r, 3) : NULL;
+	struct msg_relay *x = c ? msg_relay_new(r, 3) : NULL;
 	if (!x)
 		return;
 	q.sandbox_id = c->sandbox_id;
 	q.container_id = c->id;
-	x->call = attach_open_send(m->task, &r->context, &q, NULL, 0, relay_done, x);
+	x->call = attach_open_send(m->task, &r->context, &q, NULL, 0, msg_relay_done, x);
 }
 
 void session_port(struct metadata *m, struct msg_request *r, const ProtobufCMessage *request) {
@@ -218,7 +219,7 @@ void session_port(struct metadata *m, struct msg_request *r, const ProtobufCMess
 		msg_fail(r, &fault);
 		return;
 	}
-	struct relay *x = relay_new(r, 1);
+	struct msg_relay *x = msg_relay_new(r, 1);
 	if (x)
-		x->call = port_open_send(m->task, &r->context, q, NULL, 0, relay_done, x);
+		x->call = port_open_send(m->task, &r->context, q, NULL, 0, msg_relay_done, x);
 }

@@ -9,122 +9,94 @@
 #include "task.h"
 
 #include "base/clock.h"
+#include "msg/relay.h"
 
 #define OPEN_LIMIT (120 * NS_PER_SEC)
 
-struct relay {
-	struct msg_request *request;
-	struct msg_call *call;
-	size_t n_fds;
-};
-
-static void relay_done(void *ctx, const struct msg_answer *a) {
-	struct relay *x = ctx;
-	if (!a->more)
-		x->request->cancelled = NULL;
-	if (a->fault)
-		msg_fail(x->request, a->fault);
-	else
-		msg_reply(x->request, a->reply, a->fds, x->n_fds, a->more);
-}
-
-static void relay_cancelled(struct msg_request *r, void *ctx) {
-	struct relay *x = ctx;
-	if (!link_attached(r->link) && r->row->resend)
-		return;
-	msg_cancel(x->call);
-	msg_failf(r, FAULT_CANCELLED, "the caller has given up");
-}
-
-static struct relay *relay_new(struct msg_request *r, size_t n_fds) {
-	struct relay *x = arena_zalloc(&r->arena, sizeof(*x));
-	if (!x) {
-		msg_failf(r, FAULT_RESOURCE_EXHAUSTED, "out of memory");
-		return NULL;
-	}
-	x->request = r;
-	x->n_fds = n_fds;
-	r->cancelled = relay_cancelled;
-	r->cancelled_ctx = x;
+/* To the keeper; what the row may be sent again for isn't ended by its caller's death. */
+static struct msg_relay *relay_new(struct msg_request *r, size_t n_fds) {
+	struct msg_relay *x = msg_relay_new(r, n_fds);
+	if (x)
+		x->outlives_caller = r->row->resend;
 	return x;
 }
 
 void on_exec_open(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecOpenRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
-	struct relay *x = s ? relay_new(r, 3) : NULL;
+	struct msg_relay *x = s ? relay_new(r, 3) : NULL;
 	if (!x)
 		return;
 	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
-	x->call = keeper_exec_open_send(s->link, &context, m, NULL, 0, relay_done, x);
+	x->call = keeper_exec_open_send(s->link, &context, m, NULL, 0, msg_relay_done, x);
 }
 
 void on_exec_wait(struct task_worker *w, struct msg_request *r, const Bulkhead__ExecWaitRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
-	struct relay *x = s ? relay_new(r, 0) : NULL;
+	struct msg_relay *x = s ? relay_new(r, 0) : NULL;
 	if (x)
-		x->call = keeper_exec_wait_send(s->link, &r->context, m, NULL, 0, relay_done, x);
+		x->call = keeper_exec_wait_send(s->link, &r->context, m, NULL, 0, msg_relay_done, x);
 }
 
 void on_attach_open(struct task_worker *w, struct msg_request *r, const Bulkhead__AttachOpenRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
-	struct relay *x = s ? relay_new(r, 3) : NULL;
+	struct msg_relay *x = s ? relay_new(r, 3) : NULL;
 	if (!x)
 		return;
 	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
-	x->call = keeper_attach_send(s->link, &context, m, NULL, 0, relay_done, x);
+	x->call = keeper_attach_send(s->link, &context, m, NULL, 0, msg_relay_done, x);
 }
 
 void on_process_streams(struct task_worker *w, struct msg_request *r, const Bulkhead__ProcessKey *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, true);
-	struct relay *x = s ? relay_new(r, 3) : NULL;
+	struct msg_relay *x = s ? relay_new(r, 3) : NULL;
 	if (!x)
 		return;
 	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
-	x->call = keeper_process_streams_send(s->link, &context, m, NULL, 0, relay_done, x);
+	x->call = keeper_process_streams_send(s->link, &context, m, NULL, 0, msg_relay_done, x);
 }
 
 void on_checkpoint_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
-	struct relay *x = s ? relay_new(r, 4) : NULL;
+	struct msg_relay *x = s ? relay_new(r, 4) : NULL;
 	if (x)
-		x->call = keeper_checkpoint_send(s->link, &r->context, m, NULL, 0, relay_done, x);
+		x->call = keeper_checkpoint_send(s->link, &r->context, m, NULL, 0, msg_relay_done, x);
 }
 
 void on_file_open(struct task_worker *w, struct msg_request *r, const Bulkhead__FileOpenRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, "*", false);
-	struct relay *x = s ? relay_new(r, 1) : NULL;
+	struct msg_relay *x = s ? relay_new(r, 1) : NULL;
 	if (!x)
 		return;
 	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
-	x->call = keeper_file_open_send(s->link, &context, m, NULL, 0, relay_done, x);
+	x->call = keeper_file_open_send(s->link, &context, m, NULL, 0, msg_relay_done, x);
 }
 
 void on_checkpoint_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CheckpointEndRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, m->container_id, false);
-	struct relay *x = s ? relay_new(r, 0) : NULL;
+	struct msg_relay *x = s ? relay_new(r, 0) : NULL;
 	if (x)
-		x->call = keeper_checkpoint_end_send(s->link, &r->context, m, NULL, 0, relay_done, x);
+		x->call = keeper_checkpoint_end_send(s->link, &r->context, m, NULL, 0, msg_relay_done, x);
 }
 
 void on_cut_begin(struct task_worker *w, struct msg_request *r, const Bulkhead__CutRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, "*", false);
-	struct relay *x = s ? relay_new(r, 0) : NULL;
+	struct msg_relay *x = s ? relay_new(r, 0) : NULL;
 	if (x)
-		x->call = keeper_cut_send(s->link, &r->context, m, NULL, 0, relay_done, x);
+		x->call = keeper_cut_send(s->link, &r->context, m, NULL, 0, msg_relay_done, x);
 }
 
 void on_cut_end(struct task_worker *w, struct msg_request *r, const Bulkhead__CutEndRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, "*", false);
-	struct relay *x = s ? relay_new(r, 0) : NULL;
+	struct msg_relay *x = s ? relay_new(r, 0) : NULL;
 	if (x)
-		x->call = keeper_cut_end_send(s->link, &r->context, m, NULL, 0, relay_done, x);
+		x->call = keeper_cut_end_send(s->link, &r->context, m, NULL, 0, msg_relay_done, x);
 }
 
 void on_port_open(struct task_worker *w, struct msg_request *r, const Bulkhead__PortOpenRequest *m) {
 	struct sandbox *s = container_sandbox(w, r, m->sandbox_id, "*", false);
-	struct relay *x = s ? relay_new(r, 1) : NULL;
+	struct msg_relay *x = s ? relay_new(r, 1) : NULL;
 	if (!x)
 		return;
 	struct msg_context context = context_within(&r->context, OPEN_LIMIT);
-	x->call = keeper_port_send(s->link, &context, m, NULL, 0, relay_done, x);
+	x->call = keeper_port_send(s->link, &context, m, NULL, 0, msg_relay_done, x);
 }
