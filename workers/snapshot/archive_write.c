@@ -8,6 +8,7 @@
 #include "workers/snapshot/state.h"
 
 #include "base/fd.h"
+#include "workers/snapshot/archive_child.h"
 #include "workers/snapshot/criu_folder.h"
 #include "workers/snapshot/diff.h"
 #include "workers/snapshot/file_digest.h"
@@ -25,10 +26,8 @@ static const char *const logs[] = { "dump.log", "stats-dump" };
 enum { ARCHIVE, FOLDER, GATE, LOG };
 
 struct writing {
-	struct msg_request *request; /* whose arena holds this */
+	struct archive_child archive;
 	const Bulkhead__ArchiveWriteRequest *m;
-	struct child *child;
-	int fds[4];
 	int upper;
 };
 
@@ -54,13 +53,13 @@ static int rest_write(struct tar_writer *w, const struct writing *x) {
 		r = tar_write_text(w, t->name, t->content.data, t->content.len);
 	}
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(logs); i++) {
-		r = criu_file_write(w, x->fds[FOLDER], logs[i], logs[i]);
+		r = criu_file_write(w, x->archive.fds[FOLDER], logs[i], logs[i]);
 		r = r == -ENOENT ? 0 : r;
 	}
 	if (r == 0)
-		r = log_write(w, x->fds[LOG]);
+		r = log_write(w, x->archive.fds[LOG]);
 	if (r == 0)
-		r = criu_images_write(w, x->fds[FOLDER], CRIU_IMAGES "/");
+		r = criu_images_write(w, x->archive.fds[FOLDER], CRIU_IMAGES "/");
 	tar_write_end(w);
 	if (r == 0 && ftruncate(w->fd, (off_t)w->at) < 0)
 		r = -errno;
@@ -69,8 +68,10 @@ static int rest_write(struct tar_writer *w, const struct writing *x) {
 
 static int writer_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault *fault) {
 	const struct writing *x = arg;
-	struct tar_writer w = { .fd = x->fds[ARCHIVE] };
-	int r = criu_gate_wait(x->fds[GATE], BULKHEAD__GATE_WORD__GATE_DUMPED, fault);
+	struct tar_writer w = { .fd = x->archive.fds[ARCHIVE] };
+	uint64_t sum[CHILD_VALUES];
+	char digest[DIGEST_SIZE];
+	int r = criu_gate_wait(x->archive.fds[GATE], BULKHEAD__GATE_WORD__GATE_DUMPED, fault);
 	if (r < 0)
 		return r;
 	uint64_t opened = tar_open(&w);
@@ -80,38 +81,23 @@ static int writer_run(void *arg, uint64_t ret_values[CHILD_VALUES], struct fault
 	tar_write_end(&w);
 	r = tar_close(&w, opened, DIFF_NAME);
 	if (r == 0)
-		r = criu_gate_go(x->fds[GATE]);
+		r = criu_gate_go(x->archive.fds[GATE]);
 	if (r < 0)
 		return fault_errno(fault, r, "write the archive");
-	r = criu_gate_wait(x->fds[GATE], BULKHEAD__GATE_WORD__GATE_ENDED, fault);
+	r = criu_gate_wait(x->archive.fds[GATE], BULKHEAD__GATE_WORD__GATE_ENDED, fault);
 	if (r < 0)
 		return r;
 	r = rest_write(&w, x);
 	if (r == 0)
-		r = file_digest(w.fd, ret_values);
-	return r < 0 ? fault_errno(fault, r, "write the archive") : 0;
+		r = file_digest(w.fd, sum);
+	if (r < 0)
+		return fault_errno(fault, r, "write the archive");
+	file_digest_text(sum, digest);
+	archive_child_result(ret_values, digest, w.at);
+	return 0;
 }
 
 /* --- in the worker --- */
-
-static void written(void *ctx, const struct child_result *result) {
-	struct writing *x = ctx;
-	char digest[DIGEST_SIZE];
-	Bulkhead__FileDigest done = BULKHEAD__FILE_DIGEST__INIT;
-	x->request->cancelled = NULL;
-	file_digest_text(result->values, digest);
-	done.digest = digest;
-	if (result->fault.code == FAULT_NONE)
-		archive_write_reply(x->request, &done, NULL, 0);
-	else
-		msg_fail(x->request, &result->fault);
-}
-
-static void writing_cancelled(struct msg_request *r, void *ctx) {
-	const struct writing *x = ctx;
-	r->cancelled = NULL;
-	child_kill(x->child);
-}
 
 static int writer_start(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m) {
 	struct writing *x = arena_zalloc(&r->arena, sizeof(*x));
@@ -119,26 +105,9 @@ static int writer_start(struct snapshot_worker *s, struct msg_request *r, const 
 	CLEANUP_FD int upper = snapshot ? upper_open(s->rooms.snapshots, snapshot->key) : -ENOENT;
 	if (upper < 0 || !x)
 		return upper < 0 ? upper : -ENOMEM;
-	*x = (struct writing){ .request = r, .m = m, .upper = upper };
-	memcpy(x->fds, r->fds, sizeof(x->fds));
-	const struct child_options options = {
-		.name = "archive",
-		.keep = { x->fds[ARCHIVE], x->fds[FOLDER], x->fds[GATE], x->fds[LOG], upper },
-		.n_keep = 5,
-		.run = writer_run,
-		.arg = x,
-		.done = written,
-		.ctx = x,
-	};
-	int e = child_start(s->loop, &options, &x->child);
-	if (e < 0)
-		return e;
-	/* The child has them; here they would keep the gate from breaking. */
-	for (size_t i = 0; i < ARRAY_SIZE(x->fds); i++)
-		fd_close_p(&r->fds[i]);
-	r->cancelled = writing_cancelled;
-	r->cancelled_ctx = x;
-	return 0;
+	x->m = m;
+	x->upper = upper;
+	return archive_child_start(&x->archive, s->loop, r, "archive", upper, writer_run, x);
 }
 
 void on_archive_write(struct snapshot_worker *s, struct msg_request *r, const Bulkhead__ArchiveWriteRequest *m) {
