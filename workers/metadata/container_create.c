@@ -175,11 +175,7 @@ static void create_again(struct container *c, struct msg_request *r, const Proto
 	bool made = !c->op && c->record->phase != BULKHEAD__CONTAINER_PHASE__CONTAINER_ENDED;
 	if ((made || (c->op && c->op->class == &create_class)) &&
 	    !message_same(&c->record->config->base, &config->base))
-		msg_failf(
-		    r, FAULT_ALREADY_EXISTS,
-		    "create container \"%s\": attempt %u of it is there with another configuration (%s): remove it "
-		    "first, or use another attempt",
-		    name->name, name->attempt, c->record->id);
+		attempt_taken(r, "create container", name->name, name->attempt, c->record->id);
 	else if (c->op && c->op->class == &create_class)
 		op_join(c->op, r);
 	else if (c->op)

@@ -20,6 +20,14 @@ bool container_visible(const struct container *c) {
 	return c->record->created_at != 0;
 }
 
+void attempt_taken(struct msg_request *r, const char *doing, const char *name, uint32_t attempt, const char *id) {
+	msg_failf(
+	    r, FAULT_ALREADY_EXISTS,
+	    "%s \"%s\": attempt %u of it is there with another configuration (%s): remove it first, or use another "
+	    "attempt",
+	    doing, name, attempt, id);
+}
+
 void sandbox_key(const char *id, char ret_key[KEY_SIZE]) {
 	snprintf(ret_key, KEY_SIZE, "s/%s", id);
 }

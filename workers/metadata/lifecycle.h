@@ -48,6 +48,10 @@ void sandbox_forget(struct metadata *m, struct sandbox *s);
 void sandbox_key(const char *id, char ret_key[KEY_SIZE]);
 void container_key(const char *id, char ret_key[KEY_SIZE]);
 
+/* Fails a creation of what is there under its name and attempt, but isn't what is
+ * asked for: ALREADY_EXISTS, with the id of what is there. */
+void attempt_taken(struct msg_request *r, const char *doing, const char *name, uint32_t attempt, const char *id);
+
 /* Operations that others start too (reconciliation); r may be NULL. */
 void sandbox_stop_begin(struct metadata *m, struct sandbox *s, struct msg_request *r);
 /* RunPodSandbox; restored_from: the folder of a pod's checkpoint, or "". */

@@ -250,11 +250,8 @@ static void run_again(struct metadata *m, struct sandbox *s, struct msg_request 
 	if ((made || (s->op && s->op->class == &run_class)) &&
 	    (!message_same(&s->record->config->base, &q->config->base) ||
 	     strcmp(s->record->runtime_handler, handler_of(q)) != 0))
-		msg_failf(
-		    r, FAULT_ALREADY_EXISTS,
-		    "run pod sandbox \"%s\": attempt %u of it is there with another configuration (%s): remove it "
-		    "first, or use another attempt",
-		    q->config->metadata->name, q->config->metadata->attempt, s->record->id);
+		attempt_taken(r, "run pod sandbox", q->config->metadata->name, q->config->metadata->attempt,
+			      s->record->id);
 	else if (s->op && s->op->class == &run_class)
 		op_join(s->op, r);
 	else if (s->op)
