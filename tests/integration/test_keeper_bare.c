@@ -175,6 +175,12 @@ static Grpc__Mount mount_of(const char *type, const char *source, const char *op
 	return m;
 }
 
+static void mount_done(Grpc__Mount *m) {
+	for (size_t i = 0; i < m->n_options; i++)
+		free(m->options[i]);
+	free(m->options);
+}
+
 static char *path_of(struct lab *l, const char *name) {
 	char *path;
 	if (asprintf(&path, "%s/%s", l->dir, name) < 0)
@@ -206,6 +212,7 @@ static void test_overlay(struct lab *l, struct lab_pod *p, size_t padding) {
 	snprintf(options, sizeof(options), "rm -rf %s", scratch);
 	tap_check(system(options) == 0, "its folders are removed");
 	free(scratch);
+	mount_done(&m);
 }
 
 static void test_roots(struct lab *l, struct lab_pod *p) {
@@ -243,6 +250,8 @@ static void test_roots(struct lab *l, struct lab_pod *p) {
 	b.rootfs[0] = &loop;
 	text = output_of(p, &b);
 	tap_check(strstr(text, "12 ") && strstr(text, "loop devices"), "loop devices are refused: %s", text);
+	for (Grpc__Mount **m = (Grpc__Mount *[]){ &bind, &lower, &below, &gone, &odd, &loop, NULL }; *m; m++)
+		mount_done(*m);
 }
 
 static void readonly(Grpc__Spec *s) {

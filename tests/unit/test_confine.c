@@ -410,6 +410,8 @@ static struct judge judge_of(enum link_access access) {
 	loop_turn(loop, 10 * NS_PER_MS);
 	waitpid(pid, NULL, 0);
 	link_free(link);
+	/* What was freed just now still has its last word. */
+	loop_turn(loop, 0);
 	loop_free(loop);
 	return j;
 }

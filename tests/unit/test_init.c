@@ -3,12 +3,16 @@
 #include "workers/init/init.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct init_parameters p;
 
 static void read_line(const char *text) {
 	char line[512];
+	/* An init never gives back what it has read; here the next line is. */
+	for (size_t i = 1; i < p.n_options; i += 2)
+		free((char *)p.options[i]);
 	snprintf(line, sizeof(line), "%s", text);
 	parameters_read(line, &p);
 }
