@@ -349,9 +349,9 @@ def test_restart(w, images):
 
 # --- crashes ---
 
-def in_the_middle(w, fake, kill):
+def in_the_middle(w, fake, kill, mode="hang"):
     """What a checkpoint ends with when something is killed while criu holds the container."""
-    fake.mode("hang")
+    fake.mode(mode)
     answer = []
     thread = threading.Thread(target=lambda: answer.append(
         w.error(w.tasks.Checkpoint, tasks.CheckpointTaskRequest(container_id="main"), timeout=30)))
@@ -370,6 +370,17 @@ def test_crashes(w, fake):
     error = in_the_middle(w, fake, criu)
     os.kill(w.ctr.task("main")[0], signal.SIGCONT)  # the real one stops by ptrace
     tap.check(fails(error, Code.UNKNOWN, "signal 9") and w.counts_on() and w.clean(), "crash: of criu", said(error))
+    children = []
+
+    def parent():
+        with open(os.path.join(fake.folder, "reached")) as f:
+            children.append(int(f.read().split()[1]))
+        criu()
+    error = in_the_middle(w, fake, parent, "hang-child")
+    os.kill(w.ctr.task("main")[0], signal.SIGCONT)
+    tap.check(fails(error, Code.UNKNOWN, "signal 9") and w.counts_on() and w.clean(),
+              "crash: of a criu whose child lives on", said(error))
+    tap.check(bh.wait_for(lambda: not os.path.exists("/proc/%d" % children[0]), 5), "crash: it doesn't", children)
     for worker in ("snapshot", "image", "task", "metadata"):
         def kill():
             crash(w, worker)

@@ -78,8 +78,14 @@ try:
         with open(os.path.join(opts["--images-dir"], name), "w") as f:
             f.write("images of %d\n" % pid * 1000)
     os.symlink("/etc/shadow", os.path.join(opts["--images-dir"], "link.img")) if mode == "link" else None
-    open(folder + "/reached", "w").write(str(os.getpid()))
-    if mode == "hang":
+    reached = str(os.getpid())
+    if mode == "hang-child":  # as the real one's own, in the middle of what it does
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        reached += " %d" % child
+    open(folder + "/reached", "w").write(reached)
+    if mode in ("hang", "hang-child"):
         time.sleep(60)
     if mode == "slow":
         time.sleep(2)

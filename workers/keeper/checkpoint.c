@@ -27,7 +27,8 @@ struct checkpoint {
 	char *location; /* empty: the archive gets no name, and isn't made here */
 	int parent;	/* the folder that it comes to */
 	int archive, folder, gate;
-	int pidfd; /* of criu; -1: it has ended */
+	pid_t pid; /* of criu, and its session's */
+	int pidfd; /* -1: it has ended */
 	struct loop_source *exit_source, *timer;
 	bool freezer;	/* the container is frozen, for its client, and criu thaws it while it holds it */
 	bool cut;	/* cut.c asks for its end, and nobody else */
@@ -159,18 +160,35 @@ static void freezer_set(const struct checkpoint *c) {
 			  strerrordesc_np(-r), NULL);
 }
 
-static void criu_ended(void *ctx, uint32_t events) {
-	struct checkpoint *c = ctx;
+/* False while it runs. A criu that was killed may leave children behind, which
+ * have its end of the gate and may be stopped; until it is reaped nobody else gets
+ * their group's number. */
+static bool criu_reap(struct checkpoint *c, int flags, siginfo_t *ret_end) {
 	siginfo_t end = { 0 };
-	if (waitid(P_PIDFD, (id_t)c->pidfd, &end, WEXITED | WNOHANG) == 0 && end.si_pid == 0)
-		return;
+	while (waitid(P_PIDFD, (id_t)c->pidfd, &end, WEXITED | WNOWAIT | flags) < 0 && errno == EINTR)
+		;
+	if (flags & WNOHANG && end.si_pid == 0)
+		return false;
+	kill(-c->pid, SIGKILL);
+	waitid(P_PIDFD, (id_t)c->pidfd, &end, WEXITED);
 	loop_source_free_p(&c->exit_source);
 	fd_replace(&c->pidfd, -1);
+	*ret_end = end;
+	return true;
+}
+
+static void criu_ended(void *ctx, uint32_t events) {
+	struct checkpoint *c = ctx;
+	siginfo_t end;
+	if (!criu_reap(c, WNOHANG, &end))
+		return;
 	freezer_set(c);
 	if (end.si_code == CLD_EXITED && end.si_status == 0)
 		(void)!send(c->gate, &(char){ BULKHEAD__GATE_WORD__GATE_ENDED }, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 	else if (c->fault.code == FAULT_NONE)
 		criu_failure(c->folder, &end, &c->fault);
+	if (c->fault.code != FAULT_NONE)
+		checkpoint_stop(c);
 	fd_replace(&c->gate, -1);
 	if (c->cut)
 		cut_step(c->container->keeper);
@@ -187,9 +205,9 @@ void checkpoint_drop(struct checkpoint *c) {
 	bool cut = c->cut;
 	if (c->pidfd >= 0) {
 		sys_pidfd_send_signal(c->pidfd, SIGKILL);
-		waitid(P_PIDFD, (id_t)c->pidfd, &(siginfo_t){ 0 }, WEXITED);
-		fd_replace(&c->pidfd, -1);
+		criu_reap(c, 0, &(siginfo_t){ 0 });
 	}
+	checkpoint_stop(c);
 	c->abandoned = true;
 	if (c->fault.code == FAULT_NONE)
 		fault_set(&c->fault, FAULT_FAILED_PRECONDITION, "the container has ended");
@@ -256,12 +274,11 @@ static int criu_start(struct checkpoint *c, uint64_t timeout, int gate, struct f
 				  .held = c->folder,
 				  .timeout_ns = timeout };
 	struct spawn s = { .pid_namespace_of = -1, .body = criu_dump, .ctx = &dump };
-	pid_t pid;
 	snprintf(folder, sizeof(folder), "%s/%s", k->config.checkpoints, container->id);
 	c->freezer = container->frozen;
 	if ((c->cut || c->freezer) && cgroup_freezer_path(&container->cgroup, freezer, sizeof(freezer)) == 0)
 		dump.freezer = freezer;
-	int r = process_spawn(&s, &pid, &c->pidfd, fault);
+	int r = process_spawn(&s, &c->pid, &c->pidfd, fault);
 	if (r < 0)
 		return r;
 	r = loop_poll(k->loop, c->pidfd, POLLIN, criu_ended, c, &c->exit_source);

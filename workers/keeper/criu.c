@@ -161,6 +161,8 @@ void criu_dump(void *dump) {
 		args[n++] = "--freeze-cgroup";
 		args[n++] = d->freezer;
 	}
+	/* So that its children can be found when it has ended. */
+	setsid();
 	become_close_others(keep, ARRAY_SIZE(keep));
 	if (output_take(d->folder) < 0 || !externals_add(getpid(), d->pid, "", d->shm, args, &n))
 		_exit(126);
