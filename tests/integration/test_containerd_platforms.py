@@ -126,9 +126,12 @@ def test_archives(d, c, image):
     e, data = c.export_archive(image.name, all_platforms=True)
     tap.check(e is None and files(data) == everything, "an export for all", e or files(data) ^ everything)
     here = c.here().architecture
-    e, mine = c.export_archive(image.name)
+    p = c.stream("progress")
+    e, mine = c.export_archive(image.name, progress="progress")
     tap.check(e is None and files(mine) == image.of(here), "without a platform it is for this machine's",
               e or files(mine) ^ image.of(here))
+    told = [x.event for x in p.all(c.tt.Progress)]
+    tap.check(told == ["Exporting", "Completed export"], "and its progress is told", told)
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         layers = json.loads(tar.extractfile("manifest.json").read())[0]["Layers"]
     tap.check(layers and {"sha256:" + n.split("/")[-1] for n in layers} <= image.blobs[here], "docker reads this machine's of all",

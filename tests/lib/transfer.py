@@ -83,7 +83,7 @@ class Client:
         t.join(10)
         return e
 
-    def export_archive(self, name, **how):
+    def export_archive(self, name, progress="", **how):
         """(the error, or None; the archive's bytes)"""
         s, data = self.stream("archive"), []
 
@@ -99,7 +99,7 @@ class Client:
                     data.append(m.data)
         t = threading.Thread(target=receive, daemon=True)
         t.start()
-        e = self.run(self.tt.ImageStore(name=name), self.tt.ImageExportStream(stream="archive", **how))
+        e = self.run(self.tt.ImageStore(name=name), self.tt.ImageExportStream(stream="archive", **how), progress_stream=progress)
         t.join(20)
         return e, b"".join(data)
 

@@ -316,14 +316,17 @@ static void tag_begin(struct transfer *x) {
 static void exported(void *ctx, const struct fault *fault) {
 	struct transfer *x = ctx;
 	ctd_export_free(take_ptr(x->export));
-	if (fault)
+	if (fault) {
 		grpc_fail(x->call, fault);
-	else
-		finish(x);
+		return;
+	}
+	tell(x, "Completed export", "", 0, 0);
+	finish(x);
 }
 
 static void export_begin(struct transfer *x) {
 	struct fault fault;
+	tell(x, "Exporting", "", 0, 0);
 	x->export = ctd_export_begin(x->call, x->from, x->archive, exported, x, &fault);
 	if (!x->export)
 		grpc_fail(x->call, &fault);
