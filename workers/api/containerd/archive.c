@@ -11,6 +11,7 @@
 #include "base/id.h"
 #include "base/sha256.h"
 #include "tar/push.h"
+#include "workers/api/containerd/archive_files.h"
 #include "workers/api/containerd/blob.h"
 #include "workers/api/containerd/index_json.h"
 #include "workers/api/containerd/inflate.h"
@@ -24,17 +25,10 @@
 #define T(name) Containerd__Types__Transfer__##name
 #define T_INIT(name) CONTAINERD__TYPES__TRANSFER__##name##__INIT
 #define WINDOW (128 * 1024)
-#define FILES_MAX 4096
 #define PATH_LENGTH_MAX 1024
 #define BLOBS "blobs/sha256/"
 #define INDEX "application/vnd.oci.image.index.v1+json"
 #define LAYER "application/vnd.docker.image.rootfs.diff.tar"
-
-struct file {
-	const char *path;
-	const char *link; /* another's path; NULL: it is a blob */
-	struct archive_blob blob;
-};
 
 struct ctd_archive {
 	struct grpc_call *call;
@@ -51,8 +45,7 @@ struct ctd_archive {
 
 	struct arena arena;
 	struct tar_push tar;
-	struct file *files; /* FILES_MAX */
-	size_t n_files;
+	struct archive_files files;
 	unsigned n_blobs;
 	struct ctd_blob *blob;	 /* of the last file, or of a manifest made here */
 	struct buffer *document; /* where the entry's bytes go instead; or NULL */
@@ -115,69 +108,6 @@ static void moved(void *ctx, const struct fault *fault) {
 
 /* --- files ------------------------------------------------------------------ */
 
-/* "a/../b" and "./b" as "b", in place. */
-static void normalise(char *path) {
-	char *out = path;
-	for (char *p = path, *next; *p; p = next) {
-		size_t n = strcspn(p, "/");
-		next = p + n + (p[n] == '/');
-		if (n == 0 || (n == 1 && p[0] == '.'))
-			continue;
-		if (n == 2 && memcmp(p, "..", 2) == 0) {
-			while (out > path && *--out != '/')
-				;
-			continue;
-		}
-		if (out > path)
-			*out++ = '/';
-		memmove(out, p, n);
-		out += n;
-	}
-	*out = '\0';
-}
-
-static const struct file *file_of(const struct ctd_archive *x, const char *path) {
-	for (size_t i = 0; i < x->n_files; i++)
-		if (strcmp(x->files[i].path, path) == 0)
-			return &x->files[i];
-	return NULL;
-}
-
-static const struct archive_blob *find(void *ctx, const char *path) {
-	const struct ctd_archive *x = ctx;
-	const struct file *f = file_of(x, path);
-	/* docker's links lead to files, never on. */
-	if (f && f->link)
-		f = file_of(x, f->link);
-	return f && f->blob.digest ? &f->blob : NULL;
-}
-
-/* NULL: the transfer has failed. */
-static struct file *add_file(struct ctd_archive *x, const char *path) {
-	struct fault fault;
-	char *copy = x->n_files < FILES_MAX ? arena_strdup(&x->arena, path) : NULL;
-	if (!copy) {
-		fault_set(&fault, FAULT_RESOURCE_EXHAUSTED, "there are more than %d files in the archive", FILES_MAX);
-		fail(x, &fault);
-		return NULL;
-	}
-	x->files[x->n_files] = (struct file){ .path = copy };
-	return &x->files[x->n_files++];
-}
-
-static int add_link(struct ctd_archive *x, const char *path, const struct tar_entry *e) {
-	const char *slash = e->type == TAR_SYMLINK ? strrchr(path, '/') : NULL;
-	struct file *f = add_file(x, path);
-	if (!f)
-		return -ECANCELED;
-	char *to = arena_printf(&x->arena, "%.*s/%s", slash ? (int)(slash - path) : 0, path, e->link);
-	if (!to)
-		return no_memory(x);
-	normalise(to);
-	f->link = to;
-	return 1;
-}
-
 static int blob_begin(struct ctd_archive *x, const char *expected, uint64_t size) {
 	char ref[128];
 	snprintf(ref, sizeof(ref), "%s-%u", x->order.lease, x->n_blobs++);
@@ -191,9 +121,12 @@ static int add_blob(struct ctd_archive *x, const char *path, uint64_t size) {
 	char digest[PATH_LENGTH_MAX + 16] = "";
 	if (strncmp(path, BLOBS, strlen(BLOBS)) == 0)
 		snprintf(digest, sizeof(digest), "sha256:%s", path + strlen(BLOBS));
-	struct file *f = size > 0 ? add_file(x, path) : NULL;
+	struct fault fault;
+	if (size == 0)
+		return 1;
+	struct archive_file *f = archive_files_add(&x->files, path, &fault);
 	if (!f)
-		return size > 0 ? -ECANCELED : 1;
+		return fail(x, &fault);
 	f->blob.size = size;
 	f->blob.media_type = LAYER;
 	return blob_begin(x, digest_valid(digest) ? digest : "", size);
@@ -207,9 +140,11 @@ static int entry(struct ctd_archive *x, const struct tar_entry *e) {
 			  PATH_LENGTH_MAX);
 		return fail(x, &fault);
 	}
-	normalise(path);
-	if (e->type == TAR_SYMLINK || e->type == TAR_LINK)
-		return add_link(x, path, e);
+	archive_path_normalise(path);
+	if (e->type == TAR_SYMLINK || e->type == TAR_LINK) {
+		int r = archive_files_add_link(&x->files, path, e->link, e->type == TAR_SYMLINK, &fault);
+		return r < 0 ? fail(x, &fault) : 1;
+	}
 	if (e->type != TAR_FILE)
 		return 1;
 	x->document = strcmp(path, "index.json") == 0	   ? &x->index
@@ -234,7 +169,7 @@ static const char *compression(const struct buffer *in) {
 }
 
 /* Docker's names don't say how a layer is compressed. */
-static int sniff(struct ctd_archive *x, struct file *f) {
+static int sniff(struct ctd_archive *x, struct archive_file *f) {
 	const char *how = compression(&x->in);
 	if (how)
 		f->blob.media_type = arena_printf(&x->arena, LAYER ".%s", how);
@@ -244,11 +179,11 @@ static int sniff(struct ctd_archive *x, struct file *f) {
 /* Bytes of the entry: 1, or 0 when its blob takes none now. */
 static int take(struct ctd_archive *x) {
 	size_t n = (size_t)MIN((uint64_t)x->in.size, x->tar.stored);
-	if (x->blob && x->tar.stored == x->files[x->n_files - 1].blob.size) {
+	if (x->blob && x->tar.stored == x->files.v[x->files.n - 1].blob.size) {
 		/* Four bytes, unless it has no more. */
 		if (n < 4 && n < x->tar.stored)
 			return 0;
-		if (sniff(x, &x->files[x->n_files - 1]) < 0)
+		if (sniff(x, &x->files.v[x->files.n - 1]) < 0)
 			return -ECANCELED;
 	}
 	if (x->blob)
@@ -306,9 +241,9 @@ static int read_images(struct ctd_archive *x) {
 		r = fault_set(&fault, FAULT_DATA_LOSS, "import: the archive is cut short at byte %llu",
 			      (unsigned long long)x->tar.position);
 	else if (x->index.size > 0)
-		r = archive_index_read(&x->arena, &x->index, find, x, &x->images, &fault);
+		r = archive_index_read(&x->arena, &x->index, archive_files_find, &x->files, &x->images, &fault);
 	else if (x->docker.size > 0)
-		r = archive_docker_read(&x->arena, &x->docker, find, x, &x->images, &fault);
+		r = archive_docker_read(&x->arena, &x->docker, archive_files_find, &x->files, &x->images, &fault);
 	else
 		r = fault_set(&fault, FAULT_INVALID_ARGUMENT,
 			      "import: the archive has neither an index.json nor a manifest.json");
@@ -378,7 +313,7 @@ static int blob_end(struct ctd_archive *x) {
 		return no_memory(x);
 	ctd_blob_free(take_ptr(x->blob));
 	if (!x->read)
-		x->files[x->n_files - 1].blob.digest = digest;
+		x->files.v[x->files.n - 1].blob.digest = digest;
 	return 1;
 }
 
@@ -466,9 +401,8 @@ struct ctd_archive *ctd_archive_begin(struct grpc_call *call, const struct ctd_a
 	if (x) {
 		*x = (struct ctd_archive){ .call = call, .order = *order, .done = done, .ctx = ctx };
 		arena_init(&x->arena, 0);
-		x->files = arena_alloc(&x->arena, FILES_MAX * sizeof(*x->files));
 	}
-	if (!x || !x->files) {
+	if (!x || archive_files_init(&x->files, &x->arena) < 0) {
 		ctd_archive_free(x);
 		fault_errno(fault, ENOMEM, "import");
 		return NULL;
