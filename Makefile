@@ -231,7 +231,7 @@ test: setup
 	@$(BUILD) check ALSO=$(FUZZ_RUN)
 
 # Runs the tests of what is installed already. ONLY=name picks some of them.
-check: tests $(if $(ONLY),$(if $(findstring $(ONLY),test_vm_agent test_vm_pod test_vm_sandbox),initrd),initrd)
+check: tests $(if $(ONLY),$(if $(findstring $(ONLY),test_vm_agent test_vm_pod test_vm_sandbox test_hypervisor),initrd),initrd)
 	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(foreach t,$(TESTS) $(FUZZ) $(TESTS_PY) $(CRASH) $(ALSO),$(if $(ONLY),$(if $(findstring $(ONLY),$(t)),$(t)),$(t)))
 
 crash: tests

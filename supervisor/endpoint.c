@@ -1,7 +1,8 @@
 /*
  * Endpoints in the configuration: "endpoint.NAME.FIELD = value". A name that
  * is new makes an endpoint; "cri" and "containerd" are there by themselves, or
- * "agent" in an agent, and their lines change what they are.
+ * "agent" in an agent, and their lines change what they are. "agent" and
+ * "hypervisor" have what they serve, and ttrpc, by their names.
  *
  * What a single line can get wrong is said with that line; what two endpoints
  * have against each other is seen at the end, and said with the line that set
@@ -15,6 +16,7 @@
 #include <string.h>
 
 #define AGENT "agent"
+#define HYPERVISOR "hypervisor"
 /* Where a Kata host looks for it. */
 #define AGENT_SOCKET "vsock://-1:1024"
 
@@ -148,6 +150,10 @@ static int endpoint_place(struct config *c, const char *where, const char *name,
 		*e = (struct boot_endpoint){ .access = ACCESS_FULL };
 		if (strcmp(name, AGENT) == 0) {
 			e->services = GROUP_BIT(AGENT);
+			e->protocol = PROTOCOL_TTRPC;
+		}
+		if (strcmp(name, HYPERVISOR) == 0) {
+			e->services = GROUP_BIT(HYPERVISOR);
 			e->protocol = PROTOCOL_TTRPC;
 		}
 		snprintf(e->name, sizeof(e->name), "%s", name);

@@ -17,6 +17,7 @@ static const char *const names[GROUP_COUNT] = {
 	[GROUP_HEALTH] = "health",
 	[GROUP_ADMIN] = "admin",
 	[GROUP_AGENT] = "agent",
+	[GROUP_HYPERVISOR] = "hypervisor",
 };
 
 static const char *const protocols[PROTOCOL_COUNT] = {

@@ -28,6 +28,7 @@ enum service_group {
 	GROUP_HEALTH,
 	GROUP_ADMIN,
 	GROUP_AGENT,
+	GROUP_HYPERVISOR,
 	GROUP_COUNT
 };
 
@@ -37,7 +38,7 @@ enum service_group {
 #define GROUPS_SERVED                                                                                  \
 	(GROUP_BIT(CRI) | GROUP_BIT(CRI_V1ALPHA2) | GROUP_BIT(CRI_SEED) | GROUP_BIT(CONTAINERD) |      \
 	 GROUP_BIT(CONTAINERD_SEED) | GROUP_BIT(SANDBOX_SEED) | GROUP_BIT(HEALTH) | GROUP_BIT(ADMIN) | \
-	 GROUP_BIT(AGENT))
+	 GROUP_BIT(AGENT) | GROUP_BIT(HYPERVISOR))
 
 /* "cri-v1alpha2"; NULL for a number that is none. */
 const char *service_group_name(enum service_group group);

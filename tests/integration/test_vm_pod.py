@@ -17,7 +17,6 @@ from ctr import Ctr
 
 bh.isolate()
 tap = bh.Tap()
-SETTINGS = ["vm_kernel=" + os.path.abspath(vm.KERNEL), "vm_accel=tcg", "vm_virtiofsd=" + vm.VIRTIOFSD]
 
 
 class VmPod(bh.Pod):
@@ -385,7 +384,7 @@ def main():
         registry = bh.Registry(folder)
         image = registry.host + "/test/busybox:1"
         bh.push(bh.make_image(folder, "busybox"), registry, "test/busybox:1")
-        d = bh.Daemon(folder, settings=SETTINGS + ["vm_initrd=" + initrd(folder)]).start()
+        d = bh.Daemon(folder, settings=vm.settings(initrd(folder))).start()
         c = d.client()
         try:
             c.images.PullImage(c.pb.PullImageRequest(image=c.pb.ImageSpec(image=image)))

@@ -3,8 +3,6 @@ and in the first one. What a client sees of them is what it sees of sandboxes of
 
 import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -17,8 +15,6 @@ import vm  # noqa: E402
 tap = bh.Tap()
 VM = "vm"
 LIMIT = 150
-SETTINGS = ["vm_kernel=" + os.path.abspath(vm.KERNEL), "vm_initrd=" + os.path.abspath(vm.INITRD), "vm_accel=tcg",
-            "vm_virtiofsd=" + vm.VIRTIOFSD]
 
 
 class Lab:
@@ -141,56 +137,15 @@ def test_refused(lab):
 
 # --- a life ---
 
-class Net:
-    """A network namespace of the client's: eth0 with an address, and its other end on the host."""
-
-    def __init__(self):
-        self.holder = subprocess.Popen(["unshare", "--net", "sleep", "100000"])
-        bh.wait_for(lambda: bh.namespace(self.holder.pid, "net") not in (None, bh.namespace(1, "net")))
-        self.path = "/proc/%d/ns/net" % self.holder.pid
-        self.here("ip link add vmhost type veth peer name eth0 netns %d" % self.holder.pid)
-        self.here("ip addr add 10.232.0.1/24 dev vmhost")
-        self.here("ip link set vmhost up")
-        for command in ("ip link set lo up", "ip addr add 10.232.0.2/24 dev eth0", "ip link set eth0 up",
-                        "ip route add default via 10.232.0.1"):
-            self.there(*command.split())
-
-    def here(self, command):
-        subprocess.run(command.split(), check=True)
-
-    def there(self, *command):
-        return subprocess.run(["nsenter", "--target", str(self.holder.pid), "--net"] + list(command), stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=60)
-
-    def close(self):
-        self.holder.kill()
-        self.holder.wait()
-
-
-def heard(call):
-    """The first line that somebody says to a port here, which call is told, and who does."""
-    with socket.socket() as s:
-        s.bind(("", 0))
-        s.listen()
-        s.settimeout(60)
-        call(s.getsockname()[1])
-        try:
-            connection, peer = s.accept()
-            with connection:
-                return connection.recv(100), peer[0]
-        except OSError as e:
-            return e
-
-
 def test_network(lab, net):
     def say(port):
         lab.execute("c1", "/bin/sh", "-c", "echo guest | nc -w 5 10.232.0.1 %d >/dev/null 2>&1 &" % port)
-    said = heard(say)
+    said = vm.heard(say)
     tap.check(said == (b"guest\n", "10.232.0.2"), "the guest has the address of the client's network namespace", said)
 
 
 def test_network_back(net):
-    said = heard(lambda port: net.there("/bin/busybox", "sh", "-c", "echo host | nc 10.232.0.1 %d >/dev/null 2>&1 &" % port))
+    said = vm.heard(lambda port: net.there("/bin/busybox", "sh", "-c", "echo host | nc 10.232.0.1 %d >/dev/null 2>&1 &" % port))
     tap.check(said == (b"host\n", "10.232.0.2"), "which has its packets back when the machine has gone", said)
 
 
@@ -308,7 +263,7 @@ def test_seed(lab):
 def run_all(d, lab):
     before = bh.kernel_truth(d)
     test_refused(lab)
-    net = Net()
+    net = vm.Net()
     test_life(lab, net)
     net.close()
     same = bh.wait_for(lambda: bh.kernel_truth(d) == before, 20)
@@ -332,7 +287,7 @@ def main():
         tap.done()
         return
     with bh.Scratch() as folder:
-        d = bh.Daemon(folder, settings=SETTINGS).start()
+        d = bh.Daemon(folder, settings=vm.settings()).start()
         try:
             run_all(d, Lab(d))
         finally:

@@ -19,6 +19,13 @@ SHARED = "/run/kata-containers/shared/containers"
 MEMORY = "256M"
 
 
+def settings(initrd=INITRD):
+    """Of a daemon that has the runtime handler "vm"."""
+    return ["vm_kernel=" + os.path.abspath(KERNEL), "vm_initrd=" + os.path.abspath(initrd), "vm_accel=tcg",
+            "vm_virtiofsd=" + VIRTIOFSD]
+
+
+
 def missing():
     """Why none can be had here, or None."""
     if not shutil.which("qemu-system-x86_64"):
@@ -106,3 +113,44 @@ def initrd(folder, files):
         command += ["-a", "%s=%s" % (there, here)]
     subprocess.run(command + [os.path.join(AGENT, "bulkhead-agent"), out], check=True)
     return out
+
+
+class Net:
+    """A network namespace of the client's: eth0 with an address, and its other end on the host."""
+
+    def __init__(self):
+        self.holder = subprocess.Popen(["unshare", "--net", "sleep", "100000"])
+        bh.wait_for(lambda: bh.namespace(self.holder.pid, "net") not in (None, bh.namespace(1, "net")))
+        self.path = "/proc/%d/ns/net" % self.holder.pid
+        self.here("ip link add vmhost type veth peer name eth0 netns %d" % self.holder.pid)
+        self.here("ip addr add 10.232.0.1/24 dev vmhost")
+        self.here("ip link set vmhost up")
+        for command in ("ip link set lo up", "ip addr add 10.232.0.2/24 dev eth0", "ip link set eth0 up",
+                        "ip route add default via 10.232.0.1"):
+            self.there(*command.split())
+
+    def here(self, command):
+        subprocess.run(command.split(), check=True)
+
+    def there(self, *command):
+        return subprocess.run(["nsenter", "--target", str(self.holder.pid), "--net"] + list(command), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=60)
+
+    def close(self):
+        self.holder.kill()
+        self.holder.wait()
+
+
+def heard(call):
+    """The first line that somebody says to a port here, which call is told, and who does."""
+    with socket.socket() as s:
+        s.bind(("", 0))
+        s.listen()
+        s.settimeout(60)
+        call(s.getsockname()[1])
+        try:
+            connection, peer = s.accept()
+            with connection:
+                return connection.recv(100), peer[0]
+        except OSError as e:
+            return e

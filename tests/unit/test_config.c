@@ -263,6 +263,10 @@ static void test_agent(void) {
 	tap_check(load("endpoint.agent.socket = /a\nmode = agent\n", &c) == 0 && c.boot.n_endpoints == 1 &&
 		      c.boot.endpoints[0].services == GROUP_BIT(AGENT),
 		  "an agent on another socket");
+	tap_check(load("endpoint.hypervisor.socket = /h\n", &c) == 0 &&
+		      c.boot.endpoints[c.boot.n_endpoints - 1].services == GROUP_BIT(HYPERVISOR) &&
+		      c.boot.endpoints[c.boot.n_endpoints - 1].protocol == PROTOCOL_TTRPC,
+		  "an endpoint for Kata's shims, by its name");
 	tap_check(refused("mode = vm\n", ":1", "host or agent"), "an unknown mode");
 	tap_check(refused("agent_run_root = run\n", ":1", "absolute"), "an agent's folder that is no path");
 }

@@ -25,6 +25,7 @@
 #include "health/health.pb-c.h"
 #include "kata/agent.pb-c.h"
 #include "kata/health.pb-c.h"
+#include "kata/hypervisor.pb-c.h"
 #include "msg/typed.h"
 #include "workers/api/agent/agent.h"
 #include "workers/api/containerd/containerd.h"
@@ -32,6 +33,7 @@
 #include "workers/api/cri/cri.h"
 #include "workers/api/cri_seed/seed.h"
 #include "workers/api/health.h"
+#include "workers/api/hypervisor/hypervisor.h"
 
 static const struct grpc_method admin_methods[] = {
 	{ .name = "Pull", .number = MSG_admin_pull, .changes = true, .latest = true },
@@ -292,6 +294,13 @@ const struct grpc_service services[] = {
 	    .version = "v1",
 	    .api = &grpc__health__descriptor,
 	    .methods = agent_health_methods,
+	},
+	{
+	    .group = GROUP_HYPERVISOR,
+	    .name = "hypervisor.Hypervisor",
+	    .version = "v1",
+	    .api = &hypervisor__hypervisor__descriptor,
+	    .methods = hypervisor_methods,
 	},
 	{ 0 },
 };

@@ -23,6 +23,7 @@
 #include <sys/un.h>
 
 #define ARGUMENTS_MAX 96
+#define AGENT_BACKLOG 8
 #define LINE                                                        \
 	"console=ttyS0 quiet tsc=reliable no_timer_check panic=-1 " \
 	"agent.server_addr=serial:///dev/virtio-ports/" VM_PORT
@@ -125,6 +126,33 @@ static int files_pair(const char *folder, int *ret_listener, int *ret_connection
 	return 0;
 }
 
+/* A client's: QEMU takes one connection after the other, and ours is the first. */
+static int agent_listen(const char *path, int ret_line[2], struct fault *fault) {
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	CLEANUP_FD int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CLEANUP_FD int connection = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (strlen(path) >= sizeof(address.sun_path))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%.200s\" is too long for a socket", path);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	unlink(path);
+	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || chmod(path, 0600) < 0 ||
+	    listen(listener, AGENT_BACKLOG) < 0 ||
+	    connect(connection, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return fault_errno(fault, errno, "make the agent's socket \"%s\"", path);
+	ret_line[0] = take_fd(&connection);
+	ret_line[1] = take_fd(&listener);
+	return 0;
+}
+
+/* Ours and QEMU's end. */
+static int agent_line(const char *path, int ret_line[2], struct fault *fault) {
+	if (path)
+		return agent_listen(path, ret_line, fault);
+	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret_line) < 0
+		   ? fault_errno(fault, errno, "make the lines of a virtual machine")
+		   : 0;
+}
+
 static int virtiofsd_start(const struct boot_vm *c, const char *shared, int listener, int console, int *ret_pidfd,
 			   struct fault *fault) {
 	struct arguments a = { .n = 0 };
@@ -150,6 +178,7 @@ struct qemu {
 	const struct vm_network *network;
 	const char *id;
 	int kernel, initrd, agent, files, console;
+	bool listens; /* agent is a listening socket */
 };
 
 static void accel_add(struct arguments *a, uint32_t accel) {
@@ -183,7 +212,7 @@ static void qemu_arguments(const struct qemu *q, struct arguments *a) {
 	add(a, "-append");
 	add(a, LINE " %s", c->parameters);
 	add(a, "-chardev");
-	add(a, "socket,id=agent,fd=%d", q->agent);
+	add(a, "socket,id=agent,fd=%d%s", q->agent, q->listens ? ",server=on,wait=off" : "");
 	add_all(a, (const char *const[]){ "-device", "virtio-serial-pci", "-device",
 					  "virtserialport,chardev=agent,name=" VM_PORT, "-chardev", NULL });
 	add(a, "socket,id=files,fd=%d", q->files);
@@ -255,7 +284,9 @@ int vm_machine_start(const struct keeper *k, const struct vm_network *n, struct 
 	char folder[PATH_MAX], shared[PATH_MAX];
 	int agent[2], console[2], listener = -1, files = -1;
 	snprintf(folder, sizeof(folder), "%s/" VM_FOLDER, k->run_dir);
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, agent) < 0 || pipe2(console, O_CLOEXEC) < 0)
+	if (agent_line(k->pod.vm->agent_socket, agent, fault) < 0)
+		return -EINVAL;
+	if (pipe2(console, O_CLOEXEC) < 0)
 		return fault_errno(fault, errno, "make the lines of a virtual machine");
 	*ret_machine = (struct vm_machine){ .config = k->config.vm, .agent = agent[0], .console = console[0] };
 	fcntl(agent[0], F_SETFL, O_NONBLOCK);
@@ -271,6 +302,7 @@ int vm_machine_start(const struct keeper *k, const struct vm_network *n, struct 
 			  .kernel = -1,
 			  .initrd = -1,
 			  .agent = agent[1],
+			  .listens = k->pod.vm->agent_socket != NULL,
 			  .files = files,
 			  .console = console[1] };
 	r = virtiofsd_start(k->config.vm, shared, listener, console[1], &ret_machine->files, fault);

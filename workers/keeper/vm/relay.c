@@ -128,7 +128,9 @@ static void stop(struct relay *r) {
 	if (r->stopping)
 		return;
 	r->stopping = true;
-	if (!r->booted || loop_timer(r->loop, clock_mono() + STOP_LIMIT, patience_over, r, &r->patience) < 0)
+	/* What its agent's client hasn't ended is over now. */
+	if (!r->booted || !r->agent ||
+	    loop_timer(r->loop, clock_mono() + STOP_LIMIT, patience_over, r, &r->patience) < 0)
 		_exit(0);
 	agent_call(r, "DestroySandbox", &q.base, STOP_LIMIT, destroyed, r);
 }
@@ -154,7 +156,10 @@ static void control_ready(void *ctx, uint32_t events) {
 		if (p.kind == VM_OOM)
 			relay_ooms_tell(r);
 		for (size_t i = 0; e > 0 && i < n_fds; i++)
-			guest_new(r, fds[i]);
+			if (r->agent)
+				guest_new(r, fds[i]);
+			else
+				fd_close(fds[i]);
 	}
 }
 
@@ -210,12 +215,16 @@ static void sandbox_create(struct relay *r) {
 static void booted(struct relay *r) {
 	const struct vm_packet p = { .kind = VM_DONE };
 	r->booted = true;
+	/* Then the next one has the line. */
+	if (r->vm->agent_socket)
+		ttrpc_client_free(take_ptr(r->agent));
 	if (vm_send(r->control, &p, NULL, 0, NULL, 0) < 0)
 		_exit(1);
-	relay_ooms_ask(r);
+	if (r->agent)
+		relay_ooms_ask(r);
 }
 
-/* Health, each device, routes, the sandbox. */
+/* Health, each device, routes, the sandbox, unless another makes that. */
 static void step_next(struct relay *r) {
 	size_t n = r->network.n_links, step = r->step++;
 	if (step == 0)
@@ -224,7 +233,7 @@ static void step_next(struct relay *r) {
 		interface_update(r, &r->network.links[step - 1]);
 	else if (step == n + 1 && r->network.n_routes > 0)
 		routes_update(r);
-	else if (step <= n + 2)
+	else if (step <= n + 2 && !r->vm->agent_socket)
 		r->step = n + 3, sandbox_create(r);
 	else
 		booted(r);

@@ -132,7 +132,11 @@ int vm_choose(struct keeper *k, const Bulkhead__SandboxStartRequest *s, struct f
 	if (r == 0 && s->n_sysctls)
 		r = fault_set(fault, FAULT_UNIMPLEMENTED,
 			      "a pod in a virtual machine can't have sysctls: they would be its host's");
-	return r < 0 ? r : vm_new(k, fault);
+	if (r == 0)
+		r = vm_new(k, fault);
+	if (r == 0 && *s->agent_socket && !(k->pod.vm->agent_socket = strdup(s->agent_socket)))
+		r = fault_errno(fault, ENOMEM, "make a virtual machine");
+	return r;
 }
 
 /* A network namespace of a client's stays when the machine has gone. */

@@ -107,7 +107,8 @@ struct vm {
 	struct loop_source *boot_source, *boot_timer;
 	struct loop_source *exit_source, *patience, *oom_source, *oom_later;
 	bool over, stopping;
-	bool led; /* the packets of a client's network namespace */
+	bool led;	    /* the packets of a client's network namespace */
+	char *agent_socket; /* from malloc; NULL: the relay has the agent. A successor doesn't know */
 };
 
 /* Where a container's files are: on the host's side in the relay's mount
@@ -176,6 +177,7 @@ struct vm_machine {
 	int qemu, files; /* pidfds */
 };
 
+/* With an agent_socket QEMU listens there, and agent is its first connection. */
 int vm_machine_start(const struct keeper *k, const struct vm_network *n, struct vm_machine *ret_machine,
 		     struct fault *fault);
 

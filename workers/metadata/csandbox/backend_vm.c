@@ -7,6 +7,10 @@
  */
 #include "workers/metadata/csandbox/csandbox.h"
 
+#include <errno.h>
+#include <string.h>
+#include <sys/un.h>
+
 #define IS_HOSTS(mode) ((mode) == BULKHEAD__NAMESPACE_MODE__NODE)
 
 int vm_fill(struct arena *a, const Bulkhead__Object *o, const Bulkhead__CsandboxWish *w,
@@ -21,5 +25,23 @@ int vm_fill(struct arena *a, const Bulkhead__Object *o, const Bulkhead__Csandbox
 	if (pod->n_sysctls)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT,
 				 "options: sysctls: those of a virtual machine are its guest's");
+	return 0;
+}
+
+int vm_lend_agent(const struct metadata *m, struct arena *a, Bulkhead__SandboxStartRequest *pod, struct fault *fault) {
+	struct sockaddr_un address;
+	char id[ID_SIZE];
+	if (!*pod->runtime)
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "sandbox \"%.76s\": only a virtual machine has an agent", pod->name);
+	id_random(id);
+	pod->id = arena_strdup(a, id);
+	pod->agent_socket = arena_printf(a, "%s/pods/%s/agent", m->config->run_root, id);
+	if (!pod->id || !pod->agent_socket)
+		return fault_errno(fault, ENOMEM, "make its pod");
+	if (strlen(pod->agent_socket) >= sizeof(address.sun_path))
+		return fault_set(fault, FAULT_INVALID_ARGUMENT,
+				 "sandbox \"%.76s\": run_root \"%.100s\" is too long for a socket in its pods' folders",
+				 pod->name, m->config->run_root);
 	return 0;
 }

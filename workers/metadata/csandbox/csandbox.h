@@ -93,6 +93,10 @@ int csandbox_pod(const struct metadata *m, struct arena *a, const Bulkhead__Obje
 typedef int csandbox_fill_fn(struct arena *a, const Bulkhead__Object *o, const Bulkhead__CsandboxWish *w,
 			     Bulkhead__SandboxStartRequest *pod, struct fault *fault);
 csandbox_fill_fn namespaces_fill, vm_fill;
+/* In the arena: the pod's id and the socket where its agent will be, of a pod
+ * that vm_fill has filled. INVALID_ARGUMENT when a socket can't be there. */
+int vm_lend_agent(const struct metadata *m, struct arena *a, Bulkhead__SandboxStartRequest *pod,
+		  struct fault *fault) NODISCARD;
 
 /* --- list.c --- */
 

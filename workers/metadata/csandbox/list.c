@@ -43,6 +43,7 @@ Bulkhead__Csandbox *csandbox_shown(struct arena *a, const struct csandbox *s) {
 	to->exited_at = r->exited_at;
 	to->exit_status = r->exit_status;
 	to->pod_id = r->pod->id;
+	to->agent_socket = r->pod->agent_socket;
 	if (r->started && csandbox_is_up(s)) {
 		to->pid = (uint32_t)r->started->keeper_pid;
 		to->netns_path = r->started->netns_path;

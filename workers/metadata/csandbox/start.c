@@ -192,6 +192,8 @@ static int make(struct metadata *m, const Bulkhead__CsandboxKey *key, const Bulk
 	int r = object_of(m, key, w, &o, fault);
 	if (r == 0)
 		r = csandbox_pod(m, a, o, w, &pod, fault);
+	if (r == 0 && w->agent)
+		r = vm_lend_agent(m, a, &pod, fault);
 	if (r < 0)
 		return r;
 	record.namespace_ = key->namespace_;
@@ -240,9 +242,12 @@ static int start_check(const struct csandbox *s, const Bulkhead__CsandboxStartRe
 	return 0;
 }
 
-/* Each start's pod has an id of its own, so that none is mistaken for another. */
+/* Each start's pod has an id of its own, so that none is mistaken for another,
+ * but one whose socket was told already. */
 static int name_pod(struct csandbox *s, struct fault *fault) {
 	char id[ID_SIZE];
+	if (*s->record->pod->agent_socket)
+		return 0;
 	id_random(id);
 	char *copy = arena_strdup(&s->arena, id);
 	if (!copy)

@@ -100,7 +100,8 @@ static void stop_send(struct op *op) {
 	struct csandbox *s = stop_of(op)->s;
 	Bulkhead__SandboxStopRequest q = BULKHEAD__SANDBOX_STOP_REQUEST__INIT;
 	struct arena a;
-	if (!csandbox_is_up(s)) {
+	/* Of one that has ended something may still be on its way out. */
+	if (!s->record->started) {
 		op_next(op);
 		return;
 	}

@@ -299,6 +299,10 @@ static const struct op_class create_class = {
 static int sandbox_check(struct metadata *m, const Bulkhead__ObjectKey *id, const char *sandbox, struct fault *fault) {
 	const struct csandbox *s = *sandbox ? csandbox_find(&m->csandboxes, id->namespace_, sandbox) : NULL;
 	bool is_there = s && s->made;
+	if (is_there && *s->record->pod->agent_socket)
+		return fault_set(fault, FAULT_FAILED_PRECONDITION,
+				 "container \"%s\": who has the agent of sandbox \"%.76s\" makes its containers",
+				 id->key, sandbox);
 	if (!*sandbox || (is_there && !s->op && s->record->state == CSANDBOX(READY)))
 		return 0;
 	return fault_set(fault, is_there ? FAULT_FAILED_PRECONDITION : FAULT_NOT_FOUND,
