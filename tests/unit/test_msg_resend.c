@@ -168,36 +168,8 @@ static void test_suspects(struct loop *l, bool by_ring) {
 	turns(l, 2);
 }
 
-/* The peer ends again and again, but not of the call that waits: it has answered others after it. */
-static void test_waiting(struct loop *l, bool by_ring) {
-	struct side a, b;
-	sides_new(l, &a, &b);
-	connect_sides(&a, &b, by_ring);
-	struct result patient = { 0 };
-	ask(&a, "hold", &patient);
-	for (size_t death = 0; death < 6; death++) {
-		struct result other = { 0 };
-		int64_t end = clock_mono() + 10 * NS_PER_SEC;
-		while (b.n_held <= death && clock_mono() < end)
-			turns(l, 1);
-		ask(&a, "now", &other);
-		while (!other.calls && clock_mono() < end)
-			turns(l, 1);
-		connect_sides(&a, &b, by_ring);
-	}
-	turns(l, 10);
-	tap_check(patient.calls == 0 && b.n_held == 7, "what waits outlives six peers that went on after it (%zu)",
-		  b.n_held);
-	tap_check(b.n_again == 6, "who gets it then is told that it comes again (%zu)", b.n_again);
-	for (size_t i = 0; i < b.n_held; i++)
-		msg_failf(b.held[i], FAULT_ABORTED, "held");
-	turns(l, 10);
-	tap_check(patient.calls == 1 && patient.code == FAULT_ABORTED, "and gets its answer: %s", patient.text);
-	sides_free(&a, &b);
-	turns(l, 2);
-}
-
-/* As test_waiting, so often; the deaths that a was lost by. */
+/* So many peers end, each when it has answered a call that came after the one that waits, or
+ * until that one fails; how many did. */
 static size_t outlived(struct loop *l, struct side *a, struct side *b, bool by_ring, size_t deaths,
 		       const struct result *patient, void (*another)(struct side *from, struct result *r)) {
 	size_t death = 0;
@@ -217,6 +189,26 @@ static size_t outlived(struct loop *l, struct side *a, struct side *b, bool by_r
 
 static void ask_usage(struct side *from, struct result *r) {
 	ask(from, "now", r);
+}
+
+/* The peer ends again and again, but not of the call that waits: it has answered others after it. */
+static void test_waiting(struct loop *l, bool by_ring) {
+	struct side a, b;
+	sides_new(l, &a, &b);
+	connect_sides(&a, &b, by_ring);
+	struct result patient = { 0 };
+	ask(&a, "hold", &patient);
+	outlived(l, &a, &b, by_ring, 6, &patient, ask_usage);
+	turns(l, 10);
+	tap_check(patient.calls == 0 && b.n_held == 7, "what waits outlives six peers that went on after it (%zu)",
+		  b.n_held);
+	tap_check(b.n_again == 6, "who gets it then is told that it comes again (%zu)", b.n_again);
+	for (size_t i = 0; i < b.n_held; i++)
+		msg_failf(b.held[i], FAULT_ABORTED, "held");
+	turns(l, 10);
+	tap_check(patient.calls == 1 && patient.code == FAULT_ABORTED, "and gets its answer: %s", patient.text);
+	sides_free(&a, &b);
+	turns(l, 2);
 }
 
 static void ask_info(struct side *from, struct result *r) {

@@ -3,22 +3,16 @@
 #include "base/id.h"
 #include "base/sha256.h"
 #include "base/utf8.h"
+#include "workers/api/containerd/json_read.h"
 
 #include <errno.h>
-#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 
-#define DEPTH_MAX 16
 #define LAYERS_MAX 512
 #define NAME_MAX_LENGTH 1024
 #define DOCKER "application/vnd.docker."
 #define MANIFEST DOCKER "distribution.manifest.v2+json"
-
-static void json_put(json_object **o) {
-	json_object_put(*o);
-}
-#define CLEANUP_JSON CLEANUP(json_put)
 
 struct reading {
 	struct arena *arena;
@@ -44,22 +38,11 @@ static json_object *parse(const struct buffer *json, const char *what, struct fa
 		fault_set(fault, FAULT_INVALID_ARGUMENT, "import: %s isn't UTF-8", what);
 		return NULL;
 	}
-	struct json_tokener *t = json_tokener_new_ex(DEPTH_MAX);
-	json_object *o = t ? json_tokener_parse_ex(t, (const char *)json->data, (int)json->size) : NULL;
+	const char *why;
+	json_object *o = json_read(json, &why);
 	if (!o)
-		fault_set(fault, FAULT_INVALID_ARGUMENT, "import: %s: %s", what,
-			  t ? json_tokener_error_desc(json_tokener_get_error(t)) : "out of memory");
-	if (t)
-		json_tokener_free(t);
+		fault_set(fault, FAULT_INVALID_ARGUMENT, "import: %s: %s", what, why);
 	return o;
-}
-
-static json_object *member(json_object *o, const char *key, json_type type) {
-	json_object *m = NULL;
-	return json_object_is_type(o, json_type_object) && json_object_object_get_ex(o, key, &m) &&
-		       json_object_is_type(m, type)
-		   ? m
-		   : NULL;
 }
 
 /* NULL: it is none, or has no place in a name or a path. */
@@ -70,7 +53,7 @@ static const char *text_of(json_object *o) {
 }
 
 static const char *text(json_object *o, const char *key) {
-	return text_of(member(o, key, json_type_string));
+	return text_of(json_read_member(o, key, json_type_string));
 }
 
 static size_t length(json_object *array) {
@@ -100,7 +83,7 @@ static struct archive_image *add(struct reading *r) {
 
 static int add_entry(struct reading *r, json_object *entry) {
 	const char *digest = text(entry, "digest"), *type = text(entry, "mediaType");
-	json_object *notes = member(entry, "annotations", json_type_object);
+	json_object *notes = json_read_member(entry, "annotations", json_type_object);
 	const char *name = text(notes, "io.containerd.image.name");
 	const char *ref = text(notes, "org.opencontainers.image.ref.name");
 	char path[128];
@@ -131,7 +114,7 @@ int archive_index_read(struct arena *a, const struct buffer *json, archive_find_
 	CLEANUP_JSON json_object *o = parse(json, "index.json", fault);
 	if (!o)
 		return -EINVAL;
-	json_object *manifests = member(o, "manifests", json_type_array);
+	json_object *manifests = json_read_member(o, "manifests", json_type_array);
 	int e = 0;
 	for (size_t i = 0; e == 0 && i < length(manifests); i++)
 		e = add_entry(&r, json_object_array_get_idx(manifests, i));
@@ -162,7 +145,7 @@ static int add_descriptor(struct reading *r, struct buffer *out, const char *pat
 
 /* Its manifest, which docker keeps to itself. */
 static int make_manifest(struct reading *r, json_object *entry, struct buffer *out) {
-	json_object *layers = member(entry, "Layers", json_type_array);
+	json_object *layers = json_read_member(entry, "Layers", json_type_array);
 	if (length(layers) > LAYERS_MAX)
 		return fault_set(r->fault, FAULT_INVALID_ARGUMENT,
 				 "import: manifest.json: an image has more than %d layers", LAYERS_MAX);
@@ -193,7 +176,7 @@ static int add_tag(struct reading *r, const char *tag, const struct buffer *mani
 
 static int add_docker(struct reading *r, json_object *entry) {
 	CLEANUP_BUFFER struct buffer manifest = { 0 };
-	json_object *tags = member(entry, "RepoTags", json_type_array);
+	json_object *tags = json_read_member(entry, "RepoTags", json_type_array);
 	int e = make_manifest(r, entry, &manifest);
 	for (size_t i = 0; e == 0 && i < length(tags); i++)
 		e = add_tag(r, text_of(json_object_array_get_idx(tags, i)), &manifest);

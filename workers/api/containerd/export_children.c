@@ -1,18 +1,12 @@
 #include "workers/api/containerd/export_children.h"
 
 #include "base/id.h"
+#include "workers/api/containerd/json_read.h"
 
 #include <errno.h>
-#include <json-c/json.h>
 #include <string.h>
 
-#define DEPTH_MAX 16
 #define CHILDREN_MAX 4096
-
-static void json_put(json_object **o) {
-	json_object_put(*o);
-}
-#define CLEANUP_JSON CLEANUP(json_put)
 
 enum export_kind export_kind_of(const char *media_type) {
 	static const struct {
@@ -51,29 +45,13 @@ bool export_is_for(const struct export_child *c, Containerd__Types__Platform *co
 	return is;
 }
 
-static json_object *parse(const struct buffer *document) {
-	struct json_tokener *t = json_tokener_new_ex(DEPTH_MAX);
-	json_object *o = t ? json_tokener_parse_ex(t, (const char *)document->data, (int)document->size) : NULL;
-	if (t)
-		json_tokener_free(t);
-	return o;
-}
-
-/* NULL: there is none of that type. */
-static json_object *member(json_object *o, const char *key, json_type type) {
-	json_object *m = NULL;
-	bool is = json_object_is_type(o, json_type_object) && json_object_object_get_ex(o, key, &m) &&
-		  json_object_is_type(m, type);
-	return is ? m : NULL;
-}
-
 static const char *text(struct arena *a, json_object *o, const char *key) {
-	json_object *m = member(o, key, json_type_string);
+	json_object *m = json_read_member(o, key, json_type_string);
 	return m ? arena_strdup(a, json_object_get_string(m)) : "";
 }
 
 static int add(struct arena *a, json_object *descriptor, struct export_children *to, struct fault *fault) {
-	json_object *platform = member(descriptor, "platform", json_type_object);
+	json_object *platform = json_read_member(descriptor, "platform", json_type_object);
 	struct export_child c = {
 		.digest = text(a, descriptor, "digest"),
 		.media_type = text(a, descriptor, "mediaType"),
@@ -93,9 +71,10 @@ static int add(struct arena *a, json_object *descriptor, struct export_children 
 int export_children(struct arena *a, enum export_kind kind, const struct buffer *document,
 		    struct export_children *ret_children, struct fault *fault) {
 	bool is_index = kind == EXPORT_INDEX;
-	CLEANUP_JSON json_object *o = document->size <= EXPORT_DOCUMENT_MAX ? parse(document) : NULL;
-	json_object *list = member(o, is_index ? "manifests" : "layers", json_type_array);
-	json_object *config = is_index ? NULL : member(o, "config", json_type_object);
+	const char *why;
+	CLEANUP_JSON json_object *o = document->size <= EXPORT_DOCUMENT_MAX ? json_read(document, &why) : NULL;
+	json_object *list = json_read_member(o, is_index ? "manifests" : "layers", json_type_array);
+	json_object *config = is_index ? NULL : json_read_member(o, "config", json_type_object);
 	size_t n = list ? json_object_array_length(list) : 0;
 	struct export_children c = { 0 };
 	if (!list || (!is_index && !config) || n > CHILDREN_MAX)
