@@ -74,7 +74,8 @@ def test_create(host, net):
 
 def test_start(host, path):
     host.StartVM(id="pod")
-    tap.check(len(named("qemu-system")) == 1 and stat.S_ISSOCK(os.stat(path).st_mode), "StartVM: the machine runs, its agent is there")
+    tap.check(len(named("qemu-system")) == 1 and stat.S_ISSOCK(os.stat(path).st_mode),
+              "StartVM: the machine runs, its agent is there")
     tap.check(stat.S_IMODE(os.stat(path).st_mode) == 0o600, "for root alone", oct(os.stat(path).st_mode))
     fails("a second StartVM", "FAILED_PRECONDITION", host.StartVM, id="pod", text="before")
 
@@ -148,8 +149,8 @@ def test_stop_at_once(host):
     tap.check(True, "StopVM of one that wasn't started")
 
 
-def run_all(d, host):
-    net = vm.Net()
+def run_all(d):
+    host, net = Host(d), vm.Net()
     before = bh.kernel_truth(d)
     count = len(before.pop("netns"))  # a worker's successor has another
     path = test_create(host, net)
@@ -171,22 +172,8 @@ def run_all(d, host):
 def main():
     bh.isolate()
     sc.load()
-    reason = vm.missing()
-    if reason:
-        tap.skip("a virtual machine", reason)
-        tap.done()
-        return
-    with bh.Scratch() as folder:
-        initrd = vm.initrd(folder, {ROOT + "/bin/busybox": "/bin/busybox"})
-        d = bh.Daemon(folder, settings=vm.settings(initrd) + ["endpoint.hypervisor.socket=%s/run/hypervisor.sock" % folder]).start()
-        try:
-            run_all(d, Host(d))
-        finally:
-            if tap.failed:
-                print("# the daemon's log:\n" + "".join("# " + line + "\n" for line in d.log_tail(60).splitlines()))
-            d.stop()
-            d.remove_cgroups()
-    tap.done()
+    vm.run(tap, run_all, {ROOT + "/bin/busybox": "/bin/busybox"},
+           lambda folder: ["endpoint.hypervisor.socket=%s/run/hypervisor.sock" % folder])
 
 
 main()

@@ -260,7 +260,8 @@ def test_seed(lab):
     lab.client.drop("e")
 
 
-def run_all(d, lab):
+def run_all(d):
+    lab = Lab(d)
     before = bh.kernel_truth(d)
     test_refused(lab)
     net = vm.Net()
@@ -281,21 +282,7 @@ def run_all(d, lab):
 def main():
     bh.isolate()
     sc.load()
-    reason = vm.missing()
-    if reason:
-        tap.skip("a virtual machine", reason)
-        tap.done()
-        return
-    with bh.Scratch() as folder:
-        d = bh.Daemon(folder, settings=vm.settings()).start()
-        try:
-            run_all(d, Lab(d))
-        finally:
-            if tap.failed:
-                print("# the daemon's log:\n" + "".join("# " + line + "\n" for line in d.log_tail(60).splitlines()))
-            d.stop()
-            d.remove_cgroups()
-    tap.done()
+    vm.run(tap, run_all)
 
 
 main()

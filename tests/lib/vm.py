@@ -154,3 +154,24 @@ def heard(call):
                 return connection.recv(100), peer[0]
         except OSError as e:
             return e
+
+
+def run(tap, body, files=None, more=None):
+    """body(daemon), of one that has the runtime handler "vm"; skipped where no virtual machine can be had. files are in its
+    initrd, too; more(folder) gives further settings."""
+    reason = missing()
+    if reason:
+        tap.skip("a virtual machine", reason)
+        tap.done()
+        return
+    with bh.Scratch() as folder:
+        of = settings(initrd(folder, files) if files else INITRD) + (more(folder) if more else [])
+        d = bh.Daemon(folder, settings=of).start()
+        try:
+            body(d)
+        finally:
+            if tap.failed:
+                print("# the daemon's log:\n" + "".join("# " + line + "\n" for line in d.log_tail(60).splitlines()))
+            d.stop()
+            d.remove_cgroups()
+    tap.done()
