@@ -39,15 +39,15 @@ static void put_redirect(struct nl_batch *b, unsigned from, unsigned to) {
 	struct tcmsg t = { .tcm_ifindex = (int)from,
 			   .tcm_parent = INGRESS,
 			   .tcm_info = TC_H_MAKE(1u << 16, htons(ETH_P_ALL)) };
-	struct {
-		struct tc_u32_sel sel;
-		struct tc_u32_key key; /* none of the first word's bits: everything matches */
-	} match = { .sel = { .flags = TC_U32_TERMINAL, .nkeys = 1 } };
+	/* One key, of none of the first word's bits: everything matches. */
+	const struct tc_u32_sel sel = { .flags = TC_U32_TERMINAL, .nkeys = 1 };
+	uint8_t match[sizeof(sel) + sizeof(struct tc_u32_key)] = { 0 };
+	memcpy(match, &sel, sizeof(sel));
 	struct tc_mirred m = { .action = TC_ACT_STOLEN, .eaction = TCA_EGRESS_REDIR, .ifindex = to };
 	nl_begin(b, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, &t, sizeof(t));
 	nl_put_text(b, TCA_KIND, "u32");
 	size_t options = nl_nest(b, TCA_OPTIONS);
-	nl_put(b, TCA_U32_SEL, &match, sizeof(match));
+	nl_put(b, TCA_U32_SEL, match, sizeof(match));
 	size_t actions = nl_nest(b, TCA_U32_ACT), first = nl_nest(b, 1);
 	nl_put_text(b, TCA_ACT_KIND, "mirred");
 	size_t parameters = nl_nest(b, TCA_ACT_OPTIONS);
