@@ -113,13 +113,15 @@ def test_beside(host):
 
 
 def test_deaths(host, guest):
+    """Each when the one before has a successor that has heard of the keeper: of task and keeper one must live."""
+    client = sc.Client(host.daemon, NAMESPACE)
     for name in "api", "metadata", "task", "pod-keeper":
         old = host.daemon.processes()[name]
         for pid in old:
             os.kill(pid, signal.SIGKILL)
         tap.check(bh.wait_for(lambda: len(set(host.daemon.processes().get(name, [])) - set(old)) >= len(old), 30) and
                   guest.health().Check().status == 1, "kill -9 of %s: the agent's connection isn't touched" % name)
-    host.daemon.ready()
+        tap.check(bh.wait_for(lambda: not bh.error_of(client.control, "Metrics", "pod"), 30), "the daemon has it again")
 
 
 def test_stop(host, guest, path):
