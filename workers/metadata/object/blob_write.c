@@ -61,20 +61,21 @@ void blob_write_commit(struct op *op, struct blob_write *b) {
 	write_commit_send(op->m->image, &context, &q, NULL, 0, done, op);
 }
 
-static int record(struct metadata *m, const struct blob_write *b, char *namespace, Bulkhead__Object *o) {
+static int record(struct metadata *m, const struct blob_write *b, char *namespace, const Bulkhead__Object *o) {
+	Bulkhead__Object content = *o;
 	Bulkhead__ContentBody body = BULKHEAD__CONTENT_BODY__INIT;
 	Bulkhead__ObjectKey id = object_key_of(BULKHEAD__OBJECT_KIND__OBJECT_CONTENT, namespace, b->digest);
 	struct object *x;
 	if (object_find(&m->objects, id.kind, id.namespace_, id.key))
 		return object_hold(&m->objects, o->held_by, &id);
 	body.size = b->size;
-	o->id = &id;
-	o->body_case = BULKHEAD__OBJECT__BODY_CONTENT;
-	o->content = &body;
-	return object_add(&m->objects, o, &x);
+	content.id = &id;
+	content.body_case = BULKHEAD__OBJECT__BODY_CONTENT;
+	content.content = &body;
+	return object_add(&m->objects, &content, &x);
 }
 
-bool blob_write_record(struct op *op, const struct blob_write *b, char *namespace, Bulkhead__Object *o) {
+bool blob_write_record(struct op *op, const struct blob_write *b, char *namespace, const Bulkhead__Object *o) {
 	int r = record(op->m, b, namespace, o);
 	if (r >= 0)
 		return true;

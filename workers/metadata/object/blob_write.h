@@ -31,4 +31,4 @@ void blob_write_commit(struct op *op, struct blob_write *b);
 void blob_write_undo(struct metadata *m, const struct blob_write *b);
 /* The record of it, held by the lease o->held_by; o has what else there is to
  * say. False: op has been failed. */
-bool blob_write_record(struct op *op, const struct blob_write *b, char *namespace, Bulkhead__Object *o);
+bool blob_write_record(struct op *op, const struct blob_write *b, char *namespace, const Bulkhead__Object *o);
