@@ -244,6 +244,8 @@ def test_seed(lab):
         tap.check(replaced(lab.d, name) and bh.wait_for(lambda: lab.control("Status", "e").state == "SANDBOX_READY" and
                                                         lab.client.task("c1").status == 2, 60) and lab.counts("c1"),
                   "kill -9 of %s: all runs on" % name, lab.d.processes())
+        # Of task and keeper one must have heard of the other before the next is killed.
+        bh.wait_for(lambda: not bh.error_of(lab.control, "Metrics", "e"), 30)
     said = bh.wait_for(lambda: not bh.error_of(lab.execute, "c1", "true") and lab.execute("c1", "echo", "still"), 60)
     tap.check(said == ("still\n", 0), "a command runs in it", said)
     thread, ends = waiter(lab, "e")
