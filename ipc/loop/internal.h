@@ -29,6 +29,7 @@ struct loop_source {
 
 struct loop {
 	struct io_uring ring;
+	struct list known; /* in forked.c */
 	bool running;
 	int result;
 	struct list deferred;
@@ -40,6 +41,9 @@ struct loop {
 };
 
 #define LOOP_BUFFER_GROUP 0
+
+/* forked.c: of what forks find. -ENOMEM. */
+int loop_known(struct loop *l);
 
 struct loop_source *loop_source_new(struct loop *l, int fd, void *fn, void *ctx);
 /* Drops a source that was never armed. */

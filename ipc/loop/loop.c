@@ -53,6 +53,7 @@ int loop_new(const struct loop_options *options, struct loop **ret_loop) {
 	if (!l)
 		return -ENOMEM;
 	list_init(&l->deferred);
+	list_init(&l->known);
 	int r = io_uring_queue_init(options->entries ? options->entries : 64, &l->ring,
 				    IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
 					IORING_SETUP_CLAMP);
@@ -62,6 +63,8 @@ int loop_new(const struct loop_options *options, struct loop **ret_loop) {
 	/* A forked child that had the ring mapped would keep it, and with it
 	 * every descriptor that it polls, open beyond our death. */
 	r = io_uring_ring_dontfork(&made->ring);
+	if (r == 0)
+		r = loop_known(made);
 	if (r == 0)
 		r = buffers_init(made, options);
 	if (r < 0) {
@@ -76,6 +79,7 @@ void loop_free(struct loop *l) {
 	if (!l)
 		return;
 	/* Ends every operation; sources that their owners forgot leak visibly. */
+	list_unlink(&l->known);
 	io_uring_queue_exit(&l->ring);
 	if (l->buffer_ring)
 		munmap(l->buffer_ring, l->n_buffers * sizeof(struct io_uring_buf));

@@ -39,6 +39,9 @@ static inline void loop_free_p(struct loop **l) {
  * ring is made disabled and this enables it, so it must be called once, with
  * n = 0 for "any", before the first source is made. */
 int loop_enable(struct loop *l, const uint8_t *opcodes, size_t n) NODISCARD;
+/* Must come first in a child that a raw clone has made; after fork() it is called
+ * by itself. */
+void loop_forked(void);
 
 /* Until loop_stop; returns its argument, or a negative errno of the ring. */
 int loop_run(struct loop *l);

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/eventfd.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #define MUST(call)               \
 	do {                     \
@@ -188,6 +189,41 @@ static void test_restricted(void) {
 	close(fd);
 }
 
+/* Whether nothing is left at a range of the parent's /proc/self/maps. */
+static bool vacant(const char *line) {
+	unsigned long from, to;
+	if (sscanf(line, "%lx-%lx", &from, &to) != 2)
+		return false;
+	const char *at = mmap((void *)from, to - from, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (at != (const char *)from)
+		return false;
+	for (unsigned long i = 0; i < to - from; i++)
+		if (at[i])
+			return false;
+	return true;
+}
+
+static void test_forked(void) {
+	FILE *f = fopen("/proc/self/maps", "re");
+	char line[512];
+	unsigned rings = 0, left = 0;
+	while (f && fgets(line, sizeof(line), f)) {
+		int status = 1;
+		if (!strstr(line, "io_uring"))
+			continue;
+		pid_t pid = fork();
+		if (pid == 0)
+			_exit(vacant(line) ? 0 : 1);
+		waitpid(pid, &status, 0);
+		rings++;
+		left += status != 0;
+	}
+	if (f)
+		fclose(f);
+	tap_check(rings > 0 && left == 0, "a child has nothing of the ring: %u of %u", left, rings);
+}
+
 int main(void) {
 	struct loop *l;
 	struct loop_options options = { .buffers = 8, .buffer_size = 4096 };
@@ -198,6 +234,7 @@ int main(void) {
 	test_pipe(l);
 	test_file(l);
 	test_timers(l);
+	test_forked();
 	loop_free(l);
 	test_restricted();
 	return tap_done();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/macros.h"
+#include "loop/loop.h"
 
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -20,7 +21,10 @@ static inline int sys_openat2(int dir, const char *path, uint64_t flags, uint64_
 }
 
 static inline pid_t sys_clone3(struct clone_args *args) {
-	return (pid_t)syscall(SYS_clone3, args, sizeof(*args));
+	pid_t pid = (pid_t)syscall(SYS_clone3, args, sizeof(*args));
+	if (pid == 0)
+		loop_forked();
+	return pid;
 }
 
 static inline int sys_pivot_root(const char *new_root, const char *put_old) {
