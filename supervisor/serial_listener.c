@@ -7,17 +7,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <termios.h>
-
-/* Nothing that is sent may mean anything to the line, and no loss of carrier. */
-static int raw_set(int fd) {
-	struct termios t;
-	if (tcgetattr(fd, &t) < 0)
-		return -errno;
-	cfmakeraw(&t);
-	t.c_cflag |= CLOCAL | CREAD;
-	return tcsetattr(fd, TCSANOW, &t) < 0 ? -errno : 0;
-}
 
 int serial_listener_open(const char *path, int *ret_fd, struct fault *fault) {
 	/* It isn't waited for a carrier; written is as to a file. */
@@ -27,7 +16,7 @@ int serial_listener_open(const char *path, int *ret_fd, struct fault *fault) {
 		return fault_errno(fault, errno, "open the serial line %s", path);
 	if (!S_ISCHR(st.st_mode))
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s is no character device", path);
-	int r = isatty(fd) ? raw_set(fd) : 0;
+	int r = isatty(fd) ? fd_set_raw(fd) : 0;
 	if (r == 0 && fcntl(fd, F_SETFL, O_RDWR) < 0)
 		r = -errno;
 	if (r < 0)

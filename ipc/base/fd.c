@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <termios.h>
 
 int fd_write_all(int fd, const void *data, size_t size) {
 	const char *p = data;
@@ -69,4 +70,13 @@ int make_folders(const char *path) {
 			return -errno;
 	}
 	return stat(path, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
+int fd_set_raw(int fd) {
+	struct termios t;
+	if (tcgetattr(fd, &t) < 0)
+		return -errno;
+	cfmakeraw(&t);
+	t.c_cflag |= CLOCAL | CREAD;
+	return tcsetattr(fd, TCSANOW, &t) < 0 ? -errno : 0;
 }

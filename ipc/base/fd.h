@@ -38,3 +38,6 @@ int fd_write_all(int fd, const void *data, size_t size);
 int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_size);
 /* mkdir -p, mode 0755. What is there stays as it is, -ENOTDIR unless folders. */
 int make_folders(const char *path);
+/* Of a terminal or serial line: nothing that is sent may mean anything to it, and
+ * no loss of carrier. */
+int fd_set_raw(int fd);

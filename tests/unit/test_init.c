@@ -33,6 +33,11 @@ static void test_address(void) {
 	tap_check(has_option("endpoint.agent.socket=serial:///dev/virtio-ports/agent.0") &&
 		      strcmp(p.port, "agent.0") == 0,
 		  "server_addr on a virtio-serial port, whose name is looked for");
+	tap_check(!p.line[0], "which is no plain line");
+	read_line("agent.server_addr=serial:///dev/ttyS0");
+	tap_check(has_option("endpoint.agent.socket=serial:///dev/ttyS0") && strcmp(p.line, "/dev/ttyS0") == 0 &&
+		      !p.port[0],
+		  "server_addr on a serial line, which the host is told of");
 }
 
 static void test_others(void) {

@@ -96,6 +96,8 @@ static void machine_prepare(struct init *i) {
 	mounts_rest(i->parameters.cgroup_v1);
 	if (i->parameters.port[0])
 		port_name(i->parameters.port);
+	if (i->parameters.line[0])
+		line_announce(i->parameters.line);
 	loopback_up();
 	if (sethostname("localhost", strlen("localhost")) < 0)
 		log_text(LOG_WARN, "set the host name: %s", strerrordesc_np(errno));

@@ -6,7 +6,7 @@
  *   init.c        the life of process 1
  *   mounts.c      file systems, and a root that can be pivoted away
  *   modules.c     the kernel's modules that the initrd brings
- *   ports.c       names of virtio-serial ports
+ *   ports.c       names of virtio-serial ports, and a serial line
  *   parameters.c  the kernel's command line, as the supervisor's options
  *
  * It must not die, so it allocates nothing and parses nothing but the command
@@ -24,6 +24,7 @@
 struct init_parameters {
 	bool cgroup_v1;
 	char port[64]; /* the virtio-serial port that the agent answers on; empty: none */
+	char line[64]; /* or the serial line's path */
 	/* Of the supervisor: --set, KEY=VALUE, ... */
 	const char *options[INIT_OPTIONS_MAX];
 	size_t n_options;
@@ -44,3 +45,5 @@ void modules_load(void);
 
 /* Makes /dev/virtio-ports/NAME, once the port is there. */
 void port_name(const char *name);
+/* Makes the serial line raw, and says so to the host. */
+void line_announce(const char *path);

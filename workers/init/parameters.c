@@ -9,7 +9,8 @@
 #include <string.h>
 
 #define PREFIX "agent."
-#define PORT_ADDRESS "serial:///dev/virtio-ports/"
+#define LINE_ADDRESS "serial://"
+#define PORT_ADDRESS LINE_ADDRESS "/dev/virtio-ports/"
 
 /* printf's, for an option of the supervisor; what the options are made of is
  * never freed. */
@@ -26,6 +27,8 @@ static void on_server_addr(struct init_parameters *p, const char *value) {
 	static const char unix_scheme[] = "unix://";
 	if (strncmp(value, PORT_ADDRESS, strlen(PORT_ADDRESS)) == 0)
 		snprintf(p->port, sizeof(p->port), "%s", value + strlen(PORT_ADDRESS));
+	else if (strncmp(value, LINE_ADDRESS, strlen(LINE_ADDRESS)) == 0)
+		snprintf(p->line, sizeof(p->line), "%s", value + strlen(LINE_ADDRESS));
 	if (strncmp(value, unix_scheme, strlen(unix_scheme)) == 0)
 		value += strlen(unix_scheme);
 	option_add(p, "endpoint.agent.socket=%s", value);
