@@ -111,6 +111,7 @@ $(O)/bulkhead-agent: $(AGENT_PARTS:%=$(O)/agent/%.o) $(call objects,$(wildcard w
 KERNEL_MODULES ?= $(firstword $(wildcard build/guest/lib/modules/*))
 GUEST_MODULES  := virtio_pci virtio_mmio virtio_console virtio_blk virtio_net virtiofs overlay erofs \
 		  vmw_vsock_virtio_transport
+UML_MODULES    ?= $(firstword $(wildcard build/uml/usr/lib/uml/modules/*))
 $(O)/bulkhead-initrd: $(call objects,$(wildcard tools/initrd/*.c)) $(LIBIPC)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -118,13 +119,16 @@ $(O)/bulkhead-initrd: $(call objects,$(wildcard tools/initrd/*.c)) $(LIBIPC)
 $(O)/initrd.cpio: $(O)/bulkhead-agent $(O)/bulkhead-initrd
 	$(Q)$(O)/bulkhead-initrd $(if $(KERNEL_MODULES),-m $(KERNEL_MODULES) -l "$(GUEST_MODULES)") $(O)/bulkhead-agent $@
 
+$(O)/initrd-uml.cpio: $(O)/bulkhead-agent $(O)/bulkhead-initrd
+	$(Q)$(O)/bulkhead-initrd -m $(UML_MODULES) -l "$(GUEST_MODULES)" $(O)/bulkhead-agent $@
+
 .PHONY: agent initrd
 agent:
 	@$(BUILD) VARIANT=agent build/agent/bulkhead-agent build/agent/bulkhead-initrd
 
 initrd: agent
-	@rm -f build/agent/initrd.cpio
-	@$(BUILD) VARIANT=agent build/agent/initrd.cpio
+	@rm -f build/agent/initrd*.cpio
+	@$(BUILD) VARIANT=agent build/agent/initrd.cpio $(if $(UML_MODULES),build/agent/initrd-uml.cpio)
 
 CLIENT_O := $(call objects,$(wildcard tools/client/*.c))
 $(O)/bulkhead: $(call objects,$(wildcard tools/bulkhead/*.c)) $(CLIENT_O) $(LIBIPC)
@@ -231,7 +235,7 @@ test: setup
 	@$(BUILD) check ALSO=$(FUZZ_RUN)
 
 # Runs the tests of what is installed already. ONLY=name picks some of them.
-check: tests $(if $(ONLY),$(if $(findstring $(ONLY),test_vm_agent test_vm_pod test_vm_sandbox test_hypervisor),initrd),initrd)
+check: tests $(if $(ONLY),$(if $(findstring $(ONLY),test_vm_agent test_vm_pod test_vm_sandbox test_vm_uml test_hypervisor),initrd),initrd)
 	@BULKHEAD_BUILD=$(abspath $(O)) tests/run $(foreach t,$(TESTS) $(FUZZ) $(TESTS_PY) $(CRASH) $(ALSO),$(if $(ONLY),$(if $(findstring $(ONLY),$(t)),$(t)),$(t)))
 
 crash: tests
@@ -299,7 +303,7 @@ help:
 	@echo "make fuzz-run      every fuzzer for SECONDS=60, from tests/fuzz/corpus;  make fuzz-merge keeps what they found"
 	@echo "make bench         figures beside their targets"
 	@echo "make agent         the agent of a guest as one small static executable, in build/agent"
-	@echo "make initrd        that as a guest's first file system; KERNEL_MODULES=.../lib/modules/VERSION"
+	@echo "make initrd        that as a guest's first file system; KERNEL_MODULES=.../lib/modules/VERSION, UML_MODULES=..."
 	@echo "make privs         print the privilege table for review"
 	@echo "make install       DESTDIR=... PREFIX=/usr"
 	@echo "make lint          direction of includes, format, static checks;  make format rewrites"

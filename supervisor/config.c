@@ -18,21 +18,28 @@
 
 #define FILE_MAX (64 * 1024)
 
-enum kind { PATH, PATH_LIST, TEXT, NUMBER, LEVEL, DRIVER, MODE, ACCEL, GROUP };
+enum kind { PATH, PATH_LIST, TEXT, NUMBER, LEVEL, DRIVER, CHOICE, GROUP };
 
 struct key {
 	const char *name;
 	enum kind kind;
-	size_t offset, size; /* of the field; size is that of text */
-	uint32_t min, max;   /* of a number */
-	bool live;	     /* a reload may change it */
+	size_t offset, size;	    /* of the field; size is that of text */
+	uint32_t min, max;	    /* of a number */
+	bool live;		    /* a reload may change it */
+	const char *const *choices; /* words, by their numbers; ends with NULL */
+};
+
+static const char *const modes[] = { [BOOT_HOST] = "host", [BOOT_AGENT] = "agent", NULL };
+static const char *const vmms[] = { [BOOT_VMM_QEMU] = "qemu", [BOOT_VMM_UML] = "uml", NULL };
+static const char *const accels[] = {
+	[BOOT_ACCEL_AUTO] = "auto", [BOOT_ACCEL_KVM] = "kvm", [BOOT_ACCEL_TCG] = "tcg", NULL
 };
 
 #define TEXT_FIELD(field) .offset = offsetof(struct config, field), .size = sizeof(((struct config *)0)->field)
 #define NUMBER_FIELD(field) .offset = offsetof(struct config, field)
 
 static const struct key keys[] = {
-	{ .name = "mode", .kind = MODE, NUMBER_FIELD(boot.mode) },
+	{ .name = "mode", .kind = CHOICE, NUMBER_FIELD(boot.mode), .choices = modes },
 	{ .name = "state_root", .kind = PATH, TEXT_FIELD(boot.state_root) },
 	{ .name = "run_root", .kind = PATH, TEXT_FIELD(boot.run_root) },
 	{ .name = "certs_dir", .kind = PATH, TEXT_FIELD(boot.certs_dir) },
@@ -42,6 +49,8 @@ static const struct key keys[] = {
 	{ .name = "cgroup_parent", .kind = GROUP, TEXT_FIELD(boot.cgroup_parent) },
 	{ .name = "cgroup_driver", .kind = DRIVER, NUMBER_FIELD(boot.cgroup_driver) },
 	{ .name = "criu", .kind = PATH, TEXT_FIELD(boot.criu) },
+	{ .name = "vm_vmm", .kind = CHOICE, NUMBER_FIELD(boot.vm.vmm), .choices = vmms },
+	{ .name = "vm_uml", .kind = PATH, TEXT_FIELD(boot.vm.uml) },
 	{ .name = "vm_qemu", .kind = PATH, TEXT_FIELD(boot.vm.qemu) },
 	{ .name = "vm_virtiofsd", .kind = PATH, TEXT_FIELD(boot.vm.virtiofsd) },
 	{ .name = "vm_kernel", .kind = PATH, TEXT_FIELD(boot.vm.kernel) },
@@ -49,7 +58,7 @@ static const struct key keys[] = {
 	{ .name = "vm_parameters", .kind = TEXT, TEXT_FIELD(boot.vm.parameters) },
 	{ .name = "vm_memory_mb", .kind = NUMBER, NUMBER_FIELD(boot.vm.memory_mb), .min = 64, .max = 1024 * 1024 },
 	{ .name = "vm_cpus", .kind = NUMBER, NUMBER_FIELD(boot.vm.cpus), .min = 1, .max = 256 },
-	{ .name = "vm_accel", .kind = ACCEL, NUMBER_FIELD(boot.vm.accel) },
+	{ .name = "vm_accel", .kind = CHOICE, NUMBER_FIELD(boot.vm.accel), .choices = accels },
 	{ .name = "agent_run_root", .kind = PATH, TEXT_FIELD(boot.agent_run_root) },
 	{ .name = "agent_sysfs", .kind = PATH, TEXT_FIELD(boot.agent_sysfs) },
 	{ .name = "agent_resolv_conf", .kind = PATH, TEXT_FIELD(boot.agent_resolv_conf) },
@@ -100,6 +109,7 @@ static const struct config defaults = {
 		.criu = "/usr/sbin/criu",
 		.vm = {
 			.qemu = "/usr/bin/qemu-system-x86_64",
+			.uml = "/usr/bin/linux.uml",
 			.virtiofsd = "/usr/lib/qemu/virtiofsd",
 			.memory_mb = 256,
 			.cpus = 1,
@@ -202,40 +212,38 @@ static int number_set(const struct key *k, uint32_t *field, const char *where, c
 	return 0;
 }
 
-static int mode_set(uint32_t *field, const char *where, const char *value, struct fault *fault) {
-	if (strcmp(value, "host") != 0 && strcmp(value, "agent") != 0)
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: \"mode\" takes host or agent, not \"%s\"", where,
-				 value);
-	*field = strcmp(value, "agent") == 0 ? BOOT_AGENT : BOOT_HOST;
-	return 0;
+static int choice_set(const struct key *k, uint32_t *field, const char *where, const char *value, struct fault *fault) {
+	char words[64] = "";
+	for (uint32_t i = 0; k->choices[i]; i++) {
+		if (strcmp(k->choices[i], value) == 0) {
+			*field = i;
+			return 0;
+		}
+		size_t n = strlen(words);
+		snprintf(words + n, sizeof(words) - n, "%s%s",
+			 i == 0		     ? ""
+			 : k->choices[i + 1] ? ", "
+					     : " or ",
+			 k->choices[i]);
+	}
+	return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: \"%s\" takes %s, not \"%s\"", where, k->name, words,
+			 value);
 }
 
 /* --- virtual machines --- */
 
-static int accel_set(uint32_t *field, const char *where, const char *value, struct fault *fault) {
-	static const char *const names[] = {
-		[BOOT_ACCEL_AUTO] = "auto", [BOOT_ACCEL_KVM] = "kvm", [BOOT_ACCEL_TCG] = "tcg"
-	};
-	for (uint32_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (strcmp(names[i], value) == 0) {
-			*field = i;
-			return 0;
-		}
-	return fault_set(fault, FAULT_INVALID_ARGUMENT, "%s: \"vm_accel\" takes kvm, tcg or auto, not \"%s\"", where,
-			 value);
-}
-
-/* The handler is there when its kernel is. */
+/* The handler is there when its kernel is; user-mode Linux is one. */
 static int vm_finish(struct config *c, struct fault *fault) {
 	struct boot_vm *vm = &c->boot.vm;
-	if (!vm->kernel[0])
+	const char *key = vm->vmm == BOOT_VMM_UML ? "vm_vmm" : "vm_kernel";
+	if (vm->vmm != BOOT_VMM_UML && !vm->kernel[0])
 		return 0;
 	if (!vm->initrd[0])
-		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"vm_kernel\" is set, so \"vm_initrd\" must be, too");
+		return fault_set(fault, FAULT_INVALID_ARGUMENT, "\"%s\" is set, so \"vm_initrd\" must be, too", key);
 	for (uint32_t i = 0; i < c->boot.n_runtimes; i++)
 		if (strcmp(c->boot.runtimes[i].name, BOOT_VM_HANDLER) == 0)
 			return fault_set(fault, FAULT_INVALID_ARGUMENT,
-					 "\"vm_kernel\" and \"runtime." BOOT_VM_HANDLER "\" exclude each other");
+					 "\"%s\" and \"runtime." BOOT_VM_HANDLER "\" exclude each other", key);
 	if (c->boot.n_runtimes == BOOT_RUNTIMES_MAX)
 		return fault_set(fault, FAULT_INVALID_ARGUMENT, "more than %d runtimes with \"" BOOT_VM_HANDLER "\"",
 				 BOOT_RUNTIMES_MAX);
@@ -334,10 +342,8 @@ int config_set(struct config *c, const char *where, const char *key, const char 
 		switch (k->kind) {
 		case DRIVER:
 			return driver_set(number_of(c, k), where, value, fault);
-		case MODE:
-			return mode_set(number_of(c, k), where, value, fault);
-		case ACCEL:
-			return accel_set(number_of(c, k), where, value, fault);
+		case CHOICE:
+			return choice_set(k, number_of(c, k), where, value, fault);
 		case NUMBER:
 			return number_set(k, number_of(c, k), where, value, fault);
 		case LEVEL:
@@ -444,7 +450,7 @@ const char *config_reload(struct config *c, const struct config *from) {
 	const char *fixed = NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const struct key *k = &keys[i];
-		if (k->kind == NUMBER || k->kind == LEVEL || k->kind == DRIVER || k->kind == MODE || k->kind == ACCEL) {
+		if (k->kind == NUMBER || k->kind == LEVEL || k->kind == DRIVER || k->kind == CHOICE) {
 			if (k->live)
 				*number_of(c, k) = *number_of(&new, k);
 			else if (*number_of(c, k) != *number_of(&new, k))

@@ -48,15 +48,21 @@ enum boot_mode { BOOT_HOST, BOOT_AGENT };
 /* What runs a virtual machine's processors; auto: KVM where it can be had. */
 enum boot_accel { BOOT_ACCEL_AUTO, BOOT_ACCEL_KVM, BOOT_ACCEL_TCG };
 
-/* Pods of the runtime handler "vm"; there is one when kernel isn't empty. In
- * boot_config.runtimes it is the one without a path. */
+/* Which program is a virtual machine. */
+enum boot_vmm { BOOT_VMM_QEMU, BOOT_VMM_UML };
+
+/* Pods of the runtime handler "vm"; there is one when kernel isn't empty, and with
+ * user-mode Linux, which is its own kernel. In boot_config.runtimes it is the one
+ * without a path. */
 #define BOOT_VM_HANDLER "vm"
 struct boot_vm {
-	char qemu[BOOT_PATH_MAX], virtiofsd[BOOT_PATH_MAX]; /* programs */
-	char kernel[BOOT_PATH_MAX], initrd[BOOT_PATH_MAX];  /* files; the initrd has our agent as its init */
-	char parameters[BOOT_PATH_MAX];			    /* more of the kernel's */
-	uint32_t memory_mb, cpus, accel;		    /* accel: enum boot_accel */
-	uint32_t uid, gid;				    /* of the processes that face the guest */
+	uint32_t vmm;					   /* enum boot_vmm */
+	char qemu[BOOT_PATH_MAX], uml[BOOT_PATH_MAX];	   /* programs */
+	char virtiofsd[BOOT_PATH_MAX];			   /* likewise */
+	char kernel[BOOT_PATH_MAX], initrd[BOOT_PATH_MAX]; /* files; the initrd has our agent as its init */
+	char parameters[BOOT_PATH_MAX];			   /* more of the kernel's */
+	uint32_t memory_mb, cpus, accel;		   /* accel: enum boot_accel */
+	uint32_t uid, gid;				   /* of the processes that face the guest */
 };
 
 /* The configuration, as far as workers need it; read by the supervisor alone. */

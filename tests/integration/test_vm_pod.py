@@ -19,6 +19,18 @@ bh.isolate()
 tap = bh.Tap()
 
 
+class Qemu:
+    name, key, process, kernel = "QEMU", "vm_qemu", "qemu-system", "cloud-amd64"
+    settings, missing, modules = staticmethod(vm.settings), staticmethod(vm.missing), staticmethod(vm.modules)
+
+
+class Uml:
+    """User-mode Linux, see test_vm_uml.py."""
+    name, key, process = "user-mode Linux", "vm_uml", "linux.uml"
+    kernel = "Linux version " + os.path.basename(vm.uml_modules())
+    settings, missing, modules = staticmethod(vm.uml_settings), staticmethod(vm.uml_missing), staticmethod(vm.uml_modules)
+
+
 class VmPod(bh.Pod):
     def __init__(self, d, c, name, **more):
         self.daemon, self.client, self.containers = d, c, []
@@ -45,14 +57,14 @@ def boot(d, c, name, **more):
     return pod
 
 
-def test_output(pod, pb, image):
+def test_output(vmm, pod, pb, image):
     start = time.monotonic()
     one = pod.run("one", image, ["sh", "-c", "cat /proc/version; echo error >&2; hostname; exit 7"])
     end = pod.wait(one, 60)
     print("# a container has ended after %.1f s" % (time.monotonic() - start), flush=True)
     tap.check(end and end.exit_code == 7, "a container's exit code", end)
     log = pod.log("one")
-    tap.check(any("cloud-amd64" in t for s, _, t in log if s == "stdout") and ("stderr", "F", "error") in log and
+    tap.check(any(vmm.kernel in t for s, _, t in log if s == "stdout") and ("stderr", "F", "error") in log and
               ("stdout", "F", "life") in log, "it runs on the guest's kernel, and its output is in its log", log)
     e = bh.error_of(pod.run, "none", image, ["/no/such/program"])
     tap.check(e is not None and "/no/such/program" in e.details(), "a program that isn't there is named", e)
@@ -201,13 +213,17 @@ def test_pause(d, c, pod, pb, image):
 
 
 def status_of(pid):
-    with open("/proc/%d/status" % pid) as f:
-        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+    """None: it has ended."""
+    try:
+        with open("/proc/%d/status" % pid) as f:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+    except OSError:
+        return None
 
 
-def test_privileges():
-    for name in ("bulkhead-vm", "bulkhead-guest", "qemu-system"):
-        found = [status_of(p) for p in named(name)]
+def test_privileges(vmm):
+    for name in ("bulkhead-vm", "bulkhead-guest", vmm.process):
+        found = [s for s in map(status_of, named(name)) if s]
         tap.check(found and all(s["Uid"].split()[0] not in ("0", "") and int(s["CapEff"], 16) == 0 and s["Seccomp"] == "2" and
                                 s["NoNewPrivs"] == "1" for s in found),
                   "%s: neither root nor capabilities, and a filter" % name, found)
@@ -223,23 +239,23 @@ def test_end(c, pod, pb, two, three):
     c.runtime.RemoveContainer(pb.RemoveContainerRequest(container_id=two))
 
 
-def test_life(d, c, pb, image):
+def test_life(vmm, d, c, pb, image):
     before = bh.kernel_truth(d)
     pod = boot(d, c, "life")
     status = c.runtime.PodSandboxStatus(pb.PodSandboxStatusRequest(pod_sandbox_id=pod.id)).status
     tap.check(status.runtime_handler == "vm" and status.state == pb.SANDBOX_READY, "the pod's status names the handler",
               status)
-    test_output(pod, pb, image)
+    test_output(vmm, pod, pb, image)
     test_oom(d, pod, pb, image)
     two, three = test_two(d, c, pod, pb, image)
     test_figures(c, pod, pb, three)
     test_network(c, pod, pb, three)
-    test_privileges()
+    test_privileges(vmm)
     test_terminal(c, pod, pb, image)
     test_pause(d, c, pod, pb, image)
     test_end(c, pod, pb, two, three)
     pod.remove()
-    tap.check(not named("qemu-system") and not named("virtiofsd") and not named("bulkhead-vm"), "no process is left")
+    tap.check(not named(vmm.process) and not named("virtiofsd") and not named("bulkhead-vm"), "no process is left")
     same = bh.wait_for(lambda: bh.kernel_truth(d) == before, 20)
     tap.check(same, "nor anything else", bh.differences(before, bh.kernel_truth(d)))
 
@@ -289,13 +305,13 @@ esac
 """
 
 
-def initrd(folder):
+def initrd(folder, vmm):
     """In which orders can be given from within a container; see order."""
     path = os.path.join(folder, "modprobe")
     with open(path, "w") as f:
         f.write(MODPROBE)
     os.chmod(path, 0o755)
-    return vm.initrd(folder, {"/sbin/modprobe": path, "/bin/busybox": "/bin/busybox"})
+    return vm.initrd(folder, {"/sbin/modprobe": path, "/bin/busybox": "/bin/busybox"}, vmm.modules())
 
 
 def order(pod, id, letters, then="true"):
@@ -325,22 +341,21 @@ def test_console(pod, id):
               (len(pod.console()), pod.console()[:500]))
 
 
-def test_qemu_killed(d, c, pb, pod, id):
-    qemu, = named("qemu-system")
-    os.kill(qemu, signal.SIGKILL)
+def test_vmm_killed(vmm, d, c, pb, pod, id):
+    os.kill(min(named(vmm.process)), signal.SIGKILL)
     end = pod.wait(id, 30)
-    tap.check(end and end.exit_code == 255, "QEMU is killed: the container ends with 255", end)
+    tap.check(end and end.exit_code == 255, "%s is killed: the container ends with 255" % vmm.name, end)
 
     def state():
         return c.runtime.PodSandboxStatus(pb.PodSandboxStatusRequest(pod_sandbox_id=pod.id)).status.state
     tap.check(bh.wait_for(lambda: state() == pb.SANDBOX_NOTREADY, 30), "the pod isn't ready any more")
-    tap.check(bh.wait_for(lambda: not named("virtiofsd") and not named("bulkhead-vm"), 10), "its processes are gone")
+    tap.check(bh.wait_for(lambda: not named(vmm.process) and not named("virtiofsd") and not named("bulkhead-vm"), 10), "its processes are gone")
     pod.remove()
     listed = c.runtime.ListPodSandbox(pb.ListPodSandboxRequest()).items
     tap.check(not [s for s in listed if s.id == pod.id], "it can be removed", listed)
 
 
-def test_killed_in_boot(d, c, pb):
+def test_killed_in_boot(vmm, d, c, pb):
     """The task worker: its keeper isn't held up by the boot, so nothing waits for that."""
     def truth():
         t = bh.kernel_truth(d)
@@ -350,7 +365,7 @@ def test_killed_in_boot(d, c, pb):
     request = pb.RunPodSandboxRequest(config=config, runtime_handler="vm")
     t = threading.Thread(target=lambda: result.append(bh.error_of(c.runtime.RunPodSandbox, request, timeout=150)))
     t.start()
-    bh.wait_for(lambda: named("qemu-system"))
+    bh.wait_for(lambda: named(vmm.process))
     start = time.monotonic()
     os.kill(d.processes()["task"][0], signal.SIGKILL)
     t.join()
@@ -374,27 +389,40 @@ def test_refused(d, c, pb):
     tap.check(e is not None and "UNIMPLEMENTED" in str(e.code()) and "sysctls" in e.details(), "so are sysctls", e)
 
 
-def main():
-    reason = vm.missing()
+def test_missing(vmm, folder):
+    d = bh.Daemon(folder, settings=vmm.settings() + [vmm.key + "=/no/such/program"]).start()
+    try:
+        e = bh.error_of(VmPod, d, d.client(), "without")
+        tap.check(e is not None and "FAILED_PRECONDITION" in str(e.code()) and
+                  '%s: "/no/such/program": No such file' % vmm.key in e.details(),
+                  "a program that can't be found: it is named, with its key", e)
+    finally:
+        d.stop()
+        d.remove_cgroups()
+
+
+def main(vmm):
+    reason = vmm.missing()
     if reason:
         tap.skip("a virtual machine", reason)
         tap.done()
         return
     with bh.Scratch() as folder:
+        test_missing(vmm, folder)
         registry = bh.Registry(folder)
         image = registry.host + "/test/busybox:1"
         bh.push(bh.make_image(folder, "busybox"), registry, "test/busybox:1")
-        d = bh.Daemon(folder, settings=vm.settings(initrd(folder))).start()
+        d = bh.Daemon(folder, settings=vmm.settings(initrd(folder, vmm))).start()
         c = d.client()
         try:
             c.images.PullImage(c.pb.PullImageRequest(image=c.pb.ImageSpec(image=image)))
             test_refused(d, c, c.pb)
-            test_killed_in_boot(d, c, c.pb)
-            test_life(d, c, c.pb, image)
+            test_killed_in_boot(vmm, d, c, c.pb)
+            test_life(vmm, d, c, c.pb, image)
             pod, id = test_keeper_killed(d, c, c.pb, image)
             test_agent_killed(pod, c.pb, image)
             test_console(pod, id)
-            test_qemu_killed(d, c, c.pb, pod, id)
+            test_vmm_killed(vmm, d, c, c.pb, pod, id)
         except Exception:
             print(d.log_tail())
             raise
@@ -405,4 +433,5 @@ def main():
     tap.done()
 
 
-main()
+if __name__ == "__main__":
+    main(Qemu)

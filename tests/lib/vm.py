@@ -14,6 +14,8 @@ TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 KERNEL = os.path.join(TOP, "build", "guest", "boot", "vmlinux")
 AGENT = os.path.join(TOP, "build", "agent")
 INITRD = os.path.join(AGENT, "initrd.cpio")
+UML = os.path.join(TOP, "build", "uml", "usr", "bin", "linux.uml")
+UML_INITRD = os.path.join(AGENT, "initrd-uml.cpio")
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 SHARED = "/run/kata-containers/shared/containers"
 MEMORY = "256M"
@@ -25,12 +27,27 @@ def settings(initrd=INITRD):
             "vm_virtiofsd=" + VIRTIOFSD]
 
 
+def uml_settings(initrd=UML_INITRD):
+    return ["vm_vmm=uml", "vm_uml=" + os.path.abspath(UML), "vm_initrd=" + os.path.abspath(initrd),
+            "vm_virtiofsd=" + VIRTIOFSD]
+
 
 def missing():
     """Why none can be had here, or None."""
     if not shutil.which("qemu-system-x86_64"):
         return "there is no qemu-system-x86_64"
-    for path, maker in ((KERNEL, "tools/guest-kernel"), (INITRD, "make initrd"), (VIRTIOFSD, "qemu-system-common")):
+    return absent((KERNEL, "tools/guest-kernel"), (INITRD, "make initrd"), (VIRTIOFSD, "qemu-system-common"))
+
+
+def uml_missing():
+    """The same of user-mode Linux."""
+    if os.uname().machine != "x86_64":
+        return "user-mode Linux is for x86-64"
+    return absent((UML, "tools/guest-kernel"), (UML_INITRD, "make initrd"), (VIRTIOFSD, "qemu-system-common"))
+
+
+def absent(*files):
+    for path, maker in files:
         if not os.path.exists(path):
             return "%s isn't there (%s)" % (os.path.basename(path), maker)
     return None
@@ -104,10 +121,18 @@ class Vm:
                 p.wait()
 
 
-def initrd(folder, files):
-    """An initrd with more in it: {path there: file here}."""
+def modules():
+    return glob.glob(os.path.join(TOP, "build", "guest", "lib", "modules", "*"))[0]
+
+
+def uml_modules():
+    return (glob.glob(os.path.join(TOP, "build", "uml", "usr", "lib", "uml", "modules", "*")) or [""])[0]
+
+
+def initrd(folder, files, kernel=None):
+    """An initrd with more in it: {path there: file here}; kernel: its modules."""
     out = os.path.join(folder, "initrd.cpio")
-    kernel = glob.glob(os.path.join(TOP, "build", "guest", "lib", "modules", "*"))[0]
+    kernel = kernel or modules()
     command = [os.path.join(AGENT, "bulkhead-initrd"), "-m", kernel, "-l", "virtio_pci virtio_console virtio_net virtiofs overlay"]
     for there, here in files.items():
         command += ["-a", "%s=%s" % (there, here)]

@@ -166,6 +166,14 @@ static void test_vm(void) {
 		  fault.text);
 	tap_check(load(VM "runtime.vm = /runc\n", &c) < 0 && strstr(fault.text, "runtime.vm"), "its name is taken: %s",
 		  fault.text);
+	tap_check(load("vm_vmm = uml\nvm_initrd = /i\n", &c) == 0 && c.boot.n_runtimes == 1 &&
+		      c.boot.vm.vmm == BOOT_VMM_UML && strcmp(c.boot.vm.uml, "/usr/bin/linux.uml") == 0,
+		  "user-mode Linux needs no kernel but itself");
+	tap_check(load("vm_vmm = uml\n", &c) < 0 && strstr(fault.text, "\"vm_vmm\"") &&
+		      strstr(fault.text, "\"vm_initrd\""),
+		  "it needs an initrd: %s", fault.text);
+	tap_check(load("vm_vmm = xen\n", &c) < 0 && strstr(fault.text, "\"vm_vmm\" takes qemu or uml, not \"xen\""),
+		  "no other one: %s", fault.text);
 	tap_check(load("vm_accel = hvf\n", &c) < 0 && strstr(fault.text, "vm_accel"),
 		  "an accelerator that isn't known: %s", fault.text);
 }
@@ -289,7 +297,7 @@ static void test_packaged(void) {
 			keys++;
 		}
 	load("", &defaults);
-	tap_check(load(text, &packaged) == 0 && keys == 38, "it names all %u keys", keys);
+	tap_check(load(text, &packaged) == 0 && keys == 40, "it names all %u keys", keys);
 	tap_check(config_reload(&defaults, &packaged) == NULL &&
 		      memcmp(&defaults.boot, &packaged.boot, sizeof(defaults.boot)) == 0 &&
 		      defaults.worker_timeout_s == packaged.worker_timeout_s &&

@@ -28,8 +28,8 @@
 
 static const unsigned stand_in_calls[] = { CALLS_OLD CALLS_ALL };
 static const unsigned relay_calls[] = {
-	SYS_io_uring_enter, SYS_getsockopt,	   SYS_fcntl,	  SYS_waitid,	      SYS_readv,
-	SYS_writev,	    SYS_pidfd_send_signal, SYS_ftruncate, CALLS_OLD CALLS_ALL
+	SYS_io_uring_enter, SYS_getsockopt,	   SYS_fcntl,	  SYS_waitid,  SYS_readv,
+	SYS_writev,	    SYS_pidfd_send_signal, SYS_ftruncate, SYS_accept4, CALLS_OLD CALLS_ALL
 };
 
 static const struct {

@@ -60,8 +60,8 @@ static void put_redirect(struct nl_batch *b, unsigned from, unsigned to) {
 
 /* --- taps --- */
 
-static int tap_make(const char *name, unsigned mtu, int *ret_tap, struct fault *fault) {
-	struct ifreq r = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+static int tap_make(const char *name, bool headers, unsigned mtu, int *ret_tap, struct fault *fault) {
+	struct ifreq r = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | (headers ? IFF_VNET_HDR : 0)) };
 	CLEANUP_FD int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	CLEANUP_FD int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
@@ -243,19 +243,20 @@ static int on_link(void *ctx, const struct rtnl_link *l) {
 	return 0;
 }
 
-static int link_continue(struct netlink *nl, const struct rtnl_link *l, struct vm_network *n, struct fault *fault) {
+static int link_continue(struct netlink *nl, const struct rtnl_link *l, bool headers, struct vm_network *n,
+			 struct fault *fault) {
 	char tap[IFNAMSIZ];
 	snprintf(tap, sizeof(tap), "vmtap%zu", n->n_links);
 	int r = device_describe(nl, l, &n->links[n->n_links], fault);
 	if (r == 0)
-		r = tap_make(tap, l->mtu, &n->taps[n->n_links], fault);
+		r = tap_make(tap, headers, l->mtu, &n->taps[n->n_links], fault);
 	if (r == 0)
 		r = redirect(nl, l->index, tap, fault);
 	n->n_links += r == 0;
 	return r;
 }
 
-int vm_network_make(struct vm_network *ret_network, struct fault *fault) {
+int vm_network_make(bool headers, struct vm_network *ret_network, struct fault *fault) {
 	struct netlink nl;
 	struct link_list list = { .n = 0 };
 	struct route_walk walk = { .network = ret_network, .links = list.links };
@@ -271,7 +272,7 @@ int vm_network_make(struct vm_network *ret_network, struct fault *fault) {
 	if (r < 0)
 		return fault_errno(fault, r, "read the pod's network");
 	for (size_t i = 0; r == 0 && i < list.n; i++)
-		r = link_continue(&nl, &list.links[i], ret_network, fault);
+		r = link_continue(&nl, &list.links[i], headers, ret_network, fault);
 	for (size_t i = 0; r < 0 && i < ret_network->n_links; i++)
 		unlead(&nl, list.links[i].index);
 	netlink_close(&nl);

@@ -5,15 +5,14 @@
 #include <string.h>
 #include <sys/socket.h>
 
-int vm_send(int socket, const struct vm_packet *p, const void *payload, size_t size, const int *fds, size_t n_fds) {
-	union {
-		char space[CMSG_SPACE(sizeof(int) * VM_FDS_MAX)];
-		struct cmsghdr align;
-	} control = { { 0 } };
-	struct iovec iov[] = { { (void *)(uintptr_t)p, sizeof(*p) }, { (void *)(uintptr_t)payload, size } };
-	struct msghdr m = { .msg_iov = iov, .msg_iovlen = size ? 2 : 1 };
-	if (size > VM_PAYLOAD_MAX)
-		return -EMSGSIZE;
+union space {
+	char space[CMSG_SPACE(sizeof(int) * VM_FDS_MOST)];
+	struct cmsghdr align;
+};
+
+ssize_t vm_send_raw(int socket, const struct iovec *iov, size_t n_iov, const int *fds, size_t n_fds) {
+	union space control = { { 0 } };
+	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = n_iov };
 	if (n_fds > 0) {
 		m.msg_control = &control;
 		m.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
@@ -26,31 +25,51 @@ int vm_send(int socket, const struct vm_packet *p, const void *payload, size_t s
 	ssize_t n;
 	while ((n = sendmsg(socket, &m, MSG_NOSIGNAL)) < 0 && errno == EINTR)
 		;
-	return n < 0 ? -errno : 0;
+	return n < 0 ? -errno : n;
+}
+
+ssize_t vm_receive_raw(int socket, const struct iovec *iov, size_t n_iov, int *fds, size_t room, size_t *ret_n_fds) {
+	union space control;
+	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov,
+			    .msg_iovlen = n_iov,
+			    .msg_control = room > 0 ? &control : NULL,
+			    .msg_controllen = room > 0 ? CMSG_SPACE(sizeof(int) * room) : 0 };
+	ssize_t n;
+	*ret_n_fds = 0;
+	while ((n = recvmsg(socket, &m, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
+		;
+	if (n < 0)
+		return -errno;
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+		/* Padding has room for one more. */
+		size_t got = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		*ret_n_fds = MIN(got, room);
+		memcpy(fds, CMSG_DATA(c), *ret_n_fds * sizeof(int));
+		for (size_t i = room; i < got; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			fd_close(fd);
+		}
+	}
+	return n;
+}
+
+int vm_send(int socket, const struct vm_packet *p, const void *payload, size_t size, const int *fds, size_t n_fds) {
+	struct iovec iov[] = { { (void *)(uintptr_t)p, sizeof(*p) }, { (void *)(uintptr_t)payload, size } };
+	if (size > VM_PAYLOAD_MAX)
+		return -EMSGSIZE;
+	ssize_t n = vm_send_raw(socket, iov, size ? 2 : 1, fds, n_fds);
+	return n < 0 ? (int)n : 0;
 }
 
 int vm_receive(int socket, struct vm_packet *ret_packet, void *payload, size_t *ret_size, int fds[VM_FDS_MAX],
 	       size_t *ret_n_fds) {
-	union {
-		char space[CMSG_SPACE(sizeof(int) * VM_FDS_MAX)];
-		struct cmsghdr align;
-	} control;
 	struct iovec iov[] = { { ret_packet, sizeof(*ret_packet) }, { payload, VM_PAYLOAD_MAX } };
-	struct msghdr m = { .msg_iov = iov,
-			    .msg_iovlen = payload ? 2 : 1,
-			    .msg_control = fds ? &control : NULL,
-			    .msg_controllen = fds ? sizeof(control) : 0 };
-	ssize_t n;
-	while ((n = recvmsg(socket, &m, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
-		;
+	size_t n_fds;
+	ssize_t n = vm_receive_raw(socket, iov, payload ? 2 : 1, fds, fds ? VM_FDS_MAX : 0, &n_fds);
 	if (n <= 0)
-		return n < 0 ? -errno : 0;
-	struct cmsghdr *c = fds ? CMSG_FIRSTHDR(&m) : NULL;
-	size_t n_fds = 0;
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-		n_fds = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(fds, CMSG_DATA(c), n_fds * sizeof(int));
-	}
+		return (int)n;
 	if (ret_n_fds)
 		*ret_n_fds = n_fds;
 	if ((size_t)n < sizeof(*ret_packet)) {

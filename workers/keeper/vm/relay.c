@@ -1,7 +1,7 @@
 /*
  * The relay of one pod: starts the machine, gives up its rights, tells the
  * guest's agent of the sandbox, and then passes on what stand-ins and the keeper
- * ask. It is the parent of QEMU and virtiofsd, which die with it; it outlives the
+ * ask. It is the parent of the VMM and virtiofsd, which die with it; it outlives the
  * keeper, and ends with the guest.
  */
 #include "workers/keeper/vm/relay.h"
@@ -79,7 +79,7 @@ static _Noreturn void boot_failed(struct relay *r, const struct fault *fault) {
 	_exit(1);
 }
 
-static void over(struct relay *r, const char *what) {
+void relay_over(struct relay *r, const char *what) {
 	struct fault fault;
 	console_ready(r, 0);
 	fault_set(&fault, FAULT_FAILED_PRECONDITION, "%s before its agent answered: %s", what, last_words(r));
@@ -89,25 +89,28 @@ static void over(struct relay *r, const char *what) {
 	_exit(0);
 }
 
-static void qemu_ended(void *ctx, uint32_t events) {
-	over(ctx, "QEMU has ended");
+static void vmm_ended(void *ctx, uint32_t events) {
+	struct relay *r = ctx;
+	char what[64];
+	snprintf(what, sizeof(what), "%s has ended", vm_machine_name(r->vm->keeper->config.vm));
+	relay_over(r, what);
 }
 
 static void files_ended(void *ctx, uint32_t events) {
-	over(ctx, "virtiofsd has ended");
+	relay_over(ctx, "virtiofsd has ended");
 }
 
 static void agent_ended(void *ctx, const struct fault *fault) {
 	struct relay *r = ctx;
 	/* A guest that goes off closes it first. */
 	if (!r->stopping)
-		over(r, fault->text);
+		relay_over(r, fault->text);
 }
 
 static void call(struct relay *r, const ProtobufCServiceDescriptor *service, const char *method,
 		 const ProtobufCMessage *request, int64_t timeout_ns, ttrpc_done_fn done, void *ctx) {
 	if (ttrpc_call(r->agent, service, method, request, timeout_ns, done, ctx, NULL) < 0)
-		over(r, "out of memory");
+		relay_over(r, "out of memory");
 }
 
 void agent_call(struct relay *r, const char *method, const ProtobufCMessage *request, int64_t timeout_ns,
@@ -254,9 +257,25 @@ static void step_done(void *ctx, const ProtobufCMessage *reply, const struct fau
 
 /* --- birth ------------------------------------------------------------------ */
 
-static int watch(struct relay *r, struct fault *fault) {
+static int line_use(struct relay *r) {
 	const struct ttrpc_client_options options = { .loop = r->loop, .line = true, .ended = agent_ended, .ctx = r };
-	int e = loop_poll(r->loop, r->machine.qemu, POLLIN, qemu_ended, r, &r->qemu_source);
+	int e = ttrpc_client_new(&options, r->machine.agent, &r->agent);
+	if (e == 0)
+		step_next(r);
+	return e;
+}
+
+/* What it says doesn't matter: a client on a line finds its place. */
+static void line_ready(void *ctx, uint32_t events) {
+	struct relay *r = ctx;
+	loop_source_free_p(&r->line_source);
+	/* Why it was hung up, the VMM's end says. */
+	if (!(events & (POLLHUP | POLLERR)) && line_use(r) < 0)
+		relay_over(r, "out of memory");
+}
+
+static int watch(struct relay *r, struct fault *fault) {
+	int e = loop_poll(r->loop, r->machine.vmm, POLLIN, vmm_ended, r, &r->vmm_source);
 	if (e == 0)
 		e = loop_poll(r->loop, r->machine.files, POLLIN, files_ended, r, &r->files_source);
 	if (e == 0)
@@ -264,7 +283,10 @@ static int watch(struct relay *r, struct fault *fault) {
 	if (e == 0)
 		e = loop_poll(r->loop, r->control, POLLIN, control_ready, r, &r->control_source);
 	if (e == 0)
-		e = ttrpc_client_new(&options, r->machine.agent, &r->agent);
+		e = relay_vhost(r);
+	if (e == 0)
+		e = r->machine.announces ? loop_poll(r->loop, r->machine.agent, POLLIN, line_ready, r, &r->line_source)
+					 : line_use(r);
 	return e < 0 ? fault_errno(fault, e, "watch the virtual machine") : 0;
 }
 
@@ -279,7 +301,7 @@ static int prepare(struct relay *r, struct fault *fault) {
 	static const struct loop_options options = { .entries = 64, .buffers = 8 };
 	const struct keeper *k = r->vm->keeper;
 	const struct vm_packet led = { .kind = VM_LED };
-	int e = vm_network_make(&r->network, fault);
+	int e = vm_network_make(vm_machine_headers(k->config.vm), &r->network, fault);
 	if (e == 0 && (e = vm_send(r->control, &led, NULL, 0, NULL, 0)) < 0)
 		fault_errno(fault, e, "reach the keeper");
 	if (e == 0)
@@ -317,7 +339,6 @@ void vm_relay(void *birth) {
 	begin(&r);
 	if (prepare(&r, &fault) < 0)
 		boot_failed(&r, &fault);
-	step_next(&r);
 	loop_run(r.loop);
 	_exit(1);
 }

@@ -49,7 +49,8 @@ struct relay {
 	struct vm_machine machine;
 	struct vm_network network;
 	int control;
-	struct loop_source *control_source, *qemu_source, *files_source, *console_source, *patience, *early;
+	struct loop_source *control_source, *vmm_source, *files_source, *console_source, *line_source, *patience,
+	    *early, *front_source;
 	struct list guests; /* struct guest */
 	uint64_t oom_asks;  /* so far */
 	struct loop_source *oom_later;
@@ -68,6 +69,8 @@ struct relay {
  * the relay ends. timeout_ns 0: none. */
 void agent_call(struct relay *r, const char *method, const ProtobufCMessage *request, int64_t timeout_ns,
 		ttrpc_done_fn done, void *ctx);
+/* The machine's: why is told where it hasn't booted. */
+void relay_over(struct relay *r, const char *what);
 /* Takes the channel; its first packet says what it is. */
 void guest_new(struct relay *r, int channel);
 
@@ -77,3 +80,8 @@ void guest_new(struct relay *r, int channel);
 void relay_ooms_ask(struct relay *r);
 /* All that was heard of what is there, once more. */
 void relay_ooms_tell(const struct relay *r);
+
+/* --- vhost.c --- */
+
+/* Where the machine needs it. */
+int relay_vhost(struct relay *r);

@@ -32,7 +32,7 @@ void vm_group(const struct keeper *k, char ret_path[CGROUP_PATH_MAX]) {
 }
 
 void vm_folder_remove(const struct keeper *k) {
-	static const char *const names[] = { "/files.sock", "/console", ("/" VM_SHARED_NAME), "" };
+	static const char *const names[] = { "/files.sock", "/front.sock", "/console", ("/" VM_SHARED_NAME), "" };
 	char path[PATH_MAX];
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		snprintf(path, sizeof(path), "%s/" VM_FOLDER "%s", k->run_dir, names[i]);

@@ -1,20 +1,21 @@
 /*
- * Pods in virtual machines: QEMU boots a kernel whose init is our agent, and
- * runs the pod's containers by the agent's API (proto/kata/agent.proto).
+ * Pods in virtual machines: QEMU boots a kernel whose init is our agent, or
+ * user-mode Linux is one (its VMM), and runs the pod's containers by the agent's API (proto/kata/agent.proto).
  *
  *   vm.c         the keeper's side: the machine's life, its containers
  *   questions.c  what the keeper asks of the relay
  *   stand_in.c   a process of the host for each process of the guest
  *   share.c      what of the host a container sees, and its specification there
- *   machine.c    QEMU and virtiofsd
+ *   machine.c    a VMM and virtiofsd; each VMM is a machine_*.c
+ *   vhost.c      what virtiofsd doesn't tell user-mode Linux
  *   network.c    the pod's network devices, continued in the guest
  *   relay.c      the process that talks with the guest
  *   guest.c      one process of the guest, as the relay sees it
  *   oom.c        what was killed in the guest for want of memory, in the relay and the keeper
  *   jail.c       what relay and stand-ins may do
  *
- *   keeper ──control── relay ──virtio-serial── agent          (in the guest)
- *     │                  │ parent of QEMU and virtiofsd
+ *   keeper ──control── relay ──serial line──── agent          (in the guest)
+ *     │                  │ parent of the VMM and virtiofsd
  *   stand-in ──channel───┘
  *
  * The rest of the keeper knows processes: pid, pidfd, streams, exit code. So
@@ -26,7 +27,7 @@
  * the relay over the control socket. It is a stand-in's for life, or the
  * keeper's for one question.
  *
- * Who ends what: QEMU and virtiofsd die with the relay. The relay ends when the
+ * Who ends what: VMM and virtiofsd die with the relay. The relay ends when the
  * guest has ended, or when nobody has the other end of the control socket any
  * more, which is in the keeper and in the vault: a keeper's successor finds
  * everything as it was. Stand-ins whose relay is gone end with status 255.
@@ -39,6 +40,7 @@
 #include "workers/keeper/process.h"
 
 #include <limits.h>
+#include <sys/uio.h>
 
 struct exec_plan;
 
@@ -83,6 +85,7 @@ struct vm_packet {
 
 #define VM_PAYLOAD_MAX ((size_t)160 * 1024)
 #define VM_FDS_MAX 3
+#define VM_FDS_MOST 8 /* in any message */
 #define VM_UNKNOWN_EXIT 255
 
 /* Blocks where the socket does. */
@@ -91,6 +94,10 @@ int vm_send(int socket, const struct vm_packet *p, const void *payload, size_t s
  * VM_PAYLOAD_MAX bytes; fds VM_FDS_MAX. */
 int vm_receive(int socket, struct vm_packet *ret_packet, void *payload, size_t *ret_size, int fds[VM_FDS_MAX],
 	       size_t *ret_n_fds);
+/* Any message, as sendmsg and recvmsg; at most VM_FDS_MOST descriptors. What is
+ * received is the caller's, more than there is room for is closed. */
+ssize_t vm_send_raw(int socket, const struct iovec *iov, size_t n_iov, const int *fds, size_t n_fds);
+ssize_t vm_receive_raw(int socket, const struct iovec *iov, size_t n_iov, int *fds, size_t room, size_t *ret_n_fds);
 int vm_send_fault(int socket, const struct fault *fault);
 
 /* --- what there is of a pod's machine --- */
@@ -153,7 +160,7 @@ int vm_share(const struct vm_birth *b, Grpc__Spec **ret_spec, struct fault *faul
 /* Takes a container's away. */
 void vm_unshare(void *container);
 
-/* --- machine.c, network.c; in the relay, before it gives up its rights --- */
+/* --- network.c, machine.c; in the relay, before it gives up its rights --- */
 
 #define VM_LINKS_MAX 4
 
@@ -165,19 +172,25 @@ struct vm_network {
 	size_t n_routes;
 };
 
-/* When it fails nothing of it stays but the taps, which go with the process. */
-int vm_network_make(struct vm_network *ret_network, struct fault *fault);
+/* headers: packets come and go with virtio-net's. When it fails nothing of it stays but the taps, which go with the
+ * process. */
+int vm_network_make(bool headers, struct vm_network *ret_network, struct fault *fault);
 /* In the pod's network namespace: its devices have their packets back. */
 void vm_network_unmake(void);
 
 struct vm_machine {
-	const struct boot_vm *config;
-	int agent;	 /* the guest's serial port, non-blocking */
-	int console;	 /* what it and QEMU say, non-blocking */
-	int qemu, files; /* pidfds */
+	int agent;	/* the guest's serial line, non-blocking */
+	int console;	/* what it and the VMM say, non-blocking */
+	int vmm, files; /* pidfds */
+	bool announces; /* the line is the host's when something came from it */
+	/* -1, or of vhost.c: listening for the VMM, and connected with virtiofsd */
+	int front, back;
 };
 
-/* With an agent_socket QEMU listens there, and agent is its first connection. */
+/* In sentences, such as "QEMU". */
+const char *vm_machine_name(const struct boot_vm *c);
+bool vm_machine_headers(const struct boot_vm *c);
+/* With an agent_socket the VMM listens there, and agent is its first connection. */
 int vm_machine_start(const struct keeper *k, const struct vm_network *n, struct vm_machine *ret_machine,
 		     struct fault *fault);
 
