@@ -12,6 +12,7 @@
 #include "kata/health.pb-c.h"
 #include "workers/keeper/sys.h"
 #include "workers/keeper/title.h"
+#include "workers/keeper/vm/vhost.h"
 
 #include <fcntl.h>
 #include <linux/io_uring.h>
@@ -274,6 +275,10 @@ static void line_ready(void *ctx, uint32_t events) {
 		relay_over(r, "out of memory");
 }
 
+static void files_confused(void *ctx) {
+	relay_over(ctx, "what is said between the virtual machine and virtiofsd makes no sense");
+}
+
 static int watch(struct relay *r, struct fault *fault) {
 	int e = loop_poll(r->loop, r->machine.vmm, POLLIN, vmm_ended, r, &r->vmm_source);
 	if (e == 0)
@@ -282,8 +287,8 @@ static int watch(struct relay *r, struct fault *fault) {
 		e = loop_poll(r->loop, r->machine.console, POLLIN, console_ready, r, &r->console_source);
 	if (e == 0)
 		e = loop_poll(r->loop, r->control, POLLIN, control_ready, r, &r->control_source);
-	if (e == 0)
-		e = relay_vhost(r);
+	if (e == 0 && r->machine.front >= 0)
+		e = vhost_new(r->loop, r->machine.front, r->machine.back, files_confused, r, &r->vhost);
 	if (e == 0)
 		e = r->machine.announces ? loop_poll(r->loop, r->machine.agent, POLLIN, line_ready, r, &r->line_source)
 					 : line_use(r);

@@ -50,7 +50,8 @@ struct relay {
 	struct vm_network network;
 	int control;
 	struct loop_source *control_source, *vmm_source, *files_source, *console_source, *line_source, *patience,
-	    *early, *front_source;
+	    *early;
+	struct vhost *vhost;
 	struct list guests; /* struct guest */
 	uint64_t oom_asks;  /* so far */
 	struct loop_source *oom_later;
@@ -80,8 +81,3 @@ void guest_new(struct relay *r, int channel);
 void relay_ooms_ask(struct relay *r);
 /* All that was heard of what is there, once more. */
 void relay_ooms_tell(const struct relay *r);
-
-/* --- vhost.c --- */
-
-/* Where the machine needs it. */
-int relay_vhost(struct relay *r);

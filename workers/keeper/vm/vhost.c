@@ -7,9 +7,10 @@
  *
  * Wire facts: docs/interop/vhost-user.rst of QEMU; struct virtio_fs_config of Linux.
  */
-#include "workers/keeper/vm/relay.h"
+#include "workers/keeper/vm/vhost.h"
 
 #include "base/fd.h"
+#include "workers/keeper/vm/vm.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -41,7 +42,7 @@ static const struct share_config {
 
 /* One direction. */
 struct line {
-	struct relay *relay;
+	struct vhost *vhost;
 	struct loop_source *source;
 	int from, to;
 	void (*look)(struct message *m);
@@ -52,7 +53,12 @@ struct line {
 };
 
 struct vhost {
+	struct loop *loop;
+	int front, guest, back; /* guest: what has come to the front */
+	struct loop_source *source;
 	struct line of_guest, of_virtiofsd;
+	void (*broken)(void *ctx);
+	void *ctx;
 };
 
 /* --- what is changed --- */
@@ -80,15 +86,19 @@ static void of_virtiofsd(struct message *m) {
 
 /* --- messages --- */
 
+static void line_clear(struct line *l) {
+	for (size_t i = 0; i < l->n_fds; i++)
+		fd_close(l->fds[i]);
+	l->have = l->n_fds = 0;
+}
+
 static int line_pass(struct line *l) {
 	struct message *m = &l->message;
 	l->look(m);
 	struct iovec iov = { m, HEAD + m->size };
 	/* What is answered here goes back. */
 	ssize_t n = vm_send_raw(m->request == GET_CONFIG ? l->from : l->to, &iov, 1, l->fds, l->n_fds);
-	for (size_t i = 0; i < l->n_fds; i++)
-		fd_close(l->fds[i]);
-	l->have = l->n_fds = 0;
+	line_clear(l);
 	return n < 0 ? (int)n : (size_t)n < iov.iov_len ? -EPROTO : 0;
 }
 
@@ -111,6 +121,12 @@ static int line_read(struct line *l) {
 	return r < 0 ? r : 1;
 }
 
+static void broken(struct vhost *v) {
+	loop_source_free_p(&v->of_guest.source);
+	loop_source_free_p(&v->of_virtiofsd.source);
+	v->broken(v->ctx);
+}
+
 static void line_ready(void *ctx, uint32_t events) {
 	struct line *l = ctx;
 	int r;
@@ -120,32 +136,54 @@ static void line_ready(void *ctx, uint32_t events) {
 	if (r == -EPIPE)
 		loop_source_free_p(&l->source);
 	else if (r < 0)
-		relay_over(l->relay, "what is said between the virtual machine and virtiofsd makes no sense");
+		broken(l->vhost);
 }
 
-/* --- birth --- */
+/* --- life --- */
 
-static int line_open(struct relay *r, struct line *l, int from, int to, void (*look)(struct message *m)) {
-	l->relay = r;
-	l->from = from;
-	l->to = to;
-	l->look = look;
-	return loop_poll(r->loop, from, POLLIN, line_ready, l, &l->source);
+static int line_open(struct vhost *v, struct line *l, int from, int to, void (*look)(struct message *m)) {
+	*l = (struct line){ .vhost = v, .from = from, .to = to, .look = look };
+	return loop_poll(v->loop, from, POLLIN, line_ready, l, &l->source);
 }
 
 /* There is one connection. */
 static void front_comes(void *ctx, uint32_t events) {
-	struct relay *r = ctx;
-	struct vhost *v = calloc(1, sizeof(*v));
-	int fd = accept4(r->machine.front, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	loop_source_free_p(&r->front_source);
-	if (!v || fd < 0 || line_open(r, &v->of_guest, fd, r->machine.back, of_guest) < 0 ||
-	    line_open(r, &v->of_virtiofsd, r->machine.back, fd, of_virtiofsd) < 0)
-		relay_over(r, "what is said to virtiofsd can't be passed on");
-	fd_replace(&r->machine.front, -1);
+	struct vhost *v = ctx;
+	v->guest = accept4(v->front, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	loop_source_free_p(&v->source);
+	fd_replace(&v->front, -1);
+	if (v->guest < 0 || line_open(v, &v->of_guest, v->guest, v->back, of_guest) < 0 ||
+	    line_open(v, &v->of_virtiofsd, v->back, v->guest, of_virtiofsd) < 0)
+		broken(v);
 }
 
-int relay_vhost(struct relay *r) {
-	return r->machine.front < 0 ? 0
-				    : loop_poll(r->loop, r->machine.front, POLLIN, front_comes, r, &r->front_source);
+int vhost_new(struct loop *loop, int front, int back, void (*broken_fn)(void *ctx), void *ctx,
+	      struct vhost **ret_vhost) {
+	struct vhost *v = calloc(1, sizeof(*v));
+	if (!v) {
+		fd_close(front);
+		fd_close(back);
+		return -ENOMEM;
+	}
+	*v = (struct vhost){ .loop = loop, .front = front, .guest = -1, .back = back, .broken = broken_fn, .ctx = ctx };
+	int r = loop_poll(loop, front, POLLIN, front_comes, v, &v->source);
+	if (r < 0)
+		vhost_free(v);
+	else
+		*ret_vhost = v;
+	return r;
+}
+
+void vhost_free(struct vhost *v) {
+	if (!v)
+		return;
+	loop_source_free(v->source);
+	for (struct line **l = (struct line *[]){ &v->of_guest, &v->of_virtiofsd, NULL }; *l; l++) {
+		loop_source_free((*l)->source);
+		line_clear(*l);
+	}
+	fd_close(v->front);
+	fd_close(v->guest);
+	fd_close(v->back);
+	free(v);
 }
