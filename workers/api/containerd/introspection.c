@@ -107,7 +107,8 @@ static void on_plugins(struct grpc_call *c, const ProtobufCMessage *request) {
 	arena_deinit(&a);
 }
 
-/* What is asked, until the metadata worker has said whether the runtime is one of ours. */
+/* What is asked, until the metadata worker has said whether the runtime is one of ours:
+ * longer than the request is there. */
 struct plugin_asked {
 	const struct plugin *plugin;
 	const Containerd__Types__RuntimeRequest *runtime; /* NULL: its options aren't asked for */
@@ -124,13 +125,13 @@ static int plugin_info(struct grpc_translation *t, const ProtobufCMessage *reque
 		       struct fault *fault) {
 	const N(PluginInfoRequest) *q = (const N(PluginInfoRequest) *)request;
 	Bulkhead__Key *k = ARENA_NEW(t->arena, Bulkhead__Key, BULKHEAD__KEY__INIT);
-	struct plugin_asked *asked = arena_zalloc(t->arena, sizeof(*asked));
+	struct plugin_asked *asked = arena_zalloc(t->kept, sizeof(*asked));
 	if (!k || !asked)
 		return grpc_no_memory(fault);
 	if (!(asked->plugin = plugin_find(q->type, q->id)))
 		return fault_set(fault, FAULT_NOT_FOUND, "plugin \"%.100s.%.100s\": not found", q->type, q->id);
 	if (q->options && strcmp(q->type, RUNTIME) == 0)
-		asked->runtime = ctd_any_open(q->options, &containerd__types__runtime_request__descriptor, t->arena);
+		asked->runtime = ctd_any_open(q->options, &containerd__types__runtime_request__descriptor, t->kept);
 	if (q->options && !asked->runtime)
 		return fault_set(fault, FAULT_UNIMPLEMENTED,
 				 "plugin \"%s.%s\" says no more of itself, whatever \"%.100s\" is", q->type, q->id,
@@ -146,6 +147,8 @@ static int plugin_info_reply(struct grpc_translation *t, const ProtobufCMessage 
 			     struct fault *fault) {
 	const struct plugin_asked *asked = t->state;
 	N(PluginInfoResponse) *a = (N(PluginInfoResponse) *)*reply;
+	if (!asked)
+		return fault_set(fault, FAULT_INTERNAL, "an answer to nothing");
 	const Containerd__Types__RuntimeInfo *i = asked->runtime ? runtime_info(t, asked->runtime) : NULL;
 	a->plugin = plugin_make(t->arena, asked->plugin);
 	a->extra = i ? ctd_pack(t, &i->base) : NULL;
