@@ -1,10 +1,14 @@
 #include "base/fd.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <termios.h>
+
+#define RACES_MAX 128
 
 int fd_write_all(int fd, const void *data, size_t size) {
 	const char *p = data;
@@ -19,6 +23,15 @@ int fd_write_all(int fd, const void *data, size_t size) {
 		size -= (size_t)n;
 	}
 	return 0;
+}
+
+int fd_open_in(int folder, const char *path, uint64_t flags, uint64_t resolve) {
+	struct open_how how = { .flags = flags | O_CLOEXEC, .resolve = resolve };
+	int fd = -1;
+	errno = EAGAIN;
+	for (int i = 0; fd < 0 && errno == EAGAIN && i < RACES_MAX; i++)
+		fd = (int)syscall(SYS_openat2, folder, *path ? path : ".", &how, sizeof(how));
+	return fd < 0 ? -errno : fd;
 }
 
 int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_size) {

@@ -4,6 +4,8 @@
 #include "base/macros.h"
 
 #include <errno.h>
+#include <linux/openat2.h>
+#include <stdint.h>
 #include <unistd.h>
 
 static inline void fd_close(int fd) {
@@ -36,6 +38,10 @@ int fd_write_all(int fd, const void *data, size_t size);
 /* Reads until end of file or max bytes, NUL-terminates; *ret_data is from
  * malloc. -EFBIG when there is more than max. */
 int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_size);
+/* openat2 with O_CLOEXEC; "" is the folder itself, and resolve has RESOLVE_*. Names
+ * that a race with somebody's rename or mount made the kernel give up are looked up
+ * again. A negative errno on failure. */
+int fd_open_in(int folder, const char *path, uint64_t flags, uint64_t resolve);
 /* mkdir -p, mode 0755. What is there stays as it is, -ENOTDIR unless folders. */
 int make_folders(const char *path);
 /* Of a terminal or serial line: nothing that is sent may mean anything to it, and

@@ -10,11 +10,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 struct node {
 	struct node *parent; /* NULL: the root itself */
@@ -76,9 +74,7 @@ static char *path_build(const struct node *n, char buffer[PATH_MAX]) {
 #define OPEN_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 static int open_path(int root, const char *path) {
-	struct open_how how = { .flags = OPEN_FLAGS, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
-	int fd = (int)syscall(SYS_openat2, root, *path ? path : ".", &how, sizeof(how));
-	return fd < 0 ? -errno : fd;
+	return fd_open_in(root, path, OPEN_FLAGS, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 }
 
 /* Name by name from the root. */

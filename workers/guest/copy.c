@@ -13,11 +13,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #define SHARED "/shared/containers"
 #define PART_NAME_SIZE 32
@@ -32,9 +30,7 @@ struct copy {
 /* --- the way there --- */
 
 static int open_in(int root, const char *path) {
-	struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT };
-	int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
-	return fd < 0 ? -errno : fd;
+	return fd_open_in(root, path, O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT);
 }
 
 static int folder_own(int parent, const char *name, const Grpc__CopyFileRequest *q) {

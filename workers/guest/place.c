@@ -9,10 +9,8 @@
 #include "tree/remove.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #define RESOLVE_STRICT (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
 
@@ -34,9 +32,7 @@ bool path_clean(const char *path) {
 }
 
 static int open_strictly(int folder, const char *name, uint64_t flags) {
-	struct open_how how = { .flags = flags | O_CLOEXEC, .resolve = RESOLVE_STRICT };
-	int fd = (int)syscall(SYS_openat2, folder, name, &how, sizeof(how));
-	return fd < 0 ? -errno : fd;
+	return fd_open_in(folder, name, flags, RESOLVE_STRICT);
 }
 
 /* Below agent_run_root, what follows it; NULL when the path isn't there. */

@@ -1,8 +1,8 @@
 #include "workers/keeper/inside.h"
 
 #include "base/fd.h"
-#include "workers/keeper/sys.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,11 +11,7 @@
 #define LINKS_MAX 40
 
 int inside_open(int root, const char *path, uint64_t flags) {
-	int fd = sys_openat2(root, path[0] ? path : "/", flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
-	/* EAGAIN: a rename somewhere raced with "..", try again a few times. */
-	for (int i = 0; fd < 0 && errno == EAGAIN && i < 16; i++)
-		fd = sys_openat2(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
-	return fd < 0 ? -errno : fd;
+	return fd_open_in(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
 /* A walk: done has no symbolic link in it, todo is what is left. */

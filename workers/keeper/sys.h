@@ -6,7 +6,6 @@
 #include "loop/loop.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,11 +13,6 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
-
-static inline int sys_openat2(int dir, const char *path, uint64_t flags, uint64_t resolve) {
-	struct open_how how = { .flags = flags | O_CLOEXEC, .resolve = resolve };
-	return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
-}
 
 static inline pid_t sys_clone3(struct clone_args *args) {
 	pid_t pid = (pid_t)syscall(SYS_clone3, args, sizeof(*args));

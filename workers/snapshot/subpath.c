@@ -4,11 +4,9 @@
 
 #include <fcntl.h>
 #include <linux/mount.h>
-#include <linux/openat2.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 /* A folder beside the layers. */
@@ -30,14 +28,13 @@ static int refuse(int error, const char *path, struct fault *fault) {
 }
 
 static int resolve(const char *path, int *ret_fd, struct fault *fault) {
-	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
 	struct stat st;
 	CLEANUP_FD int root = open(PLACE, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (root < 0)
 		return fault_errno(fault, errno, "open the view");
-	CLEANUP_FD int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+	CLEANUP_FD int fd = fd_open_in(root, path, O_PATH, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 	if (fd < 0)
-		return refuse(errno, path, fault);
+		return refuse(-fd, path, fault);
 	if (fstat(fd, &st) < 0)
 		return fault_errno(fault, errno, "look at the sub path \"%.256s\"", path);
 	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))

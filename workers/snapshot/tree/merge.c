@@ -13,10 +13,8 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/xattr.h>
 
 struct merge {
@@ -29,10 +27,7 @@ struct merge {
 };
 
 static int open_in_tree(int tree, const char *path, int flags) {
-	struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC),
-				.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
-	int fd = (int)syscall(SYS_openat2, tree, *path ? path : ".", &how, sizeof(how));
-	return fd < 0 ? -errno : fd;
+	return fd_open_in(tree, path, (uint64_t)flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 }
 
 /* The tree's folder for an entry; the descriptor is m's. */
