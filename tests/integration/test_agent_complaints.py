@@ -109,6 +109,34 @@ def test_protected(d, agent):
     agent.remove("main")
 
 
+def test_memory_is_flat(d, agent):
+    """kata-containers 11600: what the agent takes grows with what it has done."""
+    def private():
+        total = 0
+        for role, pids in d.processes().items():
+            for pid in pids if "keeper" not in role else ():
+                with open("/proc/%d/smaps_rollup" % pid) as f:
+                    total += sum(int(line.split()[1]) for line in f if line.startswith("Pss_Anon:"))
+        return total
+
+    def work():
+        for i in range(20):
+            agent.run("busy", "/bin/sleep", "1000")
+            for j in range(5):
+                agent.exec("busy", "e%d" % j, "/bin/sh", "-c", "head -c 100000 /dev/zero")
+                agent.output("busy", "e%d" % j)
+                agent.wait("busy", "e%d" % j)
+            agent.SignalProcess(container_id="busy", signal=signal.SIGKILL)
+            agent.wait("busy")
+            agent.remove("busy")
+    work()
+    before = private()
+    work()
+    after = private()
+    tap.check(after - before < 512, "11600: a hundred processes later the agent is as small # NOTE %d and %d KiB" % (before, after),
+              (before, after))
+
+
 def patient(call, *args, allowed=(), **fields):
     """As a host that calls again while a process of the agent is being replaced."""
     def answered():
@@ -161,6 +189,7 @@ def main():
                      test_oom_is_told):
             test(agent)
         test_protected(d, agent)
+        test_memory_is_flat(d, agent)
         test_killed_workers(d, agent)
         patient(agent.DestroySandbox)
         tap.check(bh.wait_for(lambda: truth(d) == before, 10), "nothing is left", bh.differences(before, truth(d)))

@@ -40,6 +40,15 @@ class Guest(kata_agent.Agent):
         return self.output(container).decode().split("\n"), self.wait(container)
 
 
+def test_sizes():
+    """kata-containers 9426, 3216: executable and first file system grew with each release. Who makes them larger on purpose
+    changes the bound."""
+    for number, what, path, most in ((9426, "the agent", os.path.join(vm.AGENT, "bulkhead-agent"), 2500),
+                                     (3216, "the initrd", vm.INITRD, 4600)):
+        size = os.path.getsize(path) // 1000
+        tap.check(size <= most, "%d: %s has not more than %d kB # NOTE %d" % (number, what, most, size), size)
+
+
 def test_boot(machine, guest, seconds):
     tap.check(True, "Health.Check: the agent that is the guest's init serves # NOTE %.1f s after QEMU's start" % seconds)
     guest.connection.close()
@@ -89,6 +98,7 @@ def main():
         tap.skip("a virtual machine", reason)
         tap.done()
         return
+    test_sizes()
     with bh.Scratch() as folder:
         machine = vm.Vm(folder, "agent.debug_console", vm.initrd(folder, {ROOT + "/bin/busybox": "/bin/busybox"}))
         start = time.monotonic()
