@@ -30,21 +30,23 @@ const char *malloc_conf = "narenas:1,tcache:false,background_thread:false,dirty_
 
 #define HEAD_START (30 * NS_PER_MS)
 
+static void slots_start(struct supervisor *s, bool facing_clients) {
+	for (size_t i = 0; i < s->n_slots; i++)
+		if ((s->slots[i].role == ROLE_API) == facing_clients)
+			slot_start(&s->slots[i]);
+}
+
 static void rest_start(void *ctx) {
 	struct supervisor *s = ctx;
 	loop_source_free_p(&s->rest_timer);
 	if (s->stopping || s->all_begun)
 		return;
 	s->all_begun = true;
-	for (size_t i = 0; i < s->n_slots; i++)
-		if (s->slots[i].role != ROLE_API)
-			slot_start(&s->slots[i]);
+	slots_start(s, false);
 }
 
 static int workers_start(struct supervisor *s) {
-	for (size_t i = 0; i < s->n_slots; i++)
-		if (s->slots[i].role == ROLE_API)
-			slot_start(&s->slots[i]);
+	slots_start(s, true);
 	return loop_timer(s->loop, clock_mono() + HEAD_START, rest_start, s, &s->rest_timer);
 }
 
